@@ -1,0 +1,33 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def complete_experiment(incomplete: str) -> list[str]:
+    """Names of experiments that begin with what was typed."""
+    from ml_playground.configuration.loading import experiment_names  # noqa: PLC0415 - only when the shell asks
+
+    return [name for name in experiment_names() if name.startswith(incomplete)]
+
+
+Experiment = Annotated[
+    str,
+    typer.Argument(
+        metavar="EXPERIMENT",
+        help="Name of an experiment, or a folder with a config.toml.",
+        autocompletion=complete_experiment,
+        show_default=False,
+    ),
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Set one key, e.g. --set train.max_steps=200; may be repeated."),
+]
+ConfigFiles = Annotated[
+    list[Path] | None,
+    typer.Option("--config", metavar="FILE", help="TOML, JSON or YAML laid over the experiment; may be repeated."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]

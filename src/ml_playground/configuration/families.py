@@ -1,0 +1,98 @@
+"""The tables: kind -> where its settings and its builder live. Nothing is imported until it is asked for.
+
+One signature per family:
+
+| family    | `build` names                                                                                   |
+|-----------|-------------------------------------------------------------------------------------------------|
+| source    | `build(settings, deps) -> Source`: `documents()` streams `Document`s, `provenance()` says from what |
+| tokenizer | a class with `train(texts, settings)` and `load(folder)` (core.tokenizer_protocol)               |
+| data      | `build(settings, folder, seed) -> Data` (training.protocols): batches over a prepared data set   |
+| model     | `build(settings, facts) -> torch.nn.Module`; facts are what the data know: vocab_size, ...       |
+| objective | `build(settings) -> Objective` (training.protocols)                                              |
+| optimizer | `build(settings, model) -> Optimizer` (training.protocols)                                       |
+| schedule  | `build(settings, max_steps) -> Callable[[int], float]`                                           |
+| hook      | `build(settings, context) -> Hook` (training.protocols)                                          |
+| preview   | by the kind of objective: `build(model, checkpoint parts) -> Preview` (training.protocols)       |
+"""
+
+from collections.abc import Mapping
+
+from ml_playground.core.registry import Kind
+
+SOURCES = {
+    "text_file": Kind(
+        "ml_playground.data_pipeline.settings:TextFile", "ml_playground.data_pipeline.sources.text_file:build"
+    ),
+    "url_text": Kind(
+        "ml_playground.data_pipeline.settings:UrlText", "ml_playground.data_pipeline.sources.url_text:build"
+    ),
+    "python_stdlib": Kind(
+        "ml_playground.data_pipeline.settings:PythonStdlib", "ml_playground.data_pipeline.sources.python_stdlib:build"
+    ),
+}
+
+TOKENIZERS = {
+    "char": Kind("ml_playground.tokenization.settings:Char", "ml_playground.tokenization.char:CharTokenizer"),
+    "byte": Kind("ml_playground.tokenization.settings:Byte", "ml_playground.tokenization.byte:ByteTokenizer"),
+    "byte_bpe": Kind(
+        "ml_playground.tokenization.settings:ByteBpe", "ml_playground.tokenization.byte_bpe:ByteBpeTokenizer"
+    ),
+}
+
+DATA = {
+    "token_windows": Kind(
+        "ml_playground.data_pipeline.settings:TokenWindows", "ml_playground.data_pipeline.sampling.token_windows:build"
+    ),
+}
+
+MODELS = {
+    "gpt": Kind("ml_playground.models.settings:Gpt", "ml_playground.models.core.gpt:build"),
+}
+
+OBJECTIVES = {
+    "next_token": Kind("ml_playground.objectives.settings:NextToken", "ml_playground.objectives.next_token:build"),
+}
+
+OPTIMIZERS = {
+    "adamw": Kind("ml_playground.training.settings:AdamW", "ml_playground.training.optim.adamw:build"),
+    "muon": Kind("ml_playground.training.settings:Muon", "ml_playground.training.optim.muon:build"),
+}
+
+SCHEDULES = {
+    name: Kind(f"ml_playground.training.settings:{settings}", f"ml_playground.training.optim.schedules:{name}")
+    for name, settings in {
+        "warmup_cosine": "WarmupCosine",
+        "warmup_stable_decay": "WarmupStableDecay",
+        "warmup_linear": "WarmupLinear",
+        "warmup_constant": "WarmupConstant",
+    }.items()
+}
+
+HOOKS = {
+    "console": Kind("ml_playground.training.settings:Console", "ml_playground.training.hooks.console:build"),
+    "jsonl_metrics": Kind(
+        "ml_playground.training.settings:JsonlMetrics", "ml_playground.training.hooks.jsonl_metrics:build"
+    ),
+    "status": Kind("ml_playground.training.settings:StatusFile", "ml_playground.training.hooks.status:build"),
+    "control": Kind("ml_playground.training.settings:Control", "ml_playground.training.hooks.control:build"),
+    "samples": Kind("ml_playground.training.settings:Samples", "ml_playground.training.hooks.samples:build"),
+    "early_stopping": Kind(
+        "ml_playground.training.settings:EarlyStopping", "ml_playground.training.hooks.early_stopping:build"
+    ),
+}
+
+PREVIEWS = {
+    "next_token": Kind("ml_playground.configuration.models:SampleSettings", "ml_playground.sampling.preview:build"),
+}
+
+FAMILIES: Mapping[str, Mapping[str, Kind]] = {
+    "source": SOURCES,
+    "tokenizer": TOKENIZERS,
+    "data": DATA,
+    "model": MODELS,
+    "objective": OBJECTIVES,
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+    "hook": HOOKS,
+    "preview": PREVIEWS,
+}

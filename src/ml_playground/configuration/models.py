@@ -1,0 +1,178 @@
+"""A job: one frozen object, read from TOML, recorded as JSON. Which components it holds is decided by their kinds."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+
+from ml_playground.configuration.base import (
+    ByKind,
+    Component,
+    Count,
+    CountOrZero,
+    NonNegative,
+    Positive,
+    Probability,
+    Strict,
+)
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+"""A name that is also a folder: letters, digits, `_`, `-`, `.`; it cannot leave its parent."""
+
+
+class PrepareSettings(Strict):
+    """`[prepare]`: from a source to token files. Changing anything here makes another data set beside the old one."""
+
+    source: Annotated[Component, ByKind("source")]
+    """Where the text comes from."""
+    tokenizer: Annotated[Component, ByKind("tokenizer")]
+    """How text becomes ids; trained on the training part only."""
+    val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the text kept for validation."""
+    test_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the text kept for a final test; 0 makes no test split."""
+    split_by: Literal["position", "document", "hash"] = "position"
+    """`position`: the last part of the text; `document`: the last whole documents; `hash`: each document by the hash of its id."""
+
+    @model_validator(mode="after")
+    def _something_is_left_to_train_on(self) -> "PrepareSettings":
+        if self.val_fraction + self.test_fraction >= 1:
+            raise ValueError(
+                f"val_fraction + test_fraction = {self.val_fraction + self.test_fraction:g} leaves nothing to train on; "
+                "their sum must be below 1"
+            )
+        return self
+
+
+class TrainSettings(Strict):
+    """`[train]`: how long, how much a step, what is measured on the way."""
+
+    max_steps: Count | None = None
+    """Optimizer updates in all. Exactly one of max_steps and max_epochs."""
+    max_epochs: Positive | None = None
+    """Passes over the training part in all; the steps are computed from it."""
+    micro_batches_per_step: Count = 1
+    """Batches whose gradients are summed before one update; the loss is divided once, by the targets of all of them."""
+    grad_clip: NonNegative = 1.0
+    """Gradients are scaled down to this global norm; 0 switches clipping off."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay of the averaged weights, which are then evaluated, sampled and exported; 0 keeps none."""
+    evaluate_every_steps: Count = 250
+    """Steps between evaluations; the last step is always evaluated."""
+    evaluation_batches: Count | None = None
+    """Validation batches an evaluation reads; none: the whole split."""
+    log_every_steps: Count = 10
+    """Steps between readings of the loss from the device; each step still gets its own row."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "TrainSettings":
+        if (self.max_steps is None) == (self.max_epochs is None):
+            raise ValueError(
+                f"set exactly one of max_steps (got {self.max_steps}) and max_epochs (got {self.max_epochs})"
+            )
+        return self
+
+
+class CheckpointingSettings(Strict):
+    """`[checkpointing]`: when a run is saved and what is kept. The newest checkpoint is always kept."""
+
+    every_steps: Count | None = 500
+    """Steps between checkpoints; none: only by time, at the best evaluation, and at the end."""
+    every_minutes: Positive | None = 10.0
+    """Minutes between checkpoints, whatever the step."""
+    keep_last: Count = 2
+    """How many of the newest checkpoints stay."""
+    keep_best: CountOrZero = 1
+    """How many of the checkpoints with the lowest validation loss stay; above 0 a new best evaluation is saved at once."""
+    keep_every_steps: Count | None = None
+    """Checkpoints at multiples of this stay for ever."""
+
+
+class RuntimeSettings(Strict):
+    """`[runtime]`: the machine. Each "auto" is decided once, recorded in the run, and used again on resume."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where tensors live; auto takes the first of cuda, mps, cpu that is there."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision of matrix products; weights stay float32. auto: bfloat16 where the hardware multiplies it natively."""
+    attention: Literal["auto", "math", "fused"] = "auto"
+    """`math`: matrix products and a softmax written out; `fused`: one kernel. auto: fused on GPUs, math on the CPU."""
+    compile: bool | Literal["auto"] = "auto"
+    """torch.compile; auto: on CUDA when the run is long enough to earn it back."""
+    activation_checkpointing: bool = False
+    """Recompute each block in the backward pass: less memory, about a third more time."""
+    threads: Count | Literal["auto"] = "auto"
+    """CPU threads of a matrix product; auto: torch's own choice."""
+    allocator: Literal["auto", "system", "retain"] = "auto"
+    """`retain`: glibc keeps freed memory mapped, which spares faulting it in again each step; auto: retain on Linux."""
+    deterministic: bool = False
+    """On CUDA: only kernels with a fixed order of summation, so that a resumed run gives the same bits."""
+
+
+class SampleSettings(Strict):
+    """`[sample]`: how text is drawn from a model."""
+
+    prompts: tuple[str, ...] = ("\n",)
+    """Texts to go on from; `FILE:path` reads one from a file."""
+    num_samples: Count = 3
+    """Continuations of each prompt."""
+    max_new_tokens: Count = 200
+    """Longest continuation."""
+    temperature: NonNegative = 0.8
+    """Divides the logits; 0 always takes the likeliest token."""
+    top_k: CountOrZero = 0
+    """Only the k likeliest tokens; 0 is off."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Only the likeliest tokens that together reach this probability; 1 is off."""
+    min_p: Probability = 0.0
+    """Only tokens at least this share as likely as the likeliest; 0 is off."""
+    repetition_penalty: Positive = 1.0
+    """Above 1: tokens that already occur become less likely; 1 is off."""
+    stop: tuple[str, ...] = ()
+    """Texts that end a continuation; they are not part of it."""
+    seed: CountOrZero = 1337
+    """Seed of the draws; sample i of prompt j is the same whatever else is drawn."""
+    weights: Literal["auto", "raw", "ema"] = "auto"
+    """Which weights draw; auto: the averaged ones where the run has them."""
+
+
+class JobConfig(Strict):
+    """One job: everything that decides what a run computes, and nothing else."""
+
+    name: Name
+    """The experiment's name; runs are filed under it."""
+    seed: CountOrZero = 1337
+    """Source of all randomness of the run."""
+    use: tuple[str, ...] = ()
+    """Groups laid under this file: `model/10m` is presets/model/10m.toml."""
+    prepare: PrepareSettings
+    """From a source to token files."""
+    data: Annotated[Component, ByKind("data")]
+    """How batches are cut from the prepared data."""
+    model: Annotated[Component, ByKind("model")]
+    """What is trained."""
+    objective: Annotated[Component, ByKind("objective")]
+    """What is minimised."""
+    optimizer: Annotated[Component, ByKind("optimizer")]
+    """How weights move; owns the peak learning rate."""
+    schedule: Annotated[Component, ByKind("schedule")]
+    """Share of the peak learning rate at each step."""
+    train: TrainSettings
+    """How long and how much."""
+    checkpointing: CheckpointingSettings = CheckpointingSettings()
+    """When to save and what to keep."""
+    runtime: RuntimeSettings = RuntimeSettings()
+    """The machine."""
+    hooks: dict[Name, Annotated[Component, ByKind("hook")]] = Field(default_factory=dict)
+    """What watches and steers the run, by a name of your choice."""
+    sample: SampleSettings = SampleSettings()
+    """How text is drawn."""
+
+    @model_validator(mode="after")
+    def _schedule_fits_the_run(self) -> "JobConfig":
+        warmup_steps: Any = getattr(self.schedule, "warmup_steps", 0)
+        if self.train.max_steps is not None and warmup_steps > self.train.max_steps:
+            raise ValueError(
+                f"schedule.warmup_steps = {warmup_steps} is longer than train.max_steps = {self.train.max_steps}; "
+                "make the warm-up shorter or the run longer"
+            )
+        return self

@@ -1,0 +1,79 @@
+"""What reaches out of the process: time, the network, the user's wish to stop. Everything else is real in tests too."""
+
+import time
+import urllib.request
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import BinaryIO, Protocol, cast
+
+
+class Clock(Protocol):
+    """The time of day, and a counter for durations."""
+
+    def now(self) -> datetime:
+        """The time of day, in UTC."""
+        ...
+
+    def tick(self) -> float:
+        """Seconds since some fixed moment; never runs backwards."""
+        ...
+
+
+class Fetch(Protocol):
+    """Turns an address into a stream of bytes."""
+
+    def __call__(self, url: str, *, start: int = 0) -> AbstractContextManager[BinaryIO]:
+        """Open `url` and yield its bytes from byte `start` on.
+
+        Raises:
+            OSError: The address did not answer, or answered with an error.
+        """
+        ...
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> datetime:
+        """The time of day, in UTC."""
+        return datetime.now(UTC)
+
+    def tick(self) -> float:
+        """Seconds of the monotonic counter."""
+        return time.monotonic()
+
+
+class UrlFetch:
+    """Reads http, https and file addresses with the standard library."""
+
+    def __init__(self, timeout_seconds: float = 30.0) -> None:
+        self._timeout_seconds = timeout_seconds
+
+    def __call__(self, url: str, *, start: int = 0) -> AbstractContextManager[BinaryIO]:
+        """Open `url` at byte `start`; a server that ignores the range is read past the start."""
+        headers = {"User-Agent": "ml-playground"} | ({"Range": f"bytes={start}-"} if start else {})
+        request = urllib.request.Request(url, headers=headers)  # noqa: S310 - the user names the address
+        reply = urllib.request.urlopen(request, timeout=self._timeout_seconds)  # noqa: S310
+        if start and reply.status != HTTPStatus.PARTIAL_CONTENT:
+            remaining = start
+            while remaining and (skipped := len(reply.read(min(remaining, 1 << 20)))):
+                remaining -= skipped
+        return cast(AbstractContextManager[BinaryIO], reply)
+
+
+def never() -> bool:
+    """Nobody asks to stop."""
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Deps:
+    """The seams to the outside, handed to a job beside its settings."""
+
+    clock: Clock = field(default_factory=SystemClock)
+    fetch: Fetch = field(default_factory=UrlFetch)
+    stop_requested: Callable[[], bool] = never
+    """Asked at each step boundary; true after Ctrl-C or SIGTERM."""

@@ -1,0 +1,81 @@
+"""The files that trainer and viewers share. A change that an older reader cannot read raises SCHEMA_VERSION."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+
+Reason = Literal["completed", "stopped_early", "paused", "nan", "out_of_memory"]
+"""How a run left its loop; anything else is an exception."""
+
+RunState = Literal["starting", "training", "evaluating", "saving", "ended", "failed"]
+
+
+class Row(BaseModel):
+    """A line or file that is read back: unknown keys are kept out of the way, wrong types are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, ser_json_inf_nan="constants")
+
+
+class Status(Row):
+    """`status.json`: what the run is doing at this moment."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    run: str
+    """`<experiment>/<run id>`."""
+    state: RunState
+    reason: Reason | None = None
+    """Set when `state` is "ended"."""
+    message: str = ""
+    """Why it ended or failed, in words."""
+    pid: int
+    updated_at: Annotated[datetime, Field(strict=False)]
+    step: int
+    max_steps: int
+    epoch: float = 0.0
+    targets: float = 0.0
+    """Targets trained on so far."""
+    unit: str = "token"
+    loss: float | None = None
+    """Mean training loss of the last interval, nats per target."""
+    validation_loss: float | None = None
+    best_validation_loss: float | None = None
+    targets_per_s: float | None = None
+    elapsed_s: float = 0.0
+    """Seconds spent in this run, over all its starts."""
+    eta_s: float | None = None
+    saved_step: int | None = None
+    """Step of the newest durable checkpoint."""
+
+
+class MetricRow(Row):
+    """A line of `metrics.jsonl`. `values` is the same whenever the run is repeated; `timing` is not."""
+
+    kind: Literal["train", "evaluation"]
+    step: int
+    values: dict[str, float]
+    """train: loss, grad_norm, lr, targets. evaluation: loss and what else the objective sums, per split prefix-free."""
+    timing: dict[str, float] = Field(default_factory=dict)
+    """elapsed_s, targets_per_s."""
+
+
+class Event(Row):
+    """A line of `events.jsonl`: something that happened once."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    time: Annotated[datetime, Field(strict=False)]
+    step: int
+    kind: str
+    """started, resumed, rows_dropped, wish, saved, fallback, hook_failed, ended, failed, ..."""
+    data: dict[str, Any] = Field(default_factory=dict)
+
+
+class ControlRequest(Row):
+    """A file in `control/`: what its user wants of a running job."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    action: Literal["pause", "stop", "save", "evaluate", "sample", "set_lr_factor"]
+    lr_factor: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] | None = None
+    """With set_lr_factor: multiplies the schedule from the next step on."""

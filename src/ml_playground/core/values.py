@@ -1,0 +1,91 @@
+"""Values that cross packages: plain, frozen, without behaviour that reaches out of the process."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Flag, auto
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One text of a source: a file, a row, a speech. Splits never cut through it when they go by document."""
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """A total and the count it is over, addable over batches and ranks; the mean is taken once, at the end."""
+
+    total: float
+    count: float
+
+    def __add__(self, other: "Sum") -> "Sum":
+        return Sum(self.total + other.total, self.count + other.count)
+
+    @property
+    def mean(self) -> float:
+        """Total over count; NaN when nothing was counted."""
+        return self.total / self.count if self.count else float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run has come. `step` counts completed optimizer updates."""
+
+    step: int
+    max_steps: int
+    epoch: float
+    targets: float
+    elapsed_s: float
+
+
+class Action(Flag):
+    """What a hook may ask of the loop; the loop obeys at the step boundary."""
+
+    NONE = 0
+    EVALUATE = auto()
+    SAVE = auto()
+    PAUSE = auto()
+    """Save and leave; the next start goes on."""
+    FINISH = auto()
+    """Save and leave for good; the next start has nothing to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """An action and, if wanted, a factor on the schedule's learning rate from the next step on."""
+
+    action: Action = Action.NONE
+    lr_factor: float | None = None
+
+    def __or__(self, other: "Wish") -> "Wish":
+        """Both wishes; where both name a factor, the later one's counts."""
+        factor = self.lr_factor if other.lr_factor is None else other.lr_factor
+        return Wish(self.action | other.action, factor)
+
+    @staticmethod
+    def all_of(wishes: Iterable["Wish"]) -> "Wish":
+        """The union of many wishes, in their order."""
+        total = NOTHING
+        for wish in wishes:
+            total = total | wish
+        return total
+
+
+NOTHING = Wish()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelContext:
+    """What a model must know beside its settings: facts of the data, and how it is to be executed."""
+
+    facts: Mapping[str, int]
+    """What the data know: vocab_size, sequence_tokens."""
+    attention: Literal["math", "fused"] = "math"
+    """How attention is computed; both give the same numbers up to rounding."""
+    activation_checkpointing: bool = False
+    """Recompute each block in the backward pass."""
+    load_pretrained: bool = True
+    """False where a checkpoint overwrites the weights anyway, so that no base folder is needed."""

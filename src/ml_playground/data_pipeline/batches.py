@@ -1,0 +1,24 @@
+"""Batches: tensors with their shapes written down. B rows, T tokens a row."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+NO_TARGET = -100
+"""Label of a position without a target, torch's own default."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenBatch:
+    """Rows of ids and, for each position, the id that comes next."""
+
+    ids: Tensor
+    """(B, T) int64."""
+    labels: Tensor
+    """(B, T) int64; NO_TARGET where nothing is to be predicted."""
+
+    def to(self, device: torch.device) -> Self:
+        """The same batch on another device."""
+        return type(self)(self.ids.to(device, non_blocking=True), self.labels.to(device, non_blocking=True))

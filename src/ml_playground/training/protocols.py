@@ -1,0 +1,409 @@
+"""What the loop, the learner, the store and the hooks ask of each other; the loop knows tensors only as things to hand on."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from ml_playground.configuration.models import JobConfig
+from ml_playground.core.deps import Clock
+from ml_playground.core.run_folder import RunFolder
+from ml_playground.core.run_schema import Reason
+from ml_playground.core.values import NOTHING, Progress, Sum, Wish
+
+BatchT = TypeVar("BatchT")
+BatchT_co = TypeVar("BatchT_co", covariant=True)
+BatchT_contra = TypeVar("BatchT_contra", contravariant=True)
+ModelT_contra = TypeVar("ModelT_contra", contravariant=True)
+
+TensorGroups = Mapping[str, Mapping[str, Tensor]]
+"""State as named groups of named tensors: "model", "optimizer", and "ema" where weights are averaged."""
+
+
+class Movable(Protocol):
+    """A batch that can go to a device."""
+
+    def to(self, device: torch.device) -> Any:
+        """The same batch there."""
+        ...
+
+
+class BatchSource(Protocol[BatchT_co]):
+    """Equal number, equal batch, on every machine."""
+
+    def batch_at(self, index: int) -> BatchT_co:
+        """Micro-batch number `index`, counted over the whole run."""
+        ...
+
+
+class Data(Protocol[BatchT_co]):
+    """A prepared data set, cut into batches."""
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over the content; a run goes on only with the data it began with."""
+        ...
+
+    @property
+    def facts(self) -> Mapping[str, int]:
+        """What the model must know: vocab_size, sequence_tokens."""
+        ...
+
+    @property
+    def attachments(self) -> Mapping[str, Path]:
+        """Folders that every checkpoint carries, by name: the tokenizer."""
+        ...
+
+    @property
+    def train(self) -> BatchSource[BatchT_co]:
+        """The training batches, without end."""
+        ...
+
+    @property
+    def micro_batches_per_epoch(self) -> float:
+        """Micro-batches that see each training item once."""
+        ...
+
+    def split(self, name: str, *, max_batches: int | None = None) -> Iterable[BatchT_co]:
+        """The batches of a whole split ("train", "val", "test") in order, each item once; at most `max_batches`.
+
+        Raises:
+            DataError: The data set has no such split.
+        """
+        ...
+
+
+class Objective(Protocol[ModelT_contra, BatchT_contra]):
+    """What is minimised, as a sum: it is divided once, by the targets of a whole step."""
+
+    @property
+    def unit(self) -> str:
+        """What a target is: "token" or "image"."""
+        ...
+
+    def targets(self, batch: BatchT_contra) -> float:
+        """The normaliser of a batch."""
+        ...
+
+    def loss_sum(self, model: ModelT_contra, batch: BatchT_contra) -> Tensor:
+        """() float32: nats, summed over the targets."""
+        ...
+
+    def sums(self, model: ModelT_contra, batch: BatchT_contra) -> Mapping[str, Sum]:
+        """What an evaluation adds up over batches, "loss" among it."""
+        ...
+
+
+class Optimizer(Protocol):
+    """Moves weights by their gradients."""
+
+    @property
+    def lr(self) -> float:
+        """Peak learning rate, of the first group, for the log."""
+        ...
+
+    def step(self, lr_factor: float) -> None:
+        """One update at `lr_factor` times the peak learning rates."""
+        ...
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        ...
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """The whole state under stable names (`exp_avg/<parameter>`)."""
+        ...
+
+    def load_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore what `state_tensors` gave.
+
+        Raises:
+            CheckpointError: A name or a shape does not fit; all are listed.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StepNumbers:
+    """What one update knows; tensors stay on the device until the loop reads them."""
+
+    loss: Tensor
+    """() mean nats per target over the whole step."""
+    grad_norm: Tensor
+    """() global norm before clipping."""
+    targets: float
+    lr: float
+
+
+class Learner(Protocol[BatchT_contra]):
+    """Tensors; not time, files or hooks."""
+
+    def train_step(self, batches: Sequence[BatchT_contra], *, step: int, lr_factor: float) -> StepNumbers:
+        """One optimizer update from the micro-batches of one step."""
+        ...
+
+    def evaluate(self, batches: Iterable[BatchT_contra]) -> Mapping[str, float]:
+        """Means over batches, with the averaged weights where there are some."""
+        ...
+
+    def state_dict(self) -> TensorGroups:
+        """Everything that decides what the next step computes, by reference, not copied."""
+        ...
+
+    def load_state_dict(self, state: TensorGroups) -> None:
+        """Restore it.
+
+        Raises:
+            CheckpointError: A group, a name or a shape does not fit; all are listed.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StepReading:
+    """A step's numbers on the host."""
+
+    step: int
+    loss: float
+    grad_norm: float
+    lr: float
+    targets: float
+
+
+@dataclass(frozen=True, slots=True)
+class StepEvent:
+    """A completed step, and the readings that became known with it (none between log intervals)."""
+
+    progress: Progress
+    readings: Sequence[StepReading] = ()
+    targets_per_s: float | None = None
+    """Training speed since the last reading, evaluations and saves left out."""
+
+
+class Hook(Protocol):
+    """Told what happens; answers with what it wants. The loop obeys at the step boundary."""
+
+    def on_start(self, progress: Progress) -> None:
+        """Before the first step of this process."""
+        ...
+
+    def on_step(self, event: StepEvent) -> Wish:
+        """After each step."""
+        ...
+
+    def on_evaluation(self, progress: Progress, metrics: Mapping[str, float]) -> Wish:
+        """After an evaluation of the validation split."""
+        ...
+
+    def on_saved(self, progress: Progress, reference: str) -> None:
+        """A checkpoint is durable."""
+        ...
+
+    def on_end(self, progress: Progress, reason: Reason | None, error: BaseException | None) -> None:
+        """The loop was left: with a reason, or with an error."""
+        ...
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """JSON values that must survive a resume."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore them."""
+        ...
+
+
+class BaseHook:
+    """A hook that does nothing: override what you need."""
+
+    def on_start(self, progress: Progress) -> None:
+        """Nothing."""
+
+    def on_step(self, event: StepEvent) -> Wish:
+        """Nothing."""
+        return NOTHING
+
+    def on_evaluation(self, progress: Progress, metrics: Mapping[str, float]) -> Wish:
+        """Nothing."""
+        return NOTHING
+
+    def on_saved(self, progress: Progress, reference: str) -> None:
+        """Nothing."""
+
+    def on_end(self, progress: Progress, reason: Reason | None, error: BaseException | None) -> None:
+        """Nothing."""
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Nothing."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+
+class Preview(Protocol):
+    """Draws a text from the model as it stands."""
+
+    def __call__(self, prompt: str, *, max_new_tokens: int, seed: int) -> str:
+        """The continuation of a prompt, without it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class HookContext:
+    """What a hook may hold on to when it is built."""
+
+    job: JobConfig
+    """The resolved job."""
+    run: RunFolder
+    clock: Clock
+    unit: str
+    """"token" or "image"."""
+    max_steps: int
+    preview: Preview | None = None
+    """None where the objective draws no text."""
+    first_step: int = 0
+    """Where this process begins."""
+    elapsed_s: float = 0.0
+    """Seconds spent by earlier processes of this run."""
+    facts: Mapping[str, str] = field(default_factory=dict[str, str])
+    """What the console shows at the start: parameters, device, dtype, ..."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything a checkpoint holds."""
+
+    progress: Progress
+    tensors: TensorGroups
+    hooks: Mapping[str, Mapping[str, Any]]
+    """State of each hook, by its name."""
+    config: str
+    """The resolved job as JSON."""
+    data_fingerprint: str
+    metrics: Mapping[str, float] | None = None
+    """The evaluation at this very step; None when there was none."""
+    lr_factor: float = 1.0
+    """The factor in force, set by a wish."""
+    attachments: Mapping[str, Path] = field(default_factory=dict[str, Path])
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A durable checkpoint."""
+
+    step: int
+    metrics: Mapping[str, float] | None
+    reference: str
+    """What messages call it: its path."""
+
+
+class OpenCheckpoint(Protocol):
+    """A verified checkpoint, ready to be read."""
+
+    @property
+    def progress(self) -> Progress:
+        """Where it was taken."""
+        ...
+
+    @property
+    def lr_factor(self) -> float:
+        """The factor in force."""
+        ...
+
+    @property
+    def data_fingerprint(self) -> str:
+        """The data it was trained on."""
+        ...
+
+    @property
+    def config(self) -> str:
+        """The resolved job as JSON."""
+        ...
+
+    @property
+    def hooks(self) -> Mapping[str, Mapping[str, Any]]:
+        """State of each hook."""
+        ...
+
+    @property
+    def reference(self) -> str:
+        """What messages call it: its path."""
+        ...
+
+    def tensors(self) -> TensorGroups:
+        """The groups of tensors, on the CPU."""
+        ...
+
+
+class CheckpointStore(Protocol):
+    """Keeps snapshots so that each is complete or absent."""
+
+    def list(self) -> Sequence[Saved]:
+        """Complete checkpoints, oldest first; damaged ones are left out."""
+        ...
+
+    def latest(self) -> OpenCheckpoint | None:
+        """The newest whole one, checked byte by byte; damaged newer ones are passed over and named in `problems`."""
+        ...
+
+    def open(self, step: int) -> OpenCheckpoint:
+        """One by its step.
+
+        Raises:
+            CheckpointError: There is none, or it is damaged; names the file.
+        """
+        ...
+
+    @property
+    def problems(self) -> Sequence[str]:
+        """What `latest` passed over, in words."""
+        ...
+
+    def begin_save(self, snapshot: Snapshot) -> None:
+        """Start to save; the snapshot's tensors may be changed by the caller as soon as this returns.
+
+        Raises:
+            StorageError: The disk is full or cannot be written; nothing half-written is left.
+        """
+        ...
+
+    def poll(self) -> Sequence[Saved]:
+        """Checkpoints that became durable since the last call."""
+        ...
+
+    def drain(self) -> Sequence[Saved]:
+        """Wait for all begun saves; the ones that `poll` has not told yet."""
+        ...
+
+
+class Journal(Protocol):
+    """Remembers wishes from outside by their step, so that a resumed run obeys them again at the same steps."""
+
+    def recorded(self, step: int) -> Wish:
+        """What was wished at this step by an earlier process; NOTHING if nothing was."""
+        ...
+
+    def record(self, step: int, wish: Wish) -> None:
+        """Remember what hooks wish now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """How a job ended. Only `completed` and `stopped_early` mean that nothing is left to do."""
+
+    reason: Reason
+    run: Path
+    step: int
+    max_steps: int
+    metrics: Mapping[str, float]
+    """The last evaluation."""
+    message: str = ""
+
+
+ScheduleFunction = Callable[[int], float]
+EvaluationWeights = Callable[[], AbstractContextManager[None]]

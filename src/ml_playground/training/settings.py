@@ -1,0 +1,164 @@
+"""Settings of optimizers, schedules and hooks; free of torch."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ml_playground.configuration.base import (
+    Component,
+    Count,
+    CountOrZero,
+    HookSettings,
+    NonNegative,
+    Positive,
+    Probability,
+)
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
+class AdamW(Component):
+    """Adam with decoupled weight decay on matrices only."""
+
+    kind: Literal["adamw"] = "adamw"
+    """AdamW."""
+    lr: Positive = 1e-3
+    """Peak learning rate."""
+    beta1: Beta = 0.9
+    """Memory of the mean gradient."""
+    beta2: Beta = 0.95
+    """Memory of the squared gradient."""
+    eps: Positive = 1e-8
+    """Added to the root of the squared gradient."""
+    weight_decay: NonNegative = 0.1
+    """Decay of tensors with two or more dimensions."""
+
+
+class Muon(Component):
+    """Orthogonalised momentum for the matrices inside the blocks, AdamW for everything else."""
+
+    kind: Literal["muon"] = "muon"
+    """Muon."""
+    lr: Positive = 1e-3
+    """Peak learning rate of the AdamW part: embeddings, head, norms, biases."""
+    matrix_lr: Positive = 0.02
+    """Peak learning rate of the matrices; scaled by sqrt(max(1, rows / columns))."""
+    momentum: Beta = 0.95
+    """Memory of the gradient, Nesterov."""
+    newton_schulz_steps: Count = 5
+    """Iterations of the orthogonalisation."""
+    matrix_weight_decay: NonNegative = 0.0
+    """Decay of the matrices."""
+    beta1: Beta = 0.9
+    """AdamW part: memory of the mean gradient."""
+    beta2: Beta = 0.95
+    """AdamW part: memory of the squared gradient."""
+    eps: Positive = 1e-8
+    """AdamW part: added to the root of the squared gradient."""
+    weight_decay: NonNegative = 0.1
+    """AdamW part: decay of tensors with two or more dimensions."""
+
+
+class Schedule(Component):
+    """What all schedules share: a straight warm-up to the peak."""
+
+    warmup_steps: CountOrZero = 100
+    """Steps from nothing to the peak, in a line; the first step already moves."""
+
+
+class WarmupCosine(Schedule):
+    """Up in a line, down in half a cosine."""
+
+    kind: Literal["warmup_cosine"] = "warmup_cosine"
+    """Half a cosine."""
+    floor: Probability = 0.1
+    """Share of the peak at the last step."""
+
+
+class WarmupStableDecay(Schedule):
+    """Up in a line, flat, then down in a line over the last part."""
+
+    kind: Literal["warmup_stable_decay"] = "warmup_stable_decay"
+    """WSD."""
+    decay_fraction: Probability = 0.2
+    """Share of all steps spent going down, at the end."""
+    floor: Probability = 0.0
+    """Share of the peak at the last step."""
+
+
+class WarmupLinear(Schedule):
+    """Up in a line, down in a line."""
+
+    kind: Literal["warmup_linear"] = "warmup_linear"
+    """A straight line."""
+    floor: Probability = 0.0
+    """Share of the peak at the last step."""
+
+
+class WarmupConstant(Schedule):
+    """Up in a line, then flat."""
+
+    kind: Literal["warmup_constant"] = "warmup_constant"
+    """Flat."""
+
+
+class Console(HookSettings):
+    """Progress on the terminal: a live line, or plain lines when piped."""
+
+    kind: Literal["console"] = "console"
+    """Terminal."""
+    every_seconds: Positive = 10.0
+    """Seconds between plain lines when the output is no terminal; the live line moves at each reading."""
+
+
+class JsonlMetrics(HookSettings):
+    """`metrics.jsonl`: a row for every step and every evaluation."""
+
+    kind: Literal["jsonl_metrics"] = "jsonl_metrics"
+    """Rows of JSON."""
+
+
+class StatusFile(HookSettings):
+    """`status.json`: what the run is doing at this moment."""
+
+    kind: Literal["status"] = "status"
+    """One JSON object."""
+    every_seconds: Positive = 1.0
+    """Shortest time between two writes."""
+
+
+class Control(HookSettings):
+    """`control/`: files that steer the run while it trains."""
+
+    kind: Literal["control"] = "control"
+    """A folder of requests."""
+    every_seconds: NonNegative = 0.5
+    """Shortest time between two looks into the folder."""
+
+
+class Samples(HookSettings):
+    """Texts drawn as training goes on, shown on the console and kept in `samples/`."""
+
+    kind: Literal["samples"] = "samples"
+    """Live samples."""
+    every_steps: Count = 500
+    """Steps between samples."""
+    prompt: str | None = None
+    """Text to go on from; none: the first of sample.prompts."""
+    max_new_tokens: Count = 80
+    """Length of a sample."""
+
+
+class EarlyStopping(HookSettings):
+    """Finish when the validation loss has not improved for a while."""
+
+    kind: Literal["early_stopping"] = "early_stopping"
+    """Early stopping."""
+    metric: str = "loss"
+    """Which number of an evaluation; lower is better."""
+    patience: Count = 5
+    """Evaluations in a row without improvement before the run is finished."""
+    min_delta: NonNegative = 0.0
+    """How much lower counts as an improvement."""
+    smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Weight of the past in an exponential mean of the metric; 0 takes each evaluation as it is."""
