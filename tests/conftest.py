@@ -1,0 +1,25 @@
+"""Settings that hold for every test: one profile of Hypothesis, a home of its own for what commands write."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "house",
+    derandomize=True,
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    database=None,
+)
+settings.load_profile("house")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Runs, data and caches of a test lie in its own folder."""
+    monkeypatch.setenv("MLP_HOME", str(tmp_path / "home"))
+    for name in ("ML_PLAYGROUND_OVERRIDES", "ML_PLAYGROUND_TRAIN_OVERRIDES", "ML_PLAYGROUND_SAMPLE_OVERRIDES"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "home"
