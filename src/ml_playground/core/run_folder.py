@@ -2,9 +2,13 @@
 
 import os
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+
+from ml_playground.core.error_handling import RunError
+from ml_playground.core.registry import did_you_mean
 
 
 def home() -> Path:
@@ -69,6 +73,11 @@ class RunFolder:
         return self.path / "status.json"
 
     @property
+    def result(self) -> Path:
+        """How the last process left its loop (`Result`)."""
+        return self.path / "result.json"
+
+    @property
     def control(self) -> Path:
         """Folder of `ControlRequest` files, taken in the order of their names."""
         return self.path / "control"
@@ -97,3 +106,61 @@ class RunFolder:
     def lock(self) -> Path:
         """Held by the process that trains this run."""
         return self.path / ".lock"
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is a run: it holds a resolved job, and is no checkpoint, which carries a copy of it."""
+    return (path / "config.json").is_file() and not (path / "progress.json").is_file()
+
+
+def all_runs(runs: Path) -> list[RunFolder]:
+    """Every run under `runs/`, newest first; run ids begin with the time of their start."""
+    found = [path for path in runs.glob("*/*") if is_run(path)]
+    return [RunFolder(path) for path in sorted(found, key=lambda path: (path.name, path.parent.name), reverse=True)]
+
+
+def find_run(target: str) -> RunFolder:
+    """The run that a user means.
+
+    Args:
+        target: A folder; `<experiment>/<run id>`; an experiment, for its newest run; or the beginning of one run id.
+
+    Raises:
+        RunError: No run answers to it, or more than one does; names the nearest and what there is.
+    """
+    folder = Path(target).expanduser()
+    if is_run(folder):
+        return RunFolder(folder.absolute())
+    runs = all_runs(runs_folder())
+    if not runs:
+        raise RunError(
+            f"no run answers to {target!r}: there is none under {runs_folder()} yet; start one: mlp train EXPERIMENT"
+        )
+    for run in runs:
+        if target in (run.id, run.path.parent.name, run.path.name):
+            return run
+    experiment, _, beginning = target.rpartition("/")
+    hits = [
+        run
+        for run in runs
+        if beginning and run.path.name.startswith(beginning) and experiment in ("", run.path.parent.name)
+    ]
+    if len(hits) > 1:
+        raise RunError(
+            f"{target!r} begins {len(hits)} run ids ({_listed(run.id for run in hits)}); type more of the one you mean"
+        )
+    if hits:
+        return hits[0]
+    experiments = sorted({run.path.parent.name for run in runs})
+    near = did_you_mean(target, [*experiments, *(run.id for run in runs), *(run.path.name for run in runs)])
+    raise RunError(
+        f"no run answers to {target!r} under {runs_folder()}{near} "
+        f"(experiments with runs: {_listed(experiments)}); mlp runs lists all"
+    )
+
+
+def _listed(names: Iterable[str], limit: int = 5) -> str:
+    """The first few names, and how many more there are."""
+    texts = list(names)
+    more = f", and {len(texts) - limit} more" if len(texts) > limit else ""
+    return ", ".join(texts[:limit]) + more

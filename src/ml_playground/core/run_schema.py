@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 SCHEMA_VERSION = 1
 
@@ -79,3 +79,23 @@ class ControlRequest(Row):
     action: Literal["pause", "stop", "save", "evaluate", "sample", "set_lr_factor"]
     lr_factor: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] | None = None
     """With set_lr_factor: multiplies the schedule from the next step on."""
+
+    @model_validator(mode="after")
+    def _a_factor_goes_with_set_lr_factor_alone(self) -> "ControlRequest":
+        if (self.action == "set_lr_factor") != (self.lr_factor is not None):
+            raise ValueError(
+                f"lr_factor goes with set_lr_factor and with nothing else (got {self.action}, {self.lr_factor})"
+            )
+        return self
+
+
+class Result(Row):
+    """`result.json`: how the last process of a run left its loop; written once it is durable."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    reason: Reason
+    step: int
+    max_steps: int
+    metrics: dict[str, float] = Field(default_factory=dict)
+    """The last evaluation."""
+    message: str = ""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -187,6 +187,11 @@ class StepEvent:
 class Hook(Protocol):
     """Told what happens; answers with what it wants. The loop obeys at the step boundary."""
 
+    @property
+    def steering(self) -> bool:
+        """True: the run depends on this hook, and its errors end it. False: it only watches, and may fail."""
+        ...
+
     def on_start(self, progress: Progress) -> None:
         """Before the first step of this process."""
         ...
@@ -218,6 +223,8 @@ class Hook(Protocol):
 
 class BaseHook:
     """A hook that does nothing: override what you need."""
+
+    steering: ClassVar[bool] = False
 
     def on_start(self, progress: Progress) -> None:
         """Nothing."""
@@ -253,6 +260,27 @@ class Preview(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class LiveSample:
+    """A text drawn while training."""
+
+    step: int
+    prompt: str
+    text: str
+
+
+@dataclass(slots=True)
+class Board:
+    """What the hooks of one run tell each other; written and read on the training thread only."""
+
+    newest_sample: LiveSample | None = None
+    """Written by the samples hook, shown by the console."""
+    draws_samples: bool = False
+    """Whether some hook answers `sample_wanted`."""
+    sample_wanted: bool = False
+    """Set by the control hook, cleared by the samples hook."""
+
+
+@dataclass(frozen=True, slots=True)
 class HookContext:
     """What a hook may hold on to when it is built."""
 
@@ -271,6 +299,8 @@ class HookContext:
     """Seconds spent by earlier processes of this run."""
     facts: Mapping[str, str] = field(default_factory=dict[str, str])
     """What the console shows at the start: parameters, device, dtype, ..."""
+    board: Board = field(default_factory=Board)
+    """One for all hooks of a run, which are therefore built from one context."""
 
 
 @dataclass(frozen=True, slots=True)

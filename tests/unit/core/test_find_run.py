@@ -1,0 +1,84 @@
+"""Which run a command means."""
+
+from pathlib import Path
+
+import pytest
+
+from ml_playground.core.error_handling import RunError
+from ml_playground.core.run_folder import RunFolder, all_runs, find_run, is_run, runs_folder
+
+
+def make_run(experiment: str, run_id: str) -> RunFolder:
+    """A run as far as names go: a folder with a job in it."""
+    path = runs_folder() / experiment / run_id
+    path.mkdir(parents=True)
+    (path / "config.json").write_text("{}")
+    return RunFolder(path)
+
+
+def test_all_runs_several_experiments_newest_first() -> None:
+    """Run ids begin with their time, so their order is that of the starts."""
+    older = make_run("b", "20260101-000000-aaaa")
+    newest = make_run("a", "20260303-000000-bbbb")
+    middle = make_run("b", "20260202-000000-cccc")
+    (runs_folder() / "b" / "no-run").mkdir()
+    assert all_runs(runs_folder()) == [newest, middle, older]
+
+
+def test_find_run_experiment_gives_its_newest() -> None:
+    """The run of a moment ago is nearly always the one that is meant."""
+    make_run("a", "20260101-000000-aaaa")
+    newest = make_run("a", "20260202-000000-bbbb")
+    make_run("b", "20260303-000000-cccc")
+    assert find_run("a") == newest
+
+
+@pytest.mark.parametrize("target", ["a/20260101-000000-aaaa", "20260101-000000-aaaa", "20260101", "a/20260101"])
+def test_find_run_id_or_its_beginning_gives_that_run(target: str) -> None:
+    """Ids may be typed whole or as far as they are unique."""
+    run = make_run("a", "20260101-000000-aaaa")
+    make_run("a", "20260202-000000-bbbb")
+    assert find_run(target) == run
+
+
+def test_find_run_path_gives_that_folder_wherever_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that was copied away is still a run; the path becomes absolute."""
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    assert find_run("elsewhere") == RunFolder(folder)
+
+
+def test_is_run_checkpoint_folder_is_none(tmp_path: Path) -> None:
+    """A checkpoint carries a copy of the job, and must not pass for a run."""
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "progress.json").write_text("{}")
+    assert not is_run(tmp_path)
+
+
+def test_find_run_nothing_trained_yet_says_how_to_start() -> None:
+    """The first command of a new user may be the wrong one."""
+    with pytest.raises(RunError, match=r"no run answers to 'a': there is none under .*; start one: mlp train"):
+        find_run("a")
+
+
+def test_find_run_misspelt_names_nearest_and_lists_experiments() -> None:
+    """What, where, what is there, what to do."""
+    make_run("shakespeare", "20260101-000000-aaaa")
+    with pytest.raises(RunError) as caught:
+        find_run("shakespere")
+    assert str(caught.value) == (
+        f"no run answers to 'shakespere' under {runs_folder()}; did you mean 'shakespeare'? "
+        "(experiments with runs: shakespeare); mlp runs lists all"
+    )
+
+
+def test_find_run_ambiguous_beginning_lists_the_hits() -> None:
+    """A guess between two runs would be wrong half the time."""
+    for number in range(7):
+        make_run("a", f"20260101-00000{number}-aaaa")
+    with pytest.raises(
+        RunError, match=r"'2026' begins 7 run ids \(a/20260101-000006-aaaa, .*, and 2 more\); type more"
+    ):
+        find_run("2026")
