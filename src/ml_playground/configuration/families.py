@@ -7,12 +7,12 @@ One signature per family:
 | source    | `build(settings, deps) -> Source`: `documents()` streams `Document`s, `provenance()` says from what |
 | tokenizer | a class with `train(texts, settings)` and `load(folder)` (core.tokenizer_protocol)               |
 | data      | `build(settings, folder, seed) -> Data` (training.protocols): batches over a prepared data set   |
-| model     | `build(settings, facts) -> torch.nn.Module`; facts are what the data know: vocab_size, ...       |
+| model     | `build(settings, context) -> torch.nn.Module`; the context (core.values) holds the data's facts  |
 | objective | `build(settings) -> Objective` (training.protocols)                                              |
-| optimizer | `build(settings, model) -> Optimizer` (training.protocols)                                       |
+| optimizer | `build(settings, model, compute_dtype) -> Optimizer` (training.protocols)                        |
 | schedule  | `build(settings, max_steps) -> Callable[[int], float]`                                           |
 | hook      | `build(settings, context) -> Hook` (training.protocols)                                          |
-| preview   | by the kind of objective: `build(model, checkpoint parts) -> Preview` (training.protocols)       |
+| preview   | by the kind of objective: `build(model, attachments, sample settings) -> Preview`                |
 """
 
 from collections.abc import Mapping

@@ -72,7 +72,7 @@ class WarmupCosine(Schedule):
     kind: Literal["warmup_cosine"] = "warmup_cosine"
     """Half a cosine."""
     floor: Probability = 0.1
-    """Share of the peak at the last step."""
+    """Share of the peak that the schedule comes down to as the run ends."""
 
 
 class WarmupStableDecay(Schedule):
@@ -83,7 +83,7 @@ class WarmupStableDecay(Schedule):
     decay_fraction: Probability = 0.2
     """Share of all steps spent going down, at the end."""
     floor: Probability = 0.0
-    """Share of the peak at the last step."""
+    """Share of the peak that the schedule comes down to as the run ends."""
 
 
 class WarmupLinear(Schedule):
@@ -92,7 +92,7 @@ class WarmupLinear(Schedule):
     kind: Literal["warmup_linear"] = "warmup_linear"
     """A straight line."""
     floor: Probability = 0.0
-    """Share of the peak at the last step."""
+    """Share of the peak that the schedule comes down to as the run ends."""
 
 
 class WarmupConstant(Schedule):

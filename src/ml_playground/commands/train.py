@@ -1,0 +1,126 @@
+"""`mlp train`: go on with a run, or begin one."""
+
+import json
+import signal
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ml_playground.commands.options import ConfigFiles, Experiment, Json, Sets
+from ml_playground.configuration.loading import load
+from ml_playground.configuration.models import JobConfig
+from ml_playground.core.deps import Deps
+from ml_playground.core.error_handling import ConfigError
+from ml_playground.core.run_folder import RunFolder, find_run, runs_folder
+from ml_playground.training.resume import choose_run
+
+if TYPE_CHECKING:
+    from ml_playground.training.protocols import JobResult
+
+EXHAUSTED = 3
+
+Fresh = Annotated[bool, typer.Option("--fresh", help="Begin a new run beside the ones there are.")]
+Resume = Annotated[
+    str | None,
+    typer.Option("--resume", metavar="RUN", help="Go on with this run, even with other recorded settings (a branch)."),
+]
+
+
+def train(
+    experiment: Experiment,
+    sets: Sets = None,
+    files: ConfigFiles = None,
+    fresh: Fresh = False,
+    resume: Resume = None,
+    json_output: Json = False,
+) -> None:
+    """Train; the same command goes on where it stopped. Ctrl-C saves and leaves."""
+    job = load(experiment, sets=sets or (), files=files or ()).job
+    result = train_job(job, fresh=fresh, resume=resume)
+    if json_output:
+        typer.echo(json.dumps(asdict(result) | {"run": str(result.run)}))
+    else:
+        typer.echo(summary_of(result))
+    if (code := exit_code_of(result)) != 0:
+        raise typer.Exit(code)
+
+
+def train_job(job: JobConfig, *, fresh: bool = False, resume: str | None = None) -> "JobResult":
+    """Choose the run, and train it under handlers that turn Ctrl-C and SIGTERM into a saved pause.
+
+    Raises:
+        ConfigError: --fresh and --resume together.
+        PlaygroundError: What `run_job` raises.
+    """
+    if fresh and resume is not None:
+        raise ConfigError("--fresh begins a new run and --resume goes on with an old one; give only one of them.")
+    named = find_run(resume) if resume is not None else None
+    with stop_on_signals() as signals:
+        choice = choose_run(job, runs_folder(), fresh=fresh, named=named)
+        from ml_playground.training.engine import run_job  # noqa: PLC0415 - torch takes seconds; refusals come first
+
+        return run_job(job, Deps(stop_requested=signals.requested), choice)
+
+
+class StopSignals:
+    """Remembers the first Ctrl-C or SIGTERM; the second one ends the process at once."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def requested(self) -> bool:
+        """Whether somebody asked to stop."""
+        return self._count > 0
+
+    def receive(self, number: int, frame: FrameType | None) -> None:
+        """The handler.
+
+        Raises:
+            KeyboardInterrupt: At the second signal.
+        """
+        self._count += 1
+        if self._count > 1:
+            raise KeyboardInterrupt
+        typer.echo("\nstopping after this step and saving; once more to leave at once", err=True)
+
+
+@contextmanager
+def stop_on_signals() -> Generator[StopSignals]:
+    """Ctrl-C and SIGTERM are remembered inside, and do what they did before after."""
+    signals = StopSignals()
+    former = {number: signal.signal(number, signals.receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield signals
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def exit_code_of(result: "JobResult") -> int:
+    """0 for an end its user or the job wanted; 3 when numbers or memory gave out."""
+    return EXHAUSTED if result.reason in ("nan", "out_of_memory") else 0
+
+
+def summary_of(result: "JobResult") -> str:
+    """How it ended, where it lies, what to type next."""
+    run = RunFolder(Path(result.run))
+    experiment = run.path.parent.name
+    loss = f", validation loss {result.metrics['loss']:.4f}" if "loss" in result.metrics else ""
+    place = f"step {result.step:,} of {result.max_steps:,}{loss}"
+    if result.message == "nothing to do":
+        head = f"nothing to do: {run.id} is finished ({result.reason.replace('_', ' ')}, {place})"
+        return f"{head}\nnext: mlp sample {run.id}   or begin another one: mlp train {experiment} --fresh"
+    lines = {
+        "completed": f"completed: {place}",
+        "stopped_early": f"stopped early: {place}",
+        "paused": f"paused: {place}; the same command goes on",
+        "nan": f"the numbers gave out: {result.message}",
+        "out_of_memory": f"out of memory: {result.message}",
+    }
+    next_line = f"next: mlp sample {run.id}\n" if result.reason in ("completed", "stopped_early") else ""
+    return f"{lines[result.reason]}\n{next_line}run:  {run.path}"

@@ -1,0 +1,89 @@
+"""Turns the components that a job names into parts, by their kinds; knows none of them by name."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from ml_playground.configuration import families
+from ml_playground.configuration.base import HookSettings
+from ml_playground.configuration.fingerprint import prepare_fingerprint
+from ml_playground.configuration.models import JobConfig
+from ml_playground.core.error_handling import DataError
+from ml_playground.core.registry import load_object
+from ml_playground.core.run_folder import data_folder
+from ml_playground.core.seeding import seed_for
+from ml_playground.core.values import ModelContext
+from ml_playground.training.hooks.tolerant import Tolerant
+from ml_playground.training.learner import GradientLearner
+from ml_playground.training.precision import DTYPES
+from ml_playground.training.protocols import Data, Hook, HookContext, Objective, Preview
+
+
+def open_data(job: JobConfig) -> Data[Any]:
+    """The prepared data of a job, cut into batches.
+
+    Raises:
+        DataError: They are not prepared.
+    """
+    folder = data_folder() / prepare_fingerprint(job.prepare)
+    if not folder.is_dir():
+        raise DataError(f"The data of {job.name!r} are not prepared ({folder} is missing); run: mlp prepare {job.name}")
+    return load_object(families.DATA[job.data.kind_name].build)(job.data, folder, job.seed)
+
+
+def build_model(job: JobConfig, facts: Mapping[str, int], device: torch.device, *, load_pretrained: bool) -> nn.Module:
+    """A model on its device, its random weights a function of the job's seed alone."""
+    context = ModelContext(
+        facts=facts,
+        attention="fused" if job.runtime.attention == "fused" else "math",
+        activation_checkpointing=job.runtime.activation_checkpointing,
+        load_pretrained=load_pretrained,
+    )
+    torch.manual_seed(seed_for(job.seed, "weights"))
+    model: nn.Module = load_object(families.MODELS[job.model.kind_name].build)(job.model, context)
+    return model.to(device)
+
+
+def build_learner(job: JobConfig, model: nn.Module, objective: Objective[Any, Any]) -> GradientLearner:
+    """The learner of a job, its optimizer over the model's parameters."""
+    dtype = DTYPES[job.runtime.dtype]
+    optimizer = load_object(families.OPTIMIZERS[job.optimizer.kind_name].build)(job.optimizer, model, dtype)
+    return GradientLearner(
+        model,
+        objective,
+        optimizer,
+        seed=job.seed,
+        grad_clip=job.train.grad_clip,
+        ema_decay=job.train.ema_decay,
+        dtype=dtype,
+        compiled=job.runtime.compile is True,
+    )
+
+
+def build_hooks(job: JobConfig, context: HookContext, saved: Mapping[str, Mapping[str, Any]]) -> dict[str, Hook]:
+    """The enabled hooks with what they remembered; those that only watch are made harmless."""
+    hooks: dict[str, Hook] = {}
+    for name, settings in job.hooks.items():
+        if isinstance(settings, HookSettings) and not settings.enabled:
+            continue
+        hook: Hook = load_object(families.HOOKS[settings.kind_name].build)(settings, context)
+        if name in saved:
+            hook.load_state_dict(saved[name])
+        hooks[name] = hook if hook.steering else Tolerant(hook, name, context)
+    return hooks
+
+
+def build_preview(job: JobConfig, model: nn.Module, learner: GradientLearner, data: Data[Any]) -> Preview | None:
+    """Draws texts with the weights that are evaluated; None where the objective draws none."""
+    row = families.PREVIEWS.get(job.objective.kind_name)
+    if row is None:
+        return None
+    draw: Preview = load_object(row.build)(model, data.attachments, job.sample)
+
+    def preview(prompt: str, *, max_new_tokens: int, seed: int) -> str:
+        with learner.evaluation_weights():
+            return draw(prompt, max_new_tokens=max_new_tokens, seed=seed)
+
+    return preview

@@ -1,0 +1,53 @@
+"""An exponential mean of the weights, which often evaluates better than the weights themselves."""
+
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class AveragedWeights:
+    """Float parameters' running mean: mean <- d * mean + (1 - d) * weights, with d rising to `decay` over the first steps."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self._decay = decay
+        self._parameters = {name: p for name, p in model.named_parameters() if p.is_floating_point()}
+        self._means = {name: p.detach().clone() for name, p in self._parameters.items()}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the weights after update number `step` (from 0).
+
+        The early decay (1 + step) / (10 + step) lets the mean forget the random start (as in TensorFlow's
+        ExponentialMovingAverage with num_updates).
+        """
+        decay = min(self._decay, (1 + step) / (10 + step))
+        means, weights = list(self._means.values()), [p.detach() for p in self._parameters.values()]
+        torch._foreach_lerp_(means, weights, 1 - decay)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+
+    @contextmanager
+    def in_place(self) -> Generator[None]:
+        """The model holds the averaged weights inside, its own again after."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for name, parameter in self._parameters.items():
+            mean = self._means[name]
+            kept = parameter.detach().clone()
+            parameter.copy_(mean)
+            mean.copy_(kept)
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """The means by parameter name, by reference."""
+        return self._means
+
+    def load_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore means whose names and shapes were checked."""
+        for name, tensor in tensors.items():
+            self._means[name].copy_(tensor)

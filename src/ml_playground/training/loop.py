@@ -1,0 +1,228 @@
+"""The loop decides when to step, evaluate, save and leave; it computes nothing itself."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+
+from ml_playground.configuration.models import CheckpointingSettings, TrainSettings
+from ml_playground.core.deps import Deps
+from ml_playground.core.run_schema import Reason
+from ml_playground.core.values import NOTHING, Action, Progress, Wish
+from ml_playground.training.protocols import (
+    CheckpointStore,
+    Data,
+    Hook,
+    Journal,
+    Learner,
+    Snapshot,
+    StepEvent,
+    StepNumbers,
+    StepReading,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything the loop drives, built by the engine."""
+
+    learner: Learner[Any]
+    data: Data[Any]
+    store: CheckpointStore
+    hooks: Mapping[str, Hook]
+    journal: Journal
+    schedule: Callable[[int], float]
+    deps: Deps
+    train: TrainSettings
+    checkpointing: CheckpointingSettings
+    max_steps: int
+    config: str
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where this process takes up the run."""
+
+    step: int = 0
+    targets: float = 0.0
+    elapsed_s: float = 0.0
+    lr_factor: float = 1.0
+    best_loss: float = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How the loop was left."""
+
+    reason: Reason
+    step: int
+    metrics: Mapping[str, float]
+    message: str = ""
+
+
+def fit(parts: Parts, start: Start) -> Ending:
+    """Train until the last step, a wish to leave, or a loss that is no number; tell the hooks in every case."""
+    loop = _Loop(parts, start)
+    try:
+        ending = loop.run()
+    except BaseException as error:
+        for hook in parts.hooks.values():
+            hook.on_end(loop.progress(), None, error)
+        raise
+    for hook in parts.hooks.values():
+        hook.on_end(loop.progress(), ending.reason, None)
+    return ending
+
+
+class _Loop:
+    def __init__(self, parts: Parts, start: Start) -> None:
+        self._parts = parts
+        self._start = start
+        self._step = start.step
+        self._targets = start.targets
+        self._lr_factor = start.lr_factor
+        self._best_loss = start.best_loss
+        self._saved_step = start.step
+        self._began_s = self._saved_s = self._mark_s = parts.deps.clock.tick()
+        self._mark_targets = start.targets
+        self._pending: list[StepNumbers] = []
+        self._metrics: Mapping[str, float] = {}
+        self._metrics_step = -1
+
+    def run(self) -> Ending:
+        parts = self._parts
+        self._tell(lambda hook: hook.on_start(self.progress()))
+        asked = NOTHING
+        while self._step < parts.max_steps:
+            self._train_step()
+            asked = asked | parts.journal.recorded(self._step)
+            if parts.deps.stop_requested():
+                asked = asked | Wish(Action.PAUSE)
+            actions = asked.action | self._due()
+            readings, rate = self._read() if actions or self._step % parts.train.log_every_steps == 0 else ((), None)
+            if (bad := _first_bad(readings)) is not None:
+                self._tell(lambda hook, r=readings: hook.on_step(StepEvent(self.progress(), r)))
+                return Ending("nan", self._step, self._metrics, _nan_message(bad, self._saved_step))
+            self._obey(asked)
+            event = StepEvent(self.progress(), readings, rate)
+            asked = Wish.all_of([hook.on_step(event) for hook in parts.hooks.values()])
+            if Action.EVALUATE in actions:
+                actions |= self._evaluate()
+            if actions & (Action.SAVE | Action.PAUSE | Action.FINISH):
+                self._save()
+            self._announce(parts.store.poll())
+            if actions & (Action.PAUSE | Action.FINISH) and self._step < parts.max_steps:
+                self._announce(parts.store.drain())
+                return self._left_early(actions)
+            if readings:
+                self._mark_s, self._mark_targets = parts.deps.clock.tick(), self._targets
+        self._announce(parts.store.drain())
+        return Ending("completed", self._step, self._metrics)
+
+    def progress(self) -> Progress:
+        parts = self._parts
+        return Progress(
+            step=self._step,
+            max_steps=parts.max_steps,
+            epoch=self._step * parts.train.micro_batches_per_step / parts.data.micro_batches_per_epoch,
+            targets=self._targets,
+            elapsed_s=self._start.elapsed_s + parts.deps.clock.tick() - self._began_s,
+        )
+
+    def _train_step(self) -> None:
+        parts = self._parts
+        count = parts.train.micro_batches_per_step
+        batches = [parts.data.train.batch_at(self._step * count + number) for number in range(count)]
+        lr_factor = parts.schedule(self._step) * self._lr_factor
+        numbers = parts.learner.train_step(batches, step=self._step, lr_factor=lr_factor)
+        self._step += 1
+        self._targets += numbers.targets
+        self._pending.append(numbers)
+
+    def _due(self) -> Action:
+        """What the schedule itself asks for at this boundary."""
+        parts, step = self._parts, self._step
+        last = step == parts.max_steps
+        due = Action.EVALUATE if last or step % parts.train.evaluate_every_steps == 0 else Action.NONE
+        every_steps, every_minutes = parts.checkpointing.every_steps, parts.checkpointing.every_minutes
+        by_time = every_minutes is not None and parts.deps.clock.tick() - self._saved_s >= 60 * every_minutes
+        if last or by_time or (every_steps is not None and step % every_steps == 0):
+            due |= Action.SAVE
+        return due
+
+    def _read(self) -> tuple[Sequence[StepReading], float]:
+        """Fetch the pending numbers in one transfer: the only place where the host waits for the device."""
+        pending, self._pending = self._pending, []
+        both = torch.stack([torch.stack([n.loss.double(), n.grad_norm.double()]) for n in pending])
+        on_host = cast(list[tuple[float, float]], both.tolist())
+        first = self._step - len(pending) + 1
+        readings = [
+            StepReading(first + i, loss, norm, numbers.lr, numbers.targets)
+            for i, (numbers, (loss, norm)) in enumerate(zip(pending, on_host, strict=True))
+        ]
+        elapsed_s = self._parts.deps.clock.tick() - self._mark_s
+        return readings, (self._targets - self._mark_targets) / max(elapsed_s, 1e-9)
+
+    def _obey(self, asked: Wish) -> None:
+        """Take over a learning-rate factor from the next step on; remember what came from outside."""
+        lasting = Wish(asked.action & Action.EVALUATE, asked.lr_factor)
+        if lasting not in (NOTHING, self._parts.journal.recorded(self._step)):
+            self._parts.journal.record(self._step, lasting)
+        if asked.lr_factor is not None:
+            self._lr_factor = asked.lr_factor
+
+    def _evaluate(self) -> Action:
+        """Evaluate; what the hooks and a new best loss ask for in return."""
+        parts = self._parts
+        batches = parts.data.split("val", max_batches=parts.train.evaluation_batches)
+        self._metrics, self._metrics_step = parts.learner.evaluate(batches), self._step
+        wishes = [hook.on_evaluation(self.progress(), self._metrics) for hook in parts.hooks.values()]
+        loss = self._metrics.get("loss", math.inf)
+        better = loss < self._best_loss
+        self._best_loss = min(loss, self._best_loss)
+        wish = Wish.all_of(wishes)
+        if wish.lr_factor is not None:
+            self._obey(Wish(lr_factor=wish.lr_factor))
+        return wish.action | (Action.SAVE if better and parts.checkpointing.keep_best else Action.NONE)
+
+    def _save(self) -> None:
+        parts = self._parts
+        snapshot = Snapshot(
+            progress=self.progress(),
+            tensors=parts.learner.state_dict(),
+            hooks={name: hook.state_dict() for name, hook in parts.hooks.items()},
+            config=parts.config,
+            data_fingerprint=parts.data.fingerprint,
+            metrics=self._metrics if self._metrics_step == self._step else None,
+            lr_factor=self._lr_factor,
+            attachments=parts.data.attachments,
+        )
+        parts.store.begin_save(snapshot)
+        self._saved_step, self._saved_s = self._step, parts.deps.clock.tick()
+
+    def _announce(self, saved: Sequence[Any]) -> None:
+        for checkpoint in saved:
+            self._tell(lambda hook, c=checkpoint: hook.on_saved(self.progress(), c.reference))
+
+    def _left_early(self, actions: Action) -> Ending:
+        if Action.FINISH in actions:
+            return Ending("stopped_early", self._step, self._metrics, f"finished at step {self._step} by its own rule")
+        return Ending("paused", self._step, self._metrics, f"paused at step {self._step}; the same command goes on")
+
+    def _tell(self, message: Callable[[Hook], Any]) -> None:
+        for hook in self._parts.hooks.values():
+            message(hook)
+
+
+def _first_bad(readings: Sequence[StepReading]) -> StepReading | None:
+    return next((r for r in readings if not (math.isfinite(r.loss) and math.isfinite(r.grad_norm))), None)
+
+
+def _nan_message(bad: StepReading, saved_step: int) -> str:
+    kept = f"the checkpoint of step {saved_step} is from before" if saved_step else "no checkpoint was saved before"
+    return (
+        f"at step {bad.step} the loss was {bad.loss:g} and the gradient norm {bad.grad_norm:g}; {kept}. "
+        "Lower optimizer.lr, lengthen schedule.warmup_steps, or set train.grad_clip to 1."
+    )

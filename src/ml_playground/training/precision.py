@@ -1,0 +1,74 @@
+"""Decides each "auto" of `[runtime]` once, and makes the process so."""
+
+import torch
+
+from ml_playground.configuration.models import RuntimeSettings
+from ml_playground.core.error_handling import ConfigError
+from ml_playground.core.machine import has_native_bfloat16, retain_freed_memory
+
+# Compiling takes 10 to 60 s and then saves about a tenth of each step: shorter CUDA runs do not earn it back.
+COMPILE_FROM_STEPS = 2000
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def decide_runtime(wanted: RuntimeSettings, *, max_steps: int) -> RuntimeSettings:
+    """The same settings without any "auto".
+
+    Raises:
+        ConfigError: The device is not there, or cannot do what is asked of it.
+    """
+    device = _device(wanted.device)
+    dtype = wanted.dtype
+    if dtype == "auto":
+        dtype = "bfloat16" if _multiplies_bfloat16(device) else "float32"
+    attention = wanted.attention
+    if attention == "auto":
+        # The fused CPU kernel's bf16 backward is slow at short context: 44 % of a step of the tiny model.
+        attention = "math" if device == "cpu" else "fused"
+    compiled = wanted.compile
+    if compiled == "auto":
+        compiled = device == "cuda" and max_steps >= COMPILE_FROM_STEPS
+    return wanted.model_copy(
+        update={
+            "device": device,
+            "dtype": dtype,
+            "attention": attention,
+            "compile": compiled,
+            "threads": torch.get_num_threads() if wanted.threads == "auto" else wanted.threads,
+            "allocator": "retain" if wanted.allocator == "auto" else wanted.allocator,
+        }
+    )
+
+
+def apply_runtime(decided: RuntimeSettings) -> torch.device:
+    """Set threads, allocator and determinism of this process; the device to build on."""
+    if decided.allocator == "retain":
+        retain_freed_memory()
+    if isinstance(decided.threads, int):
+        torch.set_num_threads(decided.threads)
+    torch.use_deterministic_algorithms(decided.deterministic)
+    torch.set_float32_matmul_precision("highest" if decided.deterministic else "high")
+    return torch.device(decided.device)
+
+
+def _device(wanted: str) -> str:
+    there = ["cpu"]
+    if torch.backends.mps.is_available():
+        there.insert(0, "mps")
+    if torch.cuda.is_available():
+        there.insert(0, "cuda")
+    if wanted == "auto":
+        return there[0]
+    if wanted not in there:
+        raise ConfigError(
+            f"runtime.device = {wanted!r} is not on this machine (there: {', '.join(there)}); "
+            'set runtime.device = "auto", or see `mlp doctor`.'
+        )
+    return wanted
+
+
+def _multiplies_bfloat16(device: str) -> bool:
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device == "cpu" and has_native_bfloat16()

@@ -1,0 +1,158 @@
+"""Which run a job goes on with, and which settings may differ from the saved ones. Free of torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from pydantic import ValidationError
+
+from ml_playground.configuration.models import JobConfig, RuntimeSettings
+from ml_playground.core.error_handling import RunError
+from ml_playground.core.run_folder import RunFolder
+from ml_playground.core.run_schema import Result
+
+Lock = Literal["locked", "recorded", "free"]
+
+LOCKED = ("model", "adapter", "objective", "prepare", "data.sequence_tokens")
+"""Another value would not fit the saved weights or the data they were trained on."""
+FREE = ("hooks", "checkpointing", "sample", "use", "train.log_every_steps")
+"""Changes nothing that the run computes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A setting whose value is not the saved one."""
+
+    path: str
+    saved: Any
+    wanted: Any
+    lock: Lock
+
+    def __str__(self) -> str:
+        return f"{self.path}: saved {self.saved!r}, wanted {self.wanted!r} ({self.lock})"
+
+
+def differences(saved: JobConfig, wanted: JobConfig) -> list[Difference]:
+    """Every dotted path at which two jobs differ, in the order of the settings.
+
+    A wanted "auto" agrees with whatever the saved run had decided.
+    """
+    old, new = _flat(saved.model_dump(mode="json")), _flat(wanted.model_dump(mode="json"))
+    return [
+        Difference(path, old.get(path), new.get(path), lock_of(path))
+        for path in list(old) + [path for path in new if path not in old]
+        if old.get(path) != new.get(path) and not (path.startswith("runtime.") and new.get(path) == "auto")
+    ]
+
+
+def lock_of(path: str) -> Lock:
+    """Whether a setting may differ on resume: never, only as a branch, or freely."""
+    if any(path == name or path.startswith(name + ".") for name in LOCKED):
+        return "locked"
+    if any(path == name or path.startswith(name + ".") for name in FREE):
+        return "free"
+    return "recorded"
+
+
+def with_decided_runtime(wanted: JobConfig, saved: RuntimeSettings) -> JobConfig:
+    """The wanted job, each "auto" of its `[runtime]` replaced by what the saved run had decided."""
+    decided = {
+        name: getattr(saved, name) for name in RuntimeSettings.model_fields if getattr(wanted.runtime, name) == "auto"
+    }
+    return wanted.model_copy(update={"runtime": wanted.runtime.model_copy(update=decided)})
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a start of a job comes to."""
+
+    action: Literal["new", "resume", "nothing_to_do"]
+    run: RunFolder | None = None
+    differences: Sequence[Difference] = ()
+    """Those of a resumed run that are not free: it is a branch from here on."""
+
+
+def choose_run(job: JobConfig, runs: Path, *, fresh: bool = False, named: RunFolder | None = None) -> Choice:
+    """Go on with the newest unfinished run of equal settings, or begin another one.
+
+    Args:
+        job: The job as it is wanted now.
+        runs: The folder of all runs.
+        fresh: Begin another run whatever there is.
+        named: Go on with this run, even if recorded settings differ.
+
+    Raises:
+        RunError: Locked settings differ from the named run's; or any but free ones from the newest run's.
+    """
+    if named is not None:
+        return _go_on(job, named, named=True)
+    candidates = sorted((runs / job.name).glob("*/config.json"), reverse=True)
+    if fresh or not candidates:
+        return Choice("new")
+    newest = RunFolder(candidates[0].parent)
+    if read_result(newest) is not None:
+        changed = [d for d in differences(read_job(newest), job) if d.lock != "free"]
+        return Choice("new") if changed else Choice("nothing_to_do", newest)
+    return _go_on(job, newest, named=False)
+
+
+def _go_on(job: JobConfig, run: RunFolder, *, named: bool) -> Choice:
+    changed = [d for d in differences(read_job(run), job) if d.lock != "free"]
+    locked = [d for d in changed if d.lock == "locked"]
+    if locked or (changed and not named):
+        listed = "\n".join(f"  {difference}" for difference in (locked if named else changed))
+        remedy = (
+            "Restore these settings, or start a new run beside it: --fresh."
+            if locked
+            else f"Start a new run beside it: --fresh. Or go on with the changed settings, as a branch: --resume {run.id}."
+        )
+        raise RunError(f"The run {run.id} was started with other settings:\n{listed}\n{remedy}")
+    if not changed and read_result(run) is not None:
+        return Choice("nothing_to_do", run)
+    return Choice("resume", run, tuple(changed))
+
+
+def read_job(run: RunFolder) -> JobConfig:
+    """The job a run was started with.
+
+    Raises:
+        RunError: The folder holds no readable job; names the file.
+    """
+    try:
+        return JobConfig.model_validate_json(run.config.read_bytes())
+    except FileNotFoundError:
+        raise RunError(f"{run.path} is no run: it holds no config.json. `mlp runs` lists the runs there are.") from None
+    except ValidationError as error:
+        raise RunError(f"{run.config} is no job that this version can read: {_first_line(error)}.") from None
+
+
+def read_result(run: RunFolder) -> Result | None:
+    """How a finished run ended; None while something is left to do.
+
+    Raises:
+        RunError: The file is there but cannot be read.
+    """
+    try:
+        result = Result.model_validate_json(run.result.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        raise RunError(f"{run.result} cannot be read: {_first_line(error)}; delete it to go on with the run.") from None
+    return result if result.reason in ("completed", "stopped_early") else None
+
+
+def _first_line(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or "the file"
+    return f"{where}: {first['msg']}"
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flat(cast(dict[str, Any], value), f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
