@@ -1,0 +1,268 @@
+"""The command tree. Errors become one message and an exit code here, and nowhere else.
+
+Exit codes: 0 done or paused by its user; 1 an unexpected failure; 2 something its user can mend; 3 the numbers or the
+memory gave out; 130 interrupted where there was nothing to save.
+"""
+
+import errno
+import inspect
+import os
+import select
+import shlex
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, NamedTuple, cast
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+from ml_playground.core.error_handling import PlaygroundError
+from ml_playground.core.registry import load_object
+
+DONE, UNEXPECTED, MENDABLE, EXHAUSTED, INTERRUPTED = 0, 1, 2, 3, 130
+
+# The shell sets it when it asks for completions.
+COMPLETION_VARIABLE = "_MLP_COMPLETE"
+
+# What a full disk, a quota, a missing right or a read-only folder answer with: the user can mend them.
+STORAGE_ERRORS = {
+    errno.ENOSPC: "the disk is full; free some space or move the folder with MLP_HOME",
+    errno.EDQUOT: "the disk quota is used up; free some space or move the folder with MLP_HOME",
+    errno.EACCES: "access is denied; change its rights or choose another folder with MLP_HOME",
+    errno.EPERM: "access is denied; change its rights or choose another folder with MLP_HOME",
+    errno.EROFS: "the file system is read-only; choose another folder with MLP_HOME",
+}
+
+
+class Row(NamedTuple):
+    """One command: where its function is, and its line in the help."""
+
+    path: str
+    """`module:function`; the module is imported when the command runs."""
+    help: str
+    """One line."""
+
+
+class Group(NamedTuple):
+    """Commands under one word."""
+
+    help: str
+    """One line."""
+    rows: Mapping[str, Row]
+    """Name -> command."""
+
+
+COMMANDS: Mapping[str, Mapping[str, Row | Group]] = {
+    "From text to a model": {
+        "run": Row("ml_playground.commands.run:run", "Prepare, train, sample and report: the whole way in one go."),
+        "prepare": Row("ml_playground.commands.prepare:prepare", "Turn a source of text into token files."),
+        "train": Row("ml_playground.commands.train:train", "Train, or go on where the last run stopped."),
+        "sample": Row("ml_playground.commands.sample:sample", "Let a trained model write."),
+        "evaluate": Row("ml_playground.commands.evaluate:evaluate", "Loss, perplexity and bits per byte on any split."),
+    },
+    "Look and steer": {
+        "experiments": Row("ml_playground.commands.experiments:experiments", "List the experiments there are."),
+        "runs": Row("ml_playground.commands.runs:runs", "List the runs and how far each has come."),
+        "report": Row("ml_playground.commands.report:report", "Write report.html of a run: curves, samples, settings."),
+        "control": Row("ml_playground.commands.control:control", "Ask a running run to save, evaluate, pause or stop."),
+    },
+    "Settings and machine": {
+        "config": Group(
+            "Show, explain, compare and check settings.",
+            {
+                "show": Row("ml_playground.commands.config:show", "Print every setting and where it comes from."),
+                "explain": Row("ml_playground.commands.config:explain", "Show who set one key, layer by layer."),
+                "diff": Row("ml_playground.commands.config:diff", "Compare the settings of two experiments or runs."),
+                "check": Row("ml_playground.commands.config:check", "Check the settings without running anything."),
+                "schema": Row("ml_playground.commands.config:schema", "Print the JSON schema of a job."),
+            },
+        ),
+        "doctor": Row("ml_playground.commands.doctor:doctor", "Check environment, disk and devices; say what to do."),
+    },
+}
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class LazyCommand(TyperCommand):
+    """Stands for a command in lists and completion; imports its module when the command itself is called."""
+
+    def __init__(self, name: str, row: Row, panel: str | None) -> None:
+        super().__init__(name, help=row.help, short_help=row.help, rich_help_panel=panel)
+        self._path = row.path
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """Import the command and let it read its arguments."""
+        function = load_object(self._path)
+        app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+        app.command(self.name, help=help_of(function), context_settings=CONTEXT)(function)
+        return get_command(app).make_context(info_name, args, parent, **extra)
+
+
+class Tree(TyperGroup):
+    """A group that shows its help when called alone, its commands in sections."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Nothing typed means: show me what there is."""
+        return super().parse_args(ctx, args or ["--help"])
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """One list a section, all in the same columns."""
+        width = max(map(len, self.commands))
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for name, command in self.commands.items():
+            title: str = getattr(command, "rich_help_panel", None) or "Commands"
+            sections.setdefault(title, []).append((name.ljust(width), command.get_short_help_str(limit=100)))
+        for title, rows in sections.items():
+            with formatter.section(typer.style(title, bold=True)):
+                formatter.write_dl(rows)
+
+
+def help_of(function: Callable[..., Any]) -> str:
+    """What a command's docstring says to its user: all before the sections meant for programmers."""
+    text = inspect.getdoc(function) or ""
+    for section in ("Args", "Returns", "Raises"):
+        text = text.partition(f"\n{section}:\n")[0]
+    return text
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version  # noqa: PLC0415 - 20 ms that only --version needs
+
+        typer.echo(f"mlp {version('ml-playground')}")
+        raise typer.Exit
+
+
+def root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an unexpected failure.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Train, sample and watch small language models on the machine you have.
+
+    `mlp COMMAND --help` explains a command. Runs, data and caches lie in the working directory, or in MLP_HOME.
+    """
+
+
+def tree() -> Tree:
+    """All commands, none of them imported."""
+    app = typer.Typer(cls=Tree, rich_markup_mode=None, context_settings=CONTEXT)
+    app.callback()(root)
+    top = cast(Tree, get_command(app))
+    for panel, rows in COMMANDS.items():
+        for name, row in rows.items():
+            if isinstance(row, Row):
+                top.add_command(LazyCommand(name, row, panel))
+            else:
+                below: dict[str, Any] = {leaf: LazyCommand(leaf, leaf_row, None) for leaf, leaf_row in row.rows.items()}
+                group = Tree(
+                    name=name,
+                    commands=below,
+                    help=row.help,
+                    context_settings=CONTEXT,
+                    rich_markup_mode=None,
+                    rich_help_panel=panel,
+                )
+                top.add_command(group)
+    return top
+
+
+def say_error(text: str) -> None:
+    """One message on stderr, its first word in red on a terminal."""
+    typer.echo(f"{typer.style('error:', fg='red', bold=True)} {text}", err=True)
+
+
+def usage_text(error: typer.TyperException) -> str:
+    """What is wrong with the command line, and where its help is."""
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "mlp"
+    return f"{error.format_message()}\nTry '{path} --help'."
+
+
+def record(error: Exception) -> str:
+    """Append the traceback to the error log; returns where it is, in words."""
+    from ml_playground.core.run_folder import cache_folder  # noqa: PLC0415 - 6 ms that only a failure needs
+
+    log = cache_folder() / "mlp-error.log"
+    text = "".join(traceback.format_exception(error))
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a", encoding="utf-8") as file:
+            file.write(f"{datetime.now(UTC).isoformat()} mlp {shlex.join(sys.argv[1:])}\n{text}\n")
+    except OSError as reason:
+        typer.echo(text, err=True)
+        return f"The traceback is above, for {log} could not be written: {reason.strerror}."
+    return f"The traceback is in {log}; mlp --debug shows it here."
+
+
+def reader_left() -> bool:
+    """Whether stdout's reader has gone, as `head` does; from then on nothing more is written to it."""
+    if sys.platform == "win32":
+        return False
+    stdout = 1
+    poll = select.poll()
+    # No event asked for: only a pipe without a reader answers.
+    poll.register(stdout, 0)
+    if not poll.poll(0):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stdout)
+    return True
+
+
+def exit_code_of(error: Exception, debug: bool) -> int:
+    """Say what went wrong, once, and answer with the exit code for it."""
+    if isinstance(error, typer.Exit):
+        return error.exit_code
+    if isinstance(error, BrokenPipeError) and reader_left():
+        return DONE
+    if isinstance(error, PlaygroundError):
+        say_error(str(error))
+        code = MENDABLE
+    elif isinstance(error, typer.TyperException):
+        say_error(usage_text(error))
+        code = MENDABLE
+    elif isinstance(error, OSError) and error.errno in STORAGE_ERRORS:
+        say_error(f"{error.filename or 'a file'}: {error.strerror}; {STORAGE_ERRORS[error.errno]}.")
+        code = MENDABLE
+    elif isinstance(error, MemoryError):
+        say_error("the memory gave out; make the batch, the context or the model smaller.")
+        code = EXHAUSTED
+    else:
+        say_error(f"{type(error).__name__}: {error}\n{record(error)}")
+        code = UNEXPECTED
+    if debug:
+        traceback.print_exception(error)
+    return code
+
+
+def run(group: Tree, args: list[str]) -> int:
+    """Run one command line on a tree and return its exit code; a whole number that a command returns is its code."""
+    debug = False
+    try:
+        with group.make_context("mlp", args) as context:
+            debug = bool(context.params["debug"])
+            result = group.invoke(context)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        say_error("interrupted.")
+        return INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the last frame: whatever comes becomes a message and a code here
+        return exit_code_of(error, debug)
+    return result if type(result) is int else DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command `mlp`."""
+    group = tree()
+    if COMPLETION_VARIABLE in os.environ:
+        group.main(prog_name="mlp")
+    return run(group, list(sys.argv[1:] if argv is None else argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,189 @@
+"""What the doctor finds, and what it advises."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import typer
+
+from ml_playground.cli import main
+from ml_playground.commands import doctor
+from ml_playground.core.installation import Requirement
+from ml_playground.core.machine import probe
+
+BLOCK_TORCH = """
+import importlib.abc, sys
+class NoTorch(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "torch":
+            raise {error}
+sys.meta_path.insert(0, NoTorch())
+"""
+RUN = """
+from ml_playground.cli import main
+sys.exit(main(["doctor", *sys.argv[1:]]))
+"""
+
+
+def run_doctor(before: str, *args: str) -> subprocess.CompletedProcess[str]:
+    """Run the doctor in a process of its own, with some code before it."""
+    return subprocess.run(
+        [sys.executable, "-c", before + RUN, *args], capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def test_doctor_here_is_ready(capsys: pytest.CaptureFixture[str]) -> None:
+    """The environment that runs the tests is whole."""
+    assert main(["doctor"]) == 0
+    shown = capsys.readouterr().out
+    assert "ok       dependencies" in shown
+    assert "measured: bfloat16" in shown
+    assert "0 problems.\n" in shown
+
+
+def test_doctor_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
+    """For programs: the same findings, and the machine."""
+    assert main(["doctor", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["blocked"] is False
+    assert {finding["subject"] for finding in report["findings"]} >= {"python", "package", "disk", "memory", "cpu"}
+    assert report["machine"]["usable_cores"] > 0
+
+
+def test_doctor_without_torch_reports_it() -> None:
+    """The doctor must work best where nothing else does."""
+    done = run_doctor(BLOCK_TORCH.format(error="ModuleNotFoundError('No module named torch', name='torch')"))
+    assert (done.returncode, done.stderr) == (2, "")
+    assert "problem  devices        ml_playground.core.torch_machine needs the package 'torch'" in done.stdout
+    assert "-> make setup" in done.stdout
+
+
+def test_doctor_with_broken_torch_reports_the_reason() -> None:
+    """A library of the wrong build fails to load with an OSError."""
+    done = run_doctor(BLOCK_TORCH.format(error="OSError('libcudart.so: cannot open')"))
+    assert done.returncode == 2
+    assert "torch does not load: libcudart.so: cannot open" in done.stdout
+
+
+def test_doctor_decoy_on_search_path_is_named(tmp_path: Path) -> None:
+    """A stale package of our name hides ours from the next process that starts."""
+    (tmp_path / "ml_playground").mkdir()
+    (tmp_path / "ml_playground" / "__init__.py").touch()
+    done = run_doctor(f"import sys, ml_playground.cli; sys.path.insert(0, {str(tmp_path)!r})")
+    assert done.returncode == 2
+    assert f"{tmp_path / 'ml_playground'} is another package named ml_playground" in done.stdout
+    assert f"-> pip uninstall ml_playground, or take {tmp_path} off the search path" in done.stdout
+
+
+def test_doctor_decoy_in_working_directory_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`python -m` looks in the working directory first."""
+    (tmp_path / "ml_playground").mkdir()
+    (tmp_path / "ml_playground" / "__init__.py").touch()
+    monkeypatch.chdir(tmp_path)
+    assert main(["doctor"]) == 2
+    assert f"{tmp_path / 'ml_playground'} is another package" in capsys.readouterr().out
+
+
+def test_doctor_unwritable_home_is_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run that cannot write its folder has nowhere to go."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MLP_HOME", str(tmp_path / "file" / "below"))
+    assert main(["doctor"]) == 2
+    shown = capsys.readouterr().out
+    assert f"nothing can be written to {tmp_path / 'file' / 'below'}: Not a directory" in shown
+    assert "choose another folder with MLP_HOME" in shown
+
+
+def test_package_of_several_folders_is_a_problem(tmp_path: Path) -> None:
+    """Two portions of one namespace mix the modules of two versions."""
+    module = SimpleNamespace(__file__=None, __path__=["/a/ml_playground", "/b/ml_playground"])
+    (finding,) = doctor.package([str(tmp_path)], module)
+    assert (finding.level, finding.remedy) == ("problem", "uninstall all but one of them")
+    assert finding.text == "its modules come from several folders: /a/ml_playground, /b/ml_playground"
+
+
+def test_package_with_a_marker_is_a_problem(tmp_path: Path) -> None:
+    """A marker file makes ours a regular package, which hides plugins' portions."""
+    module = SimpleNamespace(__file__="/a/ml_playground/__init__.py", __path__=["/a/ml_playground"])
+    (finding,) = doctor.package([str(tmp_path)], module)
+    assert (finding.level, finding.remedy) == ("problem", "delete that file; ours has none")
+
+
+def test_versions_stale_metadata_is_a_warning(tmp_path: Path) -> None:
+    """The metadata of an editable installation stay behind when the checkout moves on."""
+    (tmp_path / "src" / "ml_playground").mkdir(parents=True)
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "ml-playground"\nversion = "99.0"\n')
+    (finding,) = doctor.versions(tmp_path / "src" / "ml_playground")
+    assert (finding.level, finding.remedy) == ("warning", "make setup")
+    assert finding.text.endswith("but the checkout is 99.0")
+
+
+def test_misfits_names_what_is_missing_and_what_is_out_of_range() -> None:
+    """The remedy is the requirement itself, ready for pip."""
+    wanted = [Requirement("numpy", ">=1", None), Requirement("numpy", "<1", None), Requirement("no-such", ">=2", None)]
+    (old_name, old_text), (missing_name, missing_text) = doctor.misfits(wanted)
+    assert (old_name, missing_name) == ("numpy<1", "no-such>=2")
+    assert old_text.endswith("is installed, <1 is needed")
+    assert missing_text == "no-such is not installed"
+
+
+def test_doctor_outside_an_environment_finds_what_is_not_installed(tmp_path: Path) -> None:
+    """Our modules are on the path, but nobody installed them: metadata and entry points are missing."""
+    libraries = tmp_path / "libraries"
+    libraries.mkdir()
+    for entry in Path(typer.__file__).parent.parent.iterdir():
+        if not entry.name.startswith("ml_playground") and entry.suffix != ".pth":
+            (libraries / entry.name).symlink_to(entry)
+    python = Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
+    search_path = f"{Path(doctor.__file__).parents[2]}{os.pathsep}{libraries}"
+    done = subprocess.run(
+        [python, "-c", "import sys; sys.argv[0] = 'mlp'" + RUN],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env=os.environ | {"PYTHONPATH": search_path},
+    )
+    assert done.returncode == 2
+    assert "warning  environment    no virtual environment is active" in done.stdout
+    assert "problem  version        ml-playground is not installed, only found on the path" in done.stdout
+    assert "dependencies" not in done.stdout
+
+
+def test_resources_more_threads_than_usable_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads that share a core wait for each other."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "64")
+    machine = replace(probe(), usable_cores=2.0)
+    found = {finding.subject: finding for finding in doctor.resources(machine)}
+    assert found["threads"].text == "OMP_NUM_THREADS = 64 is more than the 2 threads this process may use"
+    assert found["threads"].remedy == "unset OMP_NUM_THREADS"
+
+
+def test_resources_scarce_memory_is_a_warning() -> None:
+    """Less than torch itself takes."""
+    machine = replace(probe(), memory_bytes=1 << 30, available_bytes=1 << 29)
+    found = {finding.subject: finding for finding in doctor.resources(machine)}
+    assert (found["memory"].level, found["memory"].text) == ("warning", "0.5 of 1.0 GiB available")
+
+
+def test_resources_unknown_memory_is_said() -> None:
+    """Not every system tells."""
+    machine = replace(probe(), memory_bytes=None, available_bytes=None)
+    found = {finding.subject: finding for finding in doctor.resources(machine)}
+    assert found["memory"].text == "unknown on this system"
+
+
+def test_storage_of_this_machine_names_free_space(tmp_path: Path) -> None:
+    """A folder that does not exist yet is judged by where it would be made."""
+    (finding,) = doctor.storage(tmp_path / "not" / "yet")
+    assert finding.text.startswith(f"{tmp_path / 'not' / 'yet'} is writable, ")
+    assert not any(tmp_path.iterdir())
