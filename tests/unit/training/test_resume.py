@@ -1,0 +1,193 @@
+"""Which run a job goes on with, and what may differ."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ml_playground.configuration.models import JobConfig, RuntimeSettings
+from ml_playground.core.error_handling import RunError
+from ml_playground.core.run_folder import RunFolder
+from ml_playground.core.run_schema import Reason, Result
+from ml_playground.training.resume import (
+    choose_run,
+    differences,
+    lock_of,
+    read_job,
+    read_result,
+    with_decided_runtime,
+)
+
+
+def job_of(**sections: Any) -> JobConfig:
+    plain: dict[str, Any] = {
+        "name": "toy",
+        "prepare": {"source": {"kind": "text_file", "path": "/x.txt"}, "tokenizer": {"kind": "char"}},
+        "data": {"kind": "token_windows"},
+        "model": {"kind": "gpt"},
+        "objective": {"kind": "next_token"},
+        "optimizer": {"kind": "adamw"},
+        "schedule": {"kind": "warmup_constant"},
+        "train": {"max_steps": 200},
+    }
+    for name, section in sections.items():
+        plain[name] = plain.get(name, {}) | section if isinstance(section, dict) else section
+    return JobConfig.model_validate_json(json.dumps(plain))
+
+
+def run_with(runs: Path, run_id: str, job: JobConfig, reason: Reason | None = None) -> RunFolder:
+    run = RunFolder(runs / job.name / run_id)
+    run.path.mkdir(parents=True)
+    run.config.write_text(job.model_dump_json())
+    if reason is not None:
+        run.result.write_text(Result(reason=reason, step=1, max_steps=2).model_dump_json())
+    return run
+
+
+def test_differences_equal_jobs_are_none() -> None:
+    """A job agrees with itself."""
+    assert differences(job_of(), job_of()) == []
+
+
+def test_differences_lists_every_path_with_its_class() -> None:
+    """Locked, recorded and free, each said."""
+    wanted = job_of(model={"n_layer": 3}, optimizer={"lr": 0.5}, sample={"seed": 2}, train={"log_every_steps": 3})
+    assert [(d.path, d.lock) for d in differences(job_of(), wanted)] == [
+        ("model.n_layer", "locked"),
+        ("optimizer.lr", "recorded"),
+        ("train.log_every_steps", "free"),
+        ("sample.seed", "free"),
+    ]
+
+
+def test_differences_of_another_kind_name_keys_of_both() -> None:
+    """Keys that only one of them has count too."""
+    paths = [d.path for d in differences(job_of(), job_of(optimizer={"kind": "muon"}))]
+    assert paths == ["optimizer.kind", "optimizer.matrix_lr", "optimizer.momentum", "optimizer.newton_schulz_steps",
+                     "optimizer.matrix_weight_decay"]  # fmt: skip
+
+
+def test_differences_wanted_auto_agrees_with_what_was_decided() -> None:
+    """The saved run holds the decision."""
+    decided = job_of(runtime={"device": "cpu", "dtype": "bfloat16"})
+    assert differences(decided, job_of()) == []
+    assert [d.path for d in differences(job_of(), decided)] == ["runtime.device", "runtime.dtype"]
+
+
+@pytest.mark.parametrize(
+    ("path", "lock"),
+    [
+        ("prepare.tokenizer.kind", "locked"),
+        ("data.sequence_tokens", "locked"),
+        ("data.micro_batch_rows", "recorded"),
+        ("modelling", "recorded"),
+        ("hooks.samples.enabled", "free"),
+    ],
+)
+def test_lock_of_goes_by_whole_names(path: str, lock: str) -> None:
+    """A prefix of a word is no section."""
+    assert lock_of(path) == lock
+
+
+def test_with_decided_runtime_fills_only_the_autos() -> None:
+    """What a user says now outweighs what was decided."""
+    job = with_decided_runtime(
+        job_of(runtime={"threads": 3}), RuntimeSettings(device="cpu", threads=8, dtype="float32")
+    )
+    assert (job.runtime.device, job.runtime.threads, job.runtime.dtype) == ("cpu", 3, "float32")
+
+
+def test_choose_run_without_any_begins_one(tmp_path: Path) -> None:
+    """The first start of an experiment."""
+    assert choose_run(job_of(), tmp_path).action == "new"
+
+
+def test_choose_run_unfinished_goes_on(tmp_path: Path) -> None:
+    """The same command goes on where it stopped."""
+    run_with(tmp_path, "20260101-000000-aaaa", job_of(), "completed")
+    newest = run_with(tmp_path, "20260102-000000-aaaa", job_of(sample={"seed": 9}), "paused")
+    choice = choose_run(job_of(), tmp_path)
+    assert (choice.action, choice.run, choice.differences) == ("resume", newest, ())
+
+
+def test_choose_run_fresh_begins_another(tmp_path: Path) -> None:
+    """Beside the ones there are."""
+    run_with(tmp_path, "20260101-000000-aaaa", job_of())
+    assert choose_run(job_of(), tmp_path, fresh=True).action == "new"
+
+
+@pytest.mark.parametrize("reason", ["completed", "stopped_early"])
+def test_choose_run_finished_has_nothing_to_do(tmp_path: Path, reason: Reason) -> None:
+    """A finished run is not trained again by accident."""
+    run = run_with(tmp_path, "20260101-000000-aaaa", job_of(), reason)
+    assert (choose_run(job_of(), tmp_path).action, choose_run(job_of(), tmp_path).run) == ("nothing_to_do", run)
+    assert choose_run(job_of(), tmp_path, named=run).action == "nothing_to_do"
+
+
+def test_choose_run_finished_with_other_settings_begins_another(tmp_path: Path) -> None:
+    """A finished run is in nobody's way."""
+    run_with(tmp_path, "20260101-000000-aaaa", job_of(), "completed")
+    assert choose_run(job_of(optimizer={"lr": 0.5}), tmp_path).action == "new"
+
+
+def test_choose_run_unfinished_with_other_recorded_settings_asks(tmp_path: Path) -> None:
+    """Neither is silently right."""
+    run_with(tmp_path, "20260101-000000-aaaa", job_of())
+    with pytest.raises(RunError) as caught:
+        choose_run(job_of(optimizer={"lr": 0.5}), tmp_path)
+    assert str(caught.value) == (
+        "The run toy/20260101-000000-aaaa was started with other settings:\n"
+        "  optimizer.lr: saved 0.001, wanted 0.5 (recorded)\n"
+        "Start a new run beside it: --fresh. Or go on with the changed settings, as a branch: "
+        "--resume toy/20260101-000000-aaaa."
+    )
+
+
+def test_choose_run_named_with_other_recorded_settings_is_a_branch(tmp_path: Path) -> None:
+    """--resume RUN takes the new settings, and says so."""
+    run = run_with(tmp_path, "20260101-000000-aaaa", job_of(), "completed")
+    choice = choose_run(job_of(train={"max_steps": 400}), tmp_path, named=run)
+    assert (choice.action, [d.path for d in choice.differences]) == ("resume", ["train.max_steps"])
+
+
+def test_choose_run_locked_settings_are_all_listed_and_refused(tmp_path: Path) -> None:
+    """Weights of another shape cannot be gone on with."""
+    run = run_with(tmp_path, "20260101-000000-aaaa", job_of())
+    wanted = job_of(model={"n_layer": 3, "n_embd": 12}, optimizer={"lr": 0.5})
+    with pytest.raises(RunError) as caught:
+        choose_run(wanted, tmp_path, named=run)
+    assert str(caught.value) == (
+        "The run toy/20260101-000000-aaaa was started with other settings:\n"
+        "  model.n_layer: saved 6, wanted 3 (locked)\n"
+        "  model.n_embd: saved 384, wanted 12 (locked)\n"
+        "Restore these settings, or start a new run beside it: --fresh."
+    )
+
+
+def test_read_job_of_no_run_is_refused(tmp_path: Path) -> None:
+    """A folder without a job is no run."""
+    with pytest.raises(RunError, match=r"is no run: it holds no config.json. `mlp runs` lists"):
+        read_job(RunFolder(tmp_path))
+
+
+def test_read_job_damaged_names_file_and_key(tmp_path: Path) -> None:
+    """What, where, and why."""
+    run = run_with(tmp_path, "20260101-000000-aaaa", job_of())
+    run.config.write_text('{"name": 3}')
+    with pytest.raises(RunError, match=r"config.json is no job that this version can read: name: Input should be"):
+        read_job(run)
+
+
+def test_read_result_damaged_is_said(tmp_path: Path) -> None:
+    """Not taken for unfinished in silence."""
+    run = run_with(tmp_path, "20260101-000000-aaaa", job_of())
+    run.result.write_text("{")
+    with pytest.raises(RunError, match=r"result.json cannot be read: the file: .*; delete it to go on with the run"):
+        read_result(run)
+
+
+@pytest.mark.parametrize("reason", ["paused", "nan", "out_of_memory"])
+def test_read_result_of_an_interrupted_run_is_none(tmp_path: Path, reason: Reason) -> None:
+    """Something is left to do."""
+    assert read_result(run_with(tmp_path, "20260101-000000-aaaa", job_of(), reason)) is None
