@@ -107,7 +107,10 @@ class _Loop:
                 return Ending("nan", self._step, self._metrics, _nan_message(bad, self._saved_step))
             self._obey(asked)
             event = StepEvent(self.progress(), readings, rate)
-            asked = Wish.all_of([hook.on_step(event) for hook in parts.hooks.values()])
+            wished = Wish.all_of([hook.on_step(event) for hook in parts.hooks.values()])
+            self._obey(Wish(lr_factor=wished.lr_factor))
+            # Actions wait for the next boundary, where the readings they need are fetched first.
+            asked = Wish(wished.action)
             if Action.EVALUATE in actions:
                 actions |= self._evaluate()
             if actions & (Action.SAVE | Action.PAUSE | Action.FINISH):
@@ -167,8 +170,9 @@ class _Loop:
 
     def _obey(self, asked: Wish) -> None:
         """Take over a learning-rate factor from the next step on; remember what came from outside."""
+        recorded = self._parts.journal.recorded(self._step)
         lasting = Wish(asked.action & Action.EVALUATE, asked.lr_factor)
-        if lasting not in (NOTHING, self._parts.journal.recorded(self._step)):
+        if recorded | lasting != recorded:
             self._parts.journal.record(self._step, lasting)
         if asked.lr_factor is not None:
             self._lr_factor = asked.lr_factor
@@ -183,8 +187,7 @@ class _Loop:
         better = loss < self._best_loss
         self._best_loss = min(loss, self._best_loss)
         wish = Wish.all_of(wishes)
-        if wish.lr_factor is not None:
-            self._obey(Wish(lr_factor=wish.lr_factor))
+        self._obey(Wish(lr_factor=wish.lr_factor))
         return wish.action | (Action.SAVE if better and parts.checkpointing.keep_best else Action.NONE)
 
     def _save(self) -> None:

@@ -1,0 +1,331 @@
+"""The loop: what happens at which step, what is saved, and how it is left."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pytest
+import torch
+
+from ml_playground.configuration.models import CheckpointingSettings, TrainSettings
+from ml_playground.core.deps import Deps
+from ml_playground.core.run_schema import Reason
+from ml_playground.core.values import NOTHING, Action, Progress, Wish
+from ml_playground.training.learner import GradientLearner
+from ml_playground.training.loop import Ending, Parts, Start, fit
+from ml_playground.training.optim import adamw
+from ml_playground.training.protocols import BaseHook, StepEvent, StepNumbers
+from ml_playground.training.settings import AdamW
+from tests.fakes.fixed_clock import FixedClock
+from tests.fakes.memory_journal import MemoryJournal
+from tests.fakes.memory_store import MemoryStore
+from tests.fakes.toy_task import ToyBatch, ToyData, ToyModel, ToyObjective
+
+
+class Scribe(BaseHook):
+    """Writes down what it is told, and wishes what it was given for a step."""
+
+    def __init__(self, wishes: Mapping[int, Wish] | None = None, after_evaluation: Wish = NOTHING) -> None:
+        self.told: list[str] = []
+        self.losses: dict[int, float] = {}
+        self.lrs: list[float] = []
+        self.progress: list[Progress] = []
+        self.remembered = 0
+        self._wishes = wishes or {}
+        self._after_evaluation = after_evaluation
+
+    def on_start(self, progress: Progress) -> None:
+        self.told.append(f"start {progress.step}")
+
+    def on_step(self, event: StepEvent) -> Wish:
+        self.remembered += 1
+        self.progress.append(event.progress)
+        self.losses |= {reading.step: reading.loss for reading in event.readings}
+        self.lrs += [reading.lr for reading in event.readings]
+        return self._wishes.get(event.progress.step, NOTHING)
+
+    def on_evaluation(self, progress: Progress, metrics: Mapping[str, float]) -> Wish:
+        self.told.append(f"evaluation {progress.step}")
+        return self._after_evaluation
+
+    def on_saved(self, progress: Progress, reference: str) -> None:
+        self.told.append(f"saved {progress.step}")
+
+    def on_end(self, progress: Progress, reason: Reason | None, error: BaseException | None) -> None:
+        self.told.append(f"end {progress.step} {reason} {type(error).__name__ if error else ''}".strip())
+
+    def state_dict(self) -> Mapping[str, Any]:
+        return {"remembered": self.remembered}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.remembered = state["remembered"]
+
+
+class Bench:
+    """A toy job whose parts can be looked at."""
+
+    def __init__(self, scribe: Scribe | None = None, store: MemoryStore | None = None, **deps: Any) -> None:
+        self.model = ToyModel(dropout=0.2)
+        self.learner = GradientLearner(
+            self.model, ToyObjective(), adamw.build(AdamW(lr=0.01), self.model, torch.float32), seed=1, ema_decay=0.9
+        )
+        self.data = ToyData()
+        self.scribe = scribe or Scribe()
+        self.checkpointing = CheckpointingSettings(every_steps=4, every_minutes=None, keep_last=99, keep_best=0)
+        self.store = store or MemoryStore(self.checkpointing)
+        self.journal = MemoryJournal()
+        self.deps = Deps(clock=deps.pop("clock", FixedClock()), **deps)
+
+    def fit(self, max_steps: int = 10, start: Start | None = None, **settings: Any) -> Ending:
+        checkpointing = settings.pop("checkpointing", self.checkpointing)
+        train = TrainSettings(
+            max_steps=max_steps,
+            **({"evaluate_every_steps": 5, "log_every_steps": 3, "micro_batches_per_step": 2} | settings),
+        )
+        parts = Parts(
+            learner=self.learner,
+            data=self.data,
+            store=self.store,
+            hooks={"scribe": self.scribe},
+            journal=self.journal,
+            schedule=lambda step: 1.0,
+            deps=self.deps,
+            train=train,
+            checkpointing=checkpointing,
+            max_steps=max_steps,
+            config="{}",
+        )
+        return fit(parts, start or Start())
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        return {n: t.clone() for n, t in self.learner.state_dict()["model"].items()}
+
+
+def resumed(store: MemoryStore, **bench: Any) -> tuple[Bench, Start]:
+    """What the engine does on resume, by hand."""
+    checkpoint = store.latest()
+    assert checkpoint is not None
+    new = Bench(store=store, **bench)
+    new.learner.load_state_dict(checkpoint.tensors())
+    new.scribe.load_state_dict(checkpoint.hooks["scribe"])
+    progress = checkpoint.progress
+    return new, Start(progress.step, progress.targets, progress.elapsed_s, checkpoint.lr_factor)
+
+
+def test_fit_ten_steps_does_each_thing_at_its_step() -> None:
+    """Evaluations every 5, saves every 4 and at the end."""
+    bench = Bench()
+    ending = bench.fit()
+    assert bench.scribe.told == [
+        "start 0", "saved 4", "evaluation 5", "saved 8", "evaluation 10", "saved 10", "end 10 completed",
+    ]  # fmt: skip
+    assert (ending.reason, ending.step) == ("completed", 10)
+    assert "loss" in ending.metrics
+
+
+def test_fit_every_step_gets_its_reading_exactly_once() -> None:
+    """Whatever the log interval, no step is missing or doubled."""
+    bench = Bench()
+    bench.fit()
+    assert list(bench.scribe.losses) == list(range(1, 11))
+
+
+def test_fit_each_step_takes_its_own_micro_batches() -> None:
+    """Step s takes micro-batches s * count onwards, each once."""
+    bench = Bench()
+    bench.fit(max_steps=6, evaluate_every_steps=100, evaluation_batches=1)
+    assert bench.data.asked == [*range(12), 100]
+
+
+@pytest.mark.parametrize("stop_after", range(1, 12))
+def test_fit_stopped_and_resumed_anywhere_equals_one_that_was_not(stop_after: int) -> None:
+    """The law of exact resume, with dropout, averaging and accumulation."""
+    whole = Bench()
+    whole.fit(max_steps=12)
+    asked = iter([False] * (stop_after - 1) + [True] * 99)
+    first = Bench(stop_requested=lambda: next(asked))
+    first.fit(max_steps=12)
+    second, start = resumed(first.store)
+    second.fit(max_steps=12, start=start)
+    assert all(torch.equal(t, second.weights()[n]) for n, t in whole.weights().items())
+    assert first.scribe.losses | second.scribe.losses == whole.scribe.losses
+    assert second.scribe.remembered == whole.scribe.remembered
+
+
+@pytest.mark.parametrize("killed_at", [5, 6, 7, 9, 11])
+def test_fit_killed_and_resumed_from_an_older_checkpoint_equals_one_that_was_not(killed_at: int) -> None:
+    """Steps after the checkpoint are done again, with the same numbers."""
+
+    class Killed(Scribe):
+        def on_step(self, event: StepEvent) -> Wish:
+            if event.progress.step == killed_at:
+                raise SystemError("killed")
+            return super().on_step(event)
+
+    whole = Bench()
+    whole.fit(max_steps=12)
+    first = Bench(scribe=Killed())
+    with pytest.raises(SystemError, match="killed"):
+        first.fit(max_steps=12)
+    second, start = resumed(first.store)
+    assert start.step == killed_at // 4 * 4 or killed_at % 4 == 0
+    second.fit(max_steps=12, start=start)
+    assert all(torch.equal(t, second.weights()[n]) for n, t in whole.weights().items())
+
+
+def test_fit_stop_requested_saves_and_pauses_after_the_step() -> None:
+    """Ctrl-C loses nothing."""
+    bench = Bench(stop_requested=lambda: True)
+    ending = bench.fit()
+    assert (ending.reason, ending.step) == ("paused", 1)
+    assert bench.scribe.told == ["start 0", "saved 1", "end 1 paused"]
+    assert ending.message == "paused at step 1; the same command goes on"
+
+
+def test_fit_stop_requested_at_the_last_step_completes() -> None:
+    """There is nothing left to go on with."""
+    assert Bench(stop_requested=lambda: True).fit(max_steps=1).reason == "completed"
+
+
+def test_fit_hook_wishes_finish_is_obeyed_at_the_next_boundary() -> None:
+    """A wish of step 3 takes effect when step 4 is done."""
+    bench = Bench(scribe=Scribe({3: Wish(Action.FINISH)}))
+    ending = bench.fit()
+    assert (ending.reason, ending.step) == ("stopped_early", 4)
+    assert ending.message == "finished at step 4 by its own rule"
+
+
+def test_fit_finish_after_evaluation_is_obeyed_at_once() -> None:
+    """Early stopping need not train another step."""
+    bench = Bench(scribe=Scribe(after_evaluation=Wish(Action.FINISH)))
+    ending = bench.fit()
+    assert (ending.reason, ending.step) == ("stopped_early", 5)
+    assert bench.scribe.told[-2:] == ["saved 5", "end 5 stopped_early"]
+
+
+def test_fit_wish_to_save_and_evaluate_is_obeyed() -> None:
+    """Outside the schedule, at the next boundary."""
+    bench = Bench(scribe=Scribe({1: Wish(Action.SAVE), 5: Wish(Action.EVALUATE)}))
+    bench.fit()
+    assert bench.scribe.told[1] == "saved 2"
+    assert "evaluation 6" in bench.scribe.told
+
+
+def test_fit_lr_factor_counts_from_the_step_after_and_is_journaled() -> None:
+    """Wished at step 2, used by step 3."""
+    bench = Bench(scribe=Scribe({2: Wish(lr_factor=0.5)}))
+    bench.fit()
+    assert bench.scribe.lrs == [0.01] * 2 + [0.005] * 8
+    assert bench.journal.rows == {2: Wish(lr_factor=0.5)}
+
+
+def test_fit_lr_factor_after_evaluation_counts_from_the_next_step() -> None:
+    """A guard that lowers the rate after an evaluation is obeyed at once."""
+    bench = Bench(scribe=Scribe(after_evaluation=Wish(lr_factor=0.1)))
+    bench.fit(max_steps=7)
+    assert bench.scribe.lrs == [0.01] * 5 + [0.001] * 2
+
+
+def test_fit_journaled_wish_is_obeyed_again_after_a_kill() -> None:
+    """A wish from outside belongs to its step, also when that step is done again."""
+    first = Bench(scribe=Scribe({5: Wish(lr_factor=0.5)}))
+    first.fit(max_steps=12)
+    again, start = resumed(first.store)
+    store = MemoryStore(first.checkpointing)
+    replay = Bench(store=store)
+    replay.journal.rows = dict(first.journal.rows)
+    replay.fit(max_steps=12)
+    assert all(torch.equal(t, replay.weights()[n]) for n, t in first.weights().items())
+    assert (again.store.latest() is not None, start.lr_factor) == (True, 0.5)
+
+
+def test_fit_journaled_wish_obeyed_again_is_not_written_twice() -> None:
+    """Replaying leaves the journal as it is."""
+    bench = Bench()
+    bench.journal.rows = {3: Wish(Action.EVALUATE)}
+    bench.fit()
+    assert "evaluation 3" in bench.scribe.told
+    assert bench.journal.written == []
+
+
+def test_fit_save_by_time_when_the_minutes_are_over() -> None:
+    """A slow job is saved by the clock."""
+    bench = Bench(clock=FixedClock(step_s=10.0))
+    bench.fit(checkpointing=CheckpointingSettings(every_steps=None, every_minutes=2.0, keep_best=0))
+    assert sum("saved" in line for line in bench.scribe.told) > 1
+
+
+def test_fit_new_best_loss_is_saved_at_once() -> None:
+    """So that the best checkpoint exists."""
+    bench = Bench()
+    bench.fit(max_steps=9, checkpointing=CheckpointingSettings(every_steps=None, every_minutes=None, keep_best=1))
+    assert "saved 5" in bench.scribe.told
+
+
+def test_fit_loss_that_is_not_better_is_not_saved() -> None:
+    """The best of an earlier process counts."""
+    bench = Bench()
+    settings = CheckpointingSettings(every_steps=None, every_minutes=None, keep_best=1)
+    bench.fit(max_steps=9, start=Start(best_loss=-1.0), checkpointing=settings)
+    assert bench.scribe.told[1:3] == ["evaluation 5", "evaluation 9"]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_fit_loss_that_is_no_number_ends_the_run_before_it_is_saved(bad: float) -> None:
+    """No checkpoint ever holds weights that a bad step has touched."""
+
+    class Broken(GradientLearner):
+        def train_step(self, batches: Iterable[ToyBatch], *, step: int, lr_factor: float) -> StepNumbers:  # type: ignore[override]
+            numbers = super().train_step(list(batches), step=step, lr_factor=lr_factor)
+            return StepNumbers(torch.tensor(bad), numbers.grad_norm, 1.0, 0.1) if step == 4 else numbers
+
+    bench = Bench()
+    bench.learner = Broken(bench.model, ToyObjective(), adamw.build(AdamW(), bench.model, torch.float32), seed=1)
+    ending = bench.fit()
+    assert (ending.reason, ending.step) == ("nan", 5)
+    assert [saved.step for saved in bench.store.list()] == [4]
+    assert ending.message == (
+        f"at step 5 the loss was {bad:g} and the gradient norm {ending.message.split('norm ')[1].split(';')[0]}; "
+        "the checkpoint of step 4 is from before. Lower optimizer.lr, lengthen schedule.warmup_steps, or set "
+        "train.grad_clip to 1."
+    )
+    assert 5 in bench.scribe.losses
+
+
+def test_fit_bad_loss_before_any_checkpoint_says_so() -> None:
+    """The message does not promise a checkpoint that is not there."""
+    bench = Bench()
+    with torch.no_grad():
+        bench.model.inner.weight.fill_(math.nan)
+    assert "no checkpoint was saved before" in bench.fit(max_steps=2).message
+
+
+def test_fit_error_in_a_hook_is_told_to_all_and_raised() -> None:
+    """A steering hook that fails ends the run with its reason."""
+
+    class Failing(Scribe):
+        def on_evaluation(self, progress: Progress, metrics: Mapping[str, float]) -> Wish:
+            raise ValueError("no such metric")
+
+    bench = Bench(scribe=Failing())
+    with pytest.raises(ValueError, match="no such metric"):
+        bench.fit()
+    assert bench.scribe.told[-1] == "end 5 None ValueError"
+
+
+def test_fit_already_at_its_end_changes_nothing() -> None:
+    """A start at the last step trains no further."""
+    bench = Bench()
+    before = bench.weights()
+    assert bench.fit(max_steps=5, start=Start(step=5)).reason == "completed"
+    assert all(torch.equal(t, bench.weights()[n]) for n, t in before.items())
+
+
+def test_progress_counts_epochs_targets_and_the_time_of_earlier_processes() -> None:
+    """An epoch is 8 micro-batches here, a step takes two."""
+    bench = Bench()
+    bench.fit(max_steps=8, start=Start(elapsed_s=100.0))
+    last = bench.scribe.progress[-1]
+    assert (last.step, last.max_steps, last.epoch) == (8, 8, 2.0)
+    assert last.targets == sum(number % 3 != 2 for number in range(32))
+    assert last.elapsed_s >= 100.0
