@@ -22,6 +22,14 @@ Experiment = Annotated[
         show_default=False,
     ),
 ]
+Run = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="An experiment (its newest run), EXPERIMENT/RUN-ID, the beginning of a run id, or a folder.",
+        show_default=False,
+    ),
+]
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Set one key, e.g. --set train.max_steps=200; may be repeated."),

@@ -1,0 +1,74 @@
+"""`mlp runs`: what was trained, and how far each run has come. Needs no torch."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from ml_playground.commands.config import columns
+from ml_playground.commands.options import Json
+from ml_playground.core.error_handling import RunError
+from ml_playground.core.humanise import count, duration
+from ml_playground.core.registry import did_you_mean
+from ml_playground.core.run_folder import all_runs, runs_folder
+from ml_playground.monitoring.reader import RunSummary, list_runs
+
+HEAD = ("run", "state", "step", "loss", "val loss", "best", "speed", "started (UTC)", "time")
+
+
+def runs(
+    experiment: Annotated[
+        str | None, typer.Argument(metavar="[EXPERIMENT]", help="Only the runs of this one.", show_default=False)
+    ] = None,
+    json_output: Json = False,
+) -> None:
+    """List the runs, newest first: state, step, losses, speed, when it began and how long it trained."""
+    summaries = list_runs(runs_folder(), experiment)
+    if experiment is not None and not summaries:
+        raise RunError(_unknown(experiment))
+    if json_output:
+        typer.echo(json.dumps({"runs": [as_json(summary) for summary in summaries]}, indent=2))
+    elif summaries:
+        typer.echo(columns([HEAD, *(cells_of(summary) for summary in summaries)]))
+        for summary in summaries:
+            if summary.problem:
+                typer.echo(f"\n{summary.run.id} cannot be read: {summary.problem}", err=True)
+    else:
+        typer.echo(f"no run under {runs_folder()} yet; start one: mlp train EXPERIMENT")
+
+
+def cells_of(summary: RunSummary) -> tuple[str, ...]:
+    """A line of the table."""
+    started = "-" if summary.started is None else f"{summary.started:%Y-%m-%d %H:%M}"
+    status = summary.status
+    if status is None:
+        return (summary.run.id, summary.state, *["-"] * 5, started, "-")
+    speed = "-" if status.targets_per_s is None else f"{count(status.targets_per_s)} {status.unit}s/s"
+    losses = (status.loss, status.validation_loss, status.best_validation_loss)
+    return (
+        summary.run.id,
+        summary.state.replace("_", " "),
+        f"{status.step:,}/{status.max_steps:,}",
+        *("-" if loss is None else f"{loss:.4f}" for loss in losses),
+        speed,
+        started,
+        duration(status.elapsed_s),
+    )
+
+
+def as_json(summary: RunSummary) -> dict[str, Any]:
+    """A run for programs: its state, and its own last word as it stands in status.json."""
+    return {
+        "run": summary.run.id,
+        "path": str(summary.run.path),
+        "state": summary.state,
+        "started": summary.started.isoformat() if summary.started else None,
+        "status": summary.status.model_dump(mode="json") if summary.status else None,
+        "problem": summary.problem or None,
+    }
+
+
+def _unknown(experiment: str) -> str:
+    names = sorted({run.path.parent.name for run in all_runs(runs_folder())})
+    there = f"experiments with runs: {', '.join(names)}" if names else "there is no run yet"
+    return f"no run of {experiment!r} under {runs_folder()}{did_you_mean(experiment, names)} ({there})."

@@ -1,0 +1,43 @@
+"""Numbers and texts as people read them; nothing here can disturb a terminal."""
+
+import math
+import unicodedata
+
+MINUTE, HOUR, DAY = 60, 3600, 86400
+
+
+def duration(seconds: float | None) -> str:
+    """`42 s`, `12m 05s`, `3h 07m`, `2d 04h`; `?` when it is not known."""
+    if seconds is None or not math.isfinite(seconds):
+        return "?"
+    whole = max(0, round(seconds))
+    if whole < MINUTE:
+        return f"{whole} s"
+    if whole < HOUR:
+        return f"{whole // MINUTE}m {whole % MINUTE:02d}s"
+    if whole < DAY:
+        return f"{whole // HOUR}h {whole % HOUR // MINUTE:02d}m"
+    return f"{whole // DAY}d {whole % DAY // HOUR:02d}h"
+
+
+def count(number: float | None) -> str:
+    """Three figures and a decimal prefix: `950`, `12.3 k`, `10.6 M`, `1.24 G`; `?` when it is not known."""
+    if number is None or not math.isfinite(number):
+        return "?"
+    for power, prefix in ((12, " T"), (9, " G"), (6, " M"), (3, " k")):
+        # 999.5 and more would round to four figures of the prefix below.
+        if abs(number) >= 0.9995 * 10**power:
+            return f"{number / 10**power:#.3g}".rstrip(".") + prefix
+    return f"{number:.3g}"
+
+
+def printable(text: str, encoding: str = "utf-8") -> str:
+    """The text without what steers a terminal, and with `?` for what its encoding lacks.
+
+    A model that writes bytes may write escape sequences too. Line ends and tabs stay.
+    """
+    clean = "".join(
+        letter if letter in "\n\t" or unicodedata.category(letter)[0] != "C" else "\N{REPLACEMENT CHARACTER}"
+        for letter in text
+    )
+    return clean.encode(encoding, "replace").decode(encoding)

@@ -1,0 +1,292 @@
+"""Reads run folders, of this process or another, without torch: torn last lines and missing files are no surprise."""
+
+import errno
+import fcntl
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from pydantic import ValidationError
+
+from ml_playground.core.atomic import read_lines
+from ml_playground.core.error_handling import RunError
+from ml_playground.core.run_folder import RunFolder, all_runs
+from ml_playground.core.run_schema import SCHEMA_VERSION, Event, Result, Status
+
+R = TypeVar("R", Status, Result)
+
+Table = Mapping[str, Any]
+"""An object of JSON."""
+
+
+@dataclass(slots=True)
+class Curve:
+    """One number over the steps."""
+
+    steps: list[int] = field(default_factory=list[int])
+    values: list[float] = field(default_factory=list[float])
+
+
+@dataclass(frozen=True, slots=True)
+class SampleText:
+    """A text that the model wrote."""
+
+    step: int | None
+    """None where the file does not say."""
+    prompt: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """A run in one line."""
+
+    run: RunFolder
+    state: str
+    """See `state_of`; "unreadable" with a problem."""
+    status: Status | None
+    started: datetime | None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """All that a run folder tells."""
+
+    run: RunFolder
+    state: str
+    status: Status | None
+    result: Result | None
+    train: Mapping[str, Curve]
+    """loss, grad_norm, lr, targets, and timing: elapsed_s, targets_per_s."""
+    evaluation: Mapping[str, Curve]
+    """loss and what else the objective measures, and timing."""
+    events: Sequence[Event]
+    live_samples: Sequence[SampleText]
+    """Drawn while training, oldest first."""
+    final_samples: Mapping[str, Sequence[SampleText]]
+    """Written later, by the name of their file."""
+    config: Table
+    environment: Table
+    unreadable_lines: int
+    """Lines that were no rows of their file."""
+
+
+def read_run(run: RunFolder) -> RunView:
+    """Read a whole run folder.
+
+    Raises:
+        RunError: A file is damaged or has a schema that this version cannot read; names the file.
+    """
+    status, result = read_status(run), read_result(run)
+    train: dict[str, Curve] = {}
+    evaluation: dict[str, Curve] = {}
+    unreadable = 0
+    for line in read_lines(run.metrics):
+        row = _parsed(line)
+        curves = train if row.get("kind") == "train" else evaluation if row.get("kind") == "evaluation" else None
+        if curves is None or not _add_row(curves, row):
+            unreadable += 1
+    events, bad_events = _events(run.events)
+    live, bad_samples = _samples(run.samples / "live.jsonl")
+    final: dict[str, Sequence[SampleText]] = {}
+    for path in sorted(run.samples.glob("*")):
+        if path.suffix == ".jsonl" and path.name != "live.jsonl":
+            final[path.name], bad = _samples(path)
+            bad_samples += bad
+        elif path.suffix == ".txt":
+            final[path.name] = [SampleText(None, "", path.read_text(encoding="utf-8", errors="replace"))]
+    return RunView(
+        run=run,
+        state=state_of(run, status, result),
+        status=status,
+        result=result,
+        train=train,
+        evaluation=evaluation,
+        events=events,
+        live_samples=live,
+        final_samples=final,
+        config=read_config(run),
+        environment=_json_file(run.environment),
+        unreadable_lines=unreadable + bad_events + bad_samples,
+    )
+
+
+def list_runs(runs: Path, experiment: str | None = None) -> list[RunSummary]:
+    """Every run under `runs/`, or those of one experiment, newest first; one that cannot be read does not hide the others."""
+    found: list[RunSummary] = []
+    for run in all_runs(runs):
+        if experiment is not None and run.path.parent.name != experiment:
+            continue
+        try:
+            status, result = read_status(run), read_result(run)
+        except RunError as error:
+            found.append(RunSummary(run, "unreadable", None, started_at(run), str(error)))
+        else:
+            found.append(RunSummary(run, state_of(run, status, result), status, started_at(run)))
+    return found
+
+
+def read_status(run: RunFolder) -> Status | None:
+    """What the run wrote about itself last; None before its first word.
+
+    Raises:
+        RunError: The file is damaged, or its schema is another.
+    """
+    return _row_file(run.status, Status)
+
+
+def read_result(run: RunFolder) -> Result | None:
+    """How the last process left its loop; None while one trains, and after one that could not say.
+
+    Raises:
+        RunError: The file is damaged, or its schema is another.
+    """
+    return _row_file(run.result, Result)
+
+
+def read_config(run: RunFolder) -> Table:
+    """The recorded job as plain JSON; empty where there is none.
+
+    Raises:
+        RunError: The file is damaged.
+    """
+    return _json_file(run.config)
+
+
+def state_of(run: RunFolder, status: Status | None, result: Result | None) -> str:
+    """What a run is doing, judged by its lock and its own last words.
+
+    Returns:
+        While a process holds the run: "starting", "training", "evaluating".
+        Else how it ended: a `Reason`, "failed", "interrupted" when it could not say, "not started" before its first word.
+    """
+    if is_held(run):
+        # An ended state is the last word of an earlier process, until the one that holds the lock has its say.
+        return "starting" if status is None or status.state in ("ended", "failed") else status.state
+    if result is not None:
+        return result.reason
+    if status is None:
+        return "not started"
+    # "ended" without a result: killed between the last step and the last word, which a restart makes up for.
+    return "failed" if status.state == "failed" else "interrupted"
+
+
+def is_held(run: RunFolder) -> bool:
+    """Whether a process on this machine is training the run: it holds the lock, which ends with the process.
+
+    A process id would not do: after a kill it may belong to a stranger.
+    """
+    try:
+        with run.lock.open("rb") as stream:
+            # Shared, so that two viewers never see each other; the lock is given back at once.
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        return error.errno in (errno.EWOULDBLOCK, errno.EACCES)
+    return False
+
+
+def started_at(run: RunFolder) -> datetime | None:
+    """When the run was begun, as its id says; None for an id of another form."""
+    try:
+        return datetime.strptime(run.path.name[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def _add_row(curves: dict[str, Curve], row: Table) -> bool:
+    """Append a row's numbers to their curves; False when it is no row."""
+    step: Any = row.get("step")
+    values: Any = row.get("values")
+    timing: Any = row.get("timing", {})
+    if not isinstance(step, int) or not isinstance(values, dict) or not isinstance(timing, dict):
+        return False
+    for name, value in (*cast(Table, values).items(), *cast(Table, timing).items()):
+        if isinstance(value, int | float):
+            curve = curves.setdefault(name, Curve())
+            curve.steps.append(step)
+            curve.values.append(float(value))
+    return True
+
+
+def _events(path: Path) -> tuple[list[Event], int]:
+    events: list[Event] = []
+    unreadable = 0
+    for line in read_lines(path):
+        _check_version(_parsed(line), path)
+        try:
+            events.append(Event.model_validate_json(line))
+        except ValidationError:
+            unreadable += 1
+    return events, unreadable
+
+
+def _samples(path: Path) -> tuple[list[SampleText], int]:
+    samples: list[SampleText] = []
+    unreadable = 0
+    for line in read_lines(path):
+        row = _parsed(line)
+        step, prompt, text = row.get("step"), row.get("prompt", ""), row.get("text")
+        if isinstance(prompt, str) and isinstance(text, str):
+            samples.append(SampleText(step if isinstance(step, int) else None, prompt, text))
+        else:
+            unreadable += 1
+    return samples, unreadable
+
+
+def _parsed(line: str) -> Table:
+    """An object of JSON; an empty one where the line is none."""
+    try:
+        row: Any = json.loads(line)
+    except ValueError:
+        return {}
+    return cast(Table, row) if isinstance(row, dict) else {}
+
+
+def _row_file(path: Path, kind: type[R]) -> R | None:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        _check_version(json.loads(content), path)
+        return kind.model_validate_json(content)
+    except ValueError as error:
+        raise RunError(
+            f"{path} is not what a run writes there: {_short(error)}; "
+            "delete it, the run writes a new one when it goes on"
+        ) from error
+
+
+def _json_file(path: Path) -> Table:
+    try:
+        table: Any = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise RunError(f"{path} is damaged: {error}; take it from one of the run's checkpoints") from error
+    return cast(Table, table) if isinstance(table, dict) else {}
+
+
+def _check_version(table: Any, path: Path) -> None:
+    version: Any = (
+        cast(Table, table).get("schema_version", SCHEMA_VERSION) if isinstance(table, dict) else SCHEMA_VERSION
+    )
+    if version != SCHEMA_VERSION:
+        raise RunError(
+            f"{path} has schema version {version!r}, this program reads version {SCHEMA_VERSION}; "
+            "it was written by another version: pip install --upgrade ml-playground"
+        )
+
+
+def _short(error: ValueError) -> str:
+    """The first complaint of a validation, without the library's own layout."""
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(str(part) for part in first['loc']) or 'the file'}: {first['msg']}"
+    return str(error)

@@ -1,0 +1,153 @@
+"""Progress on the terminal: a live picture, or plain lines when the output is no terminal.
+
+All of it goes to stderr, so that what a command prints on stdout can be piped.
+"""
+
+import math
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console as Terminal
+from rich.live import Live
+from rich.text import Text
+
+from ml_playground.core.humanise import printable
+from ml_playground.core.run_schema import Reason
+from ml_playground.core.values import NOTHING, Progress, Wish
+from ml_playground.training.hooks.console_text import (
+    Numbers,
+    end_line,
+    evaluation_line,
+    picture,
+    progress_line,
+    sample_lines,
+    saved_line,
+    start_line,
+)
+from ml_playground.training.hooks.pace import Pace
+from ml_playground.training.protocols import BaseHook, HookContext, StepEvent
+from ml_playground.training.settings import Console
+
+LIVE_SECONDS = 0.25
+"""Shortest time between two pictures: a drawing takes about 2 ms, which is then below 1 % of the time."""
+
+
+class ConsoleHook(BaseHook):
+    """Shows how far the run is, what it learns, and what it writes."""
+
+    def __init__(self, settings: Console, context: HookContext, terminal: Terminal, *, live: bool) -> None:
+        self._context = context
+        self._terminal = terminal
+        self._pace = Pace(context.clock, context.max_steps)
+        self._numbers = Numbers(context.run.id, context.unit, context.max_steps, facts=context.facts)
+        self._every_seconds = LIVE_SECONDS if live else settings.every_seconds
+        self._next_s = -math.inf
+        self._shown_sample: int | None = None
+        # Drawn by the training thread alone: a thread of its own would take its time from the steps unasked.
+        # stdout stays as it is, for it may be piped; what is written to stderr appears above the picture.
+        self._live = Live(console=terminal, auto_refresh=False, transient=True, redirect_stdout=False) if live else None
+
+    def on_start(self, progress: Progress) -> None:
+        """Say what begins."""
+        self._take(progress)
+        self._say(start_line(self._numbers))
+        if self._live is not None:
+            self._live.start()
+        self._draw()
+
+    def on_step(self, event: StepEvent) -> Wish:
+        """Take in readings; show them when it is time."""
+        sample = self._context.board.newest_sample
+        fresh = sample is not None and sample.step != self._shown_sample
+        if not event.readings and not fresh:
+            return NOTHING
+        if event.readings:
+            self._read(event)
+        if sample is not None and fresh:
+            self._shown_sample = sample.step
+            self._numbers.sample = sample
+            if self._live is None:
+                self._say(f"sample at step {sample.step:,}")
+                for line in sample_lines(sample, self._terminal.encoding):
+                    self._say(f"    {line}")
+        now_s = self._context.clock.tick()
+        if now_s >= self._next_s:
+            self._next_s = now_s + self._every_seconds
+            if self._live is None and event.readings:
+                self._say(progress_line(self._numbers))
+            self._draw()
+        return NOTHING
+
+    def on_evaluation(self, progress: Progress, metrics: Mapping[str, float]) -> Wish:
+        """A line for each evaluation, in both forms."""
+        self._take(progress)
+        loss = metrics.get("loss")
+        if loss is not None:
+            self._numbers.validation_loss = loss
+            if self._numbers.best is None or math.isnan(self._numbers.best) or loss < self._numbers.best:
+                self._numbers.best, self._numbers.best_step = loss, progress.step
+        self._say(evaluation_line(self._numbers, metrics))
+        self._draw()
+        return NOTHING
+
+    def on_saved(self, progress: Progress, reference: str) -> None:
+        """A line for each checkpoint, in a log; the live picture has better things to show."""
+        if self._live is None:
+            self._say(saved_line(progress, reference))
+
+    def on_end(self, progress: Progress, reason: Reason | None, error: BaseException | None) -> None:
+        """Clear the picture, and say what came of it."""
+        self._take(progress)
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+        self._say(end_line(self._numbers, reason, error))
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """The best evaluation so far, so that a resumed run does not call a worse one the best."""
+        return {
+            "validation_loss": self._numbers.validation_loss,
+            "best": self._numbers.best,
+            "best_step": self._numbers.best_step,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore it."""
+        self._numbers.validation_loss = state.get("validation_loss")
+        self._numbers.best = state.get("best")
+        self._numbers.best_step = state.get("best_step", 0)
+
+    def _take(self, progress: Progress) -> None:
+        self._numbers.step = progress.step
+        self._numbers.targets = progress.targets
+        self._numbers.elapsed_s = progress.elapsed_s
+
+    def _read(self, event: StepEvent) -> None:
+        self._take(event.progress)
+        self._pace.update(event)
+        self._numbers.reading = event.readings[-1]
+        self._numbers.loss = math.fsum(reading.loss for reading in event.readings) / len(event.readings)
+        self._numbers.targets_per_s = self._pace.targets_per_s
+        self._numbers.eta_s = self._pace.eta_s(event.progress.step)
+
+    def _say(self, line: str) -> None:
+        clean = printable(line, self._terminal.encoding)
+        if self._live is not None:
+            self._terminal.print(Text(clean))
+        else:
+            # Not through the terminal's own printing, which would fold a line of a log at 80 columns.
+            self._terminal.file.write(f"{clean}\n")
+            self._terminal.file.flush()
+
+    def _draw(self) -> None:
+        if self._live is not None:
+            self._live.update(picture(self._numbers, self._terminal.width, self._terminal.encoding), refresh=True)
+
+
+def build(settings: Console, context: HookContext) -> ConsoleHook:
+    """The hook, on stderr."""
+    terminal = Terminal(stderr=True, highlight=False)
+    # Asked of the file itself: FORCE_COLOR makes the library call a pipe a terminal, and a log full of cursor moves.
+    live = sys.stderr.isatty() and not terminal.is_dumb_terminal
+    return ConsoleHook(settings, context, terminal, live=live)

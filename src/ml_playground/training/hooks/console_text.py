@@ -1,0 +1,148 @@
+"""What the console says, as plain lines and as a live picture; pure functions of what it knows."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from ml_playground.core.humanise import count, duration, printable
+from ml_playground.core.run_schema import Reason
+from ml_playground.core.values import Progress
+from ml_playground.training.protocols import LiveSample, StepReading
+
+SAMPLE_LINES = 8
+"""Lines of a sample that are shown: with the two lines above, the picture fits half a small terminal."""
+BAR_MIN_WIDTH = 60
+"""Columns below which the numbers need the whole line."""
+
+STYLES = {"loss": "bold", "val": "bold magenta", "best": "magenta"}
+
+ENDS: Mapping[Reason, str] = {
+    "completed": "completed",
+    "stopped_early": "stopped early",
+    "paused": "paused; the same command goes on from here",
+    "nan": "ended: the loss is no longer a number",
+    "out_of_memory": "ended: out of memory",
+}
+
+
+@dataclass(slots=True)
+class Numbers:
+    """The newest of each number that the console shows."""
+
+    run: str
+    unit: str
+    max_steps: int
+    step: int = 0
+    targets: float = 0.0
+    elapsed_s: float = 0.0
+    eta_s: float | None = None
+    reading: StepReading | None = None
+    loss: float | None = None
+    """Mean over the newest readings."""
+    targets_per_s: float | None = None
+    validation_loss: float | None = None
+    best: float | None = None
+    best_step: int = 0
+    sample: LiveSample | None = None
+    facts: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def start_line(numbers: Numbers) -> str:
+    """The run, where it begins, and the facts that its numbers depend on."""
+    facts = ", ".join(f"{name} {value}" for name, value in numbers.facts.items())
+    where = (
+        f"from step {numbers.step:,} on to {numbers.max_steps:,}" if numbers.step else f"{numbers.max_steps:,} steps"
+    )
+    return f"training {numbers.run}: {where}" + (f" ({facts})" if facts else "")
+
+
+def progress_line(numbers: Numbers) -> str:
+    """One line of a log: everything known at this step."""
+    known = "  ".join(f"{name} {value}" for name, value in named_values(numbers))
+    return f"step {numbers.step:,}/{numbers.max_steps:,}  {known}"
+
+
+def evaluation_line(numbers: Numbers, metrics: Mapping[str, float]) -> str:
+    """One line for an evaluation; says when it is the best so far."""
+    others = "".join(f"  {name} {value:.4g}" for name, value in metrics.items() if name != "loss")
+    loss = f"  validation loss {metrics['loss']:.4f}" if "loss" in metrics else ""
+    best = "  best so far" if "loss" in metrics and numbers.best_step == numbers.step else ""
+    return f"step {numbers.step:,}/{numbers.max_steps:,}{loss}{others}{best}"
+
+
+def saved_line(progress: Progress, reference: str) -> str:
+    """One line for a checkpoint."""
+    return f"step {progress.step:,}/{progress.max_steps:,}  saved {Path(reference).name}"
+
+
+def end_line(numbers: Numbers, reason: Reason | None, error: BaseException | None) -> str:
+    """How the run ended, and what came of it."""
+    ended = ENDS[reason] if reason else "ended"
+    how = ended if error is None else f"failed ({type(error).__name__})"
+    validation = "" if numbers.validation_loss is None else f", validation loss {numbers.validation_loss:.4f}"
+    best = "" if numbers.best is None else f" (best {numbers.best:.4f} at step {numbers.best_step:,})"
+    return (
+        f"{numbers.run}: step {numbers.step:,}/{numbers.max_steps:,} after {duration(numbers.elapsed_s)}, "
+        f"{count(numbers.targets)} {numbers.unit}s{validation}{best}: {how}"
+    )
+
+
+def named_values(numbers: Numbers) -> Iterator[tuple[str, str]]:
+    """Name and value of each number that is known, the most wanted first."""
+    if numbers.loss is not None:
+        yield "loss", f"{numbers.loss:.4f}"
+    if numbers.validation_loss is not None:
+        yield "val", f"{numbers.validation_loss:.4f}"
+    if numbers.best is not None:
+        yield "best", f"{numbers.best:.4f}"
+    if numbers.targets_per_s is not None:
+        yield f"{numbers.unit}s/s", count(numbers.targets_per_s)
+    if numbers.reading is not None:
+        yield "grad", f"{numbers.reading.grad_norm:.2f}"
+        yield "lr", f"{numbers.reading.lr:.2e}"
+    yield "elapsed", duration(numbers.elapsed_s)
+    if numbers.eta_s is not None:
+        yield "eta", duration(numbers.eta_s)
+
+
+def sample_lines(sample: LiveSample, encoding: str) -> list[str]:
+    """The prompt and what the model wrote, cut to a few lines."""
+    lines = printable(sample.prompt + sample.text, encoding).expandtabs(4).strip("\n").split("\n")
+    more = len(lines) - SAMPLE_LINES
+    return lines[:SAMPLE_LINES] + ([f"({more} more lines)"] if more > 0 else [])
+
+
+def picture(numbers: Numbers, width: int, encoding: str) -> RenderableType:
+    """The live display: a bar, the numbers, the newest sample; no line is wider than the terminal."""
+    done = f"{numbers.step:,}/{numbers.max_steps:,}"
+    share = f"{numbers.step / numbers.max_steps:.0%}" if numbers.max_steps else ""
+    eta = f"eta {duration(numbers.eta_s)}"
+    head = Table.grid(padding=(0, 1), expand=True)
+    if width >= BAR_MIN_WIDTH:
+        for ratio in (None, 1, None, None):
+            head.add_column(ratio=ratio, no_wrap=True)
+        bar = ProgressBar(total=max(1, numbers.max_steps), completed=numbers.step)
+        head.add_row(Text(done, style="bold"), bar, Text(share), Text(eta, style="cyan"))
+    else:
+        head.add_column(no_wrap=True, overflow="crop")
+        head.add_row(Text(f"{done} {share} {eta}", style="bold"))
+    # A space that does not break keeps each name beside its value where the line is folded.
+    space = "\N{NO-BREAK SPACE}" if encoding == "utf-8" else " "
+    values = Text("  ").join(
+        Text.assemble((name, "dim"), space, (value.replace(" ", space), STYLES.get(name, "")))
+        for name, value in named_values(numbers)
+        if name != "eta"
+    )
+    parts: list[RenderableType] = [head, values]
+    if numbers.sample is not None:
+        parts.append(Text(f"sample at step {numbers.sample.step:,}", style="dim"))
+        parts += [
+            Text(f"  {line}", style="green", no_wrap=True, overflow="crop")
+            for line in sample_lines(numbers.sample, encoding)
+        ]
+    return Group(*parts)

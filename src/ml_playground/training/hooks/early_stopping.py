@@ -1,0 +1,67 @@
+"""Finish a run whose evaluations no longer improve."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from ml_playground.core.error_handling import ConfigError
+from ml_playground.core.registry import did_you_mean
+from ml_playground.core.values import NOTHING, Action, Progress, Wish
+from ml_playground.training.protocols import BaseHook, HookContext
+from ml_playground.training.settings import EarlyStopping
+
+
+class EarlyStoppingHook(BaseHook):
+    """Counts evaluations in a row without improvement; at `patience` it wishes for the end."""
+
+    steering: ClassVar[bool] = True
+
+    def __init__(self, settings: EarlyStopping) -> None:
+        self._settings = settings
+        self._misses = 0
+        self._lowest: float | None = None
+        self._mean: float | None = None
+
+    def on_evaluation(self, progress: Progress, metrics: Mapping[str, float]) -> Wish:
+        """Compare with the lowest value so far.
+
+        Raises:
+            ConfigError: The evaluation has no such metric.
+        """
+        name = self._settings.metric
+        if name not in metrics:
+            raise ConfigError(
+                f"metric = {name!r} of the early_stopping hook is not among what an evaluation measures"
+                f"{did_you_mean(name, metrics)} (allowed: {', '.join(sorted(metrics))})."
+            )
+        self._misses = 0 if self._improves(metrics[name]) else self._misses + 1
+        return Wish(Action.FINISH) if self._misses >= self._settings.patience else NOTHING
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Patience survives a resume."""
+        return {"misses": self._misses, "lowest": self._lowest, "mean": self._mean}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on counting; an empty state, of a hook that was not there before, begins anew."""
+        if state:
+            self._misses = state["misses"]
+            self._lowest = state["lowest"]
+            self._mean = state["mean"]
+
+    def _improves(self, value: float) -> bool:
+        # A value that is no number says nothing about the mean, and is no improvement.
+        if not math.isfinite(value):
+            return False
+        past = self._settings.smoothing
+        self._mean = value if self._mean is None else past * self._mean + (1 - past) * value
+        if self._lowest is not None and (
+            self._mean >= self._lowest or self._mean > self._lowest - self._settings.min_delta
+        ):
+            return False
+        self._lowest = self._mean
+        return True
+
+
+def build(settings: EarlyStopping, context: HookContext) -> EarlyStoppingHook:
+    """The hook."""
+    return EarlyStoppingHook(settings)

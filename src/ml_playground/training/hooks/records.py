@@ -1,0 +1,91 @@
+"""What several hooks need to write lines that outlive them: events, cuts after a resume, a word on stderr."""
+
+import json
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, cast
+
+from ml_playground.core.atomic import append_lines, cut_lines
+from ml_playground.core.deps import Clock
+from ml_playground.core.error_handling import StorageError
+from ml_playground.core.run_folder import RunFolder
+from ml_playground.core.run_schema import Event
+
+Tell = Callable[[str], None]
+"""Says one line to whoever sits before the run."""
+
+
+PENDING_LINES = 100_000
+"""Lines kept in memory while the disk is full, about 30 MB; beyond it the oldest are lost."""
+
+
+def tell_stderr(text: str) -> None:
+    """One line on stderr, which the live console prints above its own lines."""
+    sys.stderr.write(f"{text}\n")
+
+
+class Appender:
+    """Appends lines to a file, one write a call; a full disk costs neither the run nor, once there is room, the lines."""
+
+    def __init__(self, path: Path, what: str, tell: Tell) -> None:
+        self._path = path
+        self._what = what
+        self._tell = tell
+        self._pending: deque[str] = deque(maxlen=PENDING_LINES)
+        self._failed = False
+
+    def append(self, lines: Iterable[str]) -> None:
+        """Write the lines; when that fails, say so once, keep them, and try again with the next."""
+        self._pending.extend(lines)
+        if not self._pending:
+            return
+        try:
+            append_lines(self._path, list(self._pending))
+        except StorageError as error:
+            if not self._failed:
+                self._tell(f"{self._what} are kept in memory for now, training goes on: {error}")
+            self._failed = True
+            return
+        self._pending.clear()
+        if self._failed:
+            self._tell(f"{self._what} are written to {self._path} again")
+        self._failed = False
+
+
+class EventLog:
+    """Appends to `events.jsonl`."""
+
+    def __init__(self, run: RunFolder, clock: Clock, tell: Tell = tell_stderr) -> None:
+        self._lines = Appender(run.events, "events", tell)
+        self._clock = clock
+
+    def note(self, kind: str, step: int, **data: Any) -> None:
+        """Append what happened just now."""
+        event = Event(time=self._clock.now(), step=step, kind=kind, data=data)
+        self._lines.append([event.model_dump_json()])
+
+
+def cut_after(path: Path, first_step: int) -> int:
+    """Drop the rows that a process beginning at `first_step` will write again; returns how many there were.
+
+    At step 0 that is every row, an evaluation before the first step among them.
+    Unreadable lines go as well: no reader could use them.
+    """
+
+    def stays(line: str) -> bool:
+        step = step_of(line)
+        return first_step > 0 and step is not None and step <= first_step
+
+    return cut_lines(path, stays)
+
+
+def step_of(line: str) -> int | None:
+    """The step of a row of JSON; None if it is none."""
+    try:
+        row: Any = json.loads(line)
+    except ValueError:
+        return None
+    step = cast(dict[str, Any], row).get("step") if isinstance(row, dict) else None
+    return step if isinstance(step, int) else None
