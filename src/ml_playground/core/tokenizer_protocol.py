@@ -5,6 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
+
+Ids = NDArray[np.uint16 | np.uint32]
+
+
+def ids_dtype(vocab_size: int) -> type[np.uint16] | type[np.uint32]:
+    """The smaller unsigned type that holds every id."""
+    return np.uint16 if vocab_size <= 1 << 16 else np.uint32
+
 
 @dataclass(frozen=True, slots=True)
 class Specials:
@@ -52,12 +62,36 @@ class Tokenizer(Protocol):
         ...
 
 
+class BulkTokenizer(Tokenizer, Protocol):
+    """What preparing a data set asks on top: arrays instead of lists, and where a long text may be cut."""
+
+    def encode_arrays(self, texts: Sequence[str]) -> list[Ids]:
+        """Ids of each text, equal to what `encode` gives, without a Python object for each."""
+        ...
+
+    @staticmethod
+    def safe_cut(text: str, start: int) -> int | None:
+        """The first position p >= start at which the text may be cut, whatever follows it: the ids of text[:p] and of
+        the rest are the ids of the whole. None: no such place in sight.
+        """
+        ...
+
+
 class TokenizerClass(Protocol):
     """What a tokenizer kind's class offers beside its instances (the `build` of the family)."""
 
     @classmethod
     def train(cls, texts: Iterable[str], settings: Any) -> Self:
-        """Learn a vocabulary; `texts` is read once."""
+        """Learn a vocabulary; `texts` is read once, each a part of the training text that ends at a safe cut.
+
+        Raises:
+            DataError: There is no text to learn from.
+        """
+        ...
+
+    @staticmethod
+    def safe_cut(text: str, start: int) -> int | None:
+        """As of the instances: where a text may be cut before the vocabulary is known."""
         ...
 
     @classmethod

@@ -1,0 +1,89 @@
+"""`tokenizer.json`: what a tokenizer is made of, with its kind; one JSON object, read back with checks."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from ml_playground.core.atomic import write_file
+from ml_playground.core.error_handling import DataError
+
+FILE_NAME = "tokenizer.json"
+SCHEMA_VERSION = 1
+
+
+def write_content(folder: Path, kind: str, content: Mapping[str, Any]) -> None:
+    """Write `tokenizer.json` into an existing folder, complete or not at all.
+
+    Raises:
+        StorageError: The folder cannot be written.
+    """
+    # Escaping everything beyond ASCII keeps lone surrogates, which a char vocabulary may hold and UTF-8 cannot.
+    text = json.dumps({"kind": kind, "schema_version": SCHEMA_VERSION, **content}, ensure_ascii=True, indent=0)
+    write_file(folder / FILE_NAME, text + "\n")
+
+
+def read_content(folder: Path) -> dict[str, Any]:
+    """The object in `tokenizer.json`.
+
+    Raises:
+        DataError: The file is missing, is no JSON object, or was written by a newer version.
+    """
+    path = folder / FILE_NAME
+    try:
+        content: Any = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise DataError(f"{folder} holds no tokenizer: {FILE_NAME} is missing; prepare the data again.") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except ValueError as error:
+        raise damaged(folder, f"it is not JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise damaged(folder, "it holds no JSON object")
+    fields = cast(dict[str, Any], content)
+    version = fields.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise DataError(
+            f"{path} has schema_version {version!r}, but this version reads {SCHEMA_VERSION}; "
+            "use the version of ml-playground that wrote it, or prepare the data again."
+        )
+    return fields
+
+
+def content_of_kind(folder: Path, kind: str) -> dict[str, Any]:
+    """As `read_content`, for a loader that knows what kind it must find.
+
+    Raises:
+        DataError: The file is missing, damaged, or holds another kind.
+    """
+    content = read_content(folder)
+    if content.get("kind") != kind:
+        raise DataError(f"{folder / FILE_NAME} holds a tokenizer of kind {content.get('kind')!r}, not {kind!r}.")
+    return content
+
+
+def damaged(folder: Path, why: str) -> DataError:
+    """The error for a `tokenizer.json` that is there but not whole."""
+    return DataError(f"{folder / FILE_NAME} is damaged: {why}; restore it, or prepare the data again.")
+
+
+def strings(folder: Path, content: Mapping[str, Any], key: str) -> list[str]:
+    """The list of distinct texts under a key.
+
+    Raises:
+        DataError: There is none, it holds something else, or a text occurs twice.
+    """
+    value: Any = content.get(key)
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in cast(list[Any], value)):
+        raise damaged(folder, f"{key!r} is not a list of texts")
+    texts = cast(list[str], value)
+    if len(set(texts)) != len(texts):
+        raise damaged(folder, f"{key!r} names a text twice")
+    return texts
+
+
+def fingerprint_of(kind: str, content: Mapping[str, Any]) -> str:
+    """sha256 (hex) over kind, vocabulary and rules, in order."""
+    text = json.dumps({"kind": kind, **content}, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
