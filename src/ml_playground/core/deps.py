@@ -77,3 +77,5 @@ class Deps:
     fetch: Fetch = field(default_factory=UrlFetch)
     stop_requested: Callable[[], bool] = never
     """Asked at each step boundary; true after Ctrl-C or SIGTERM."""
+    sleep: Callable[[float], None] = time.sleep
+    """Waits for seconds, between two tries of a download."""

@@ -1,0 +1,157 @@
+"""Windows of consecutive tokens, each exactly once an epoch. B rows, T tokens a row."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ml_playground.core.error_handling import DataError
+from ml_playground.core.seeding import seed_for
+from ml_playground.data_pipeline.batches import NO_TARGET, TokenBatch
+from ml_playground.data_pipeline.manifest import Prepared, open_prepared
+from ml_playground.data_pipeline.sampling.permutation import KeyedPermutation
+from ml_playground.data_pipeline.settings import TokenWindows
+
+PADDING_ID = 0
+
+
+class Windows:
+    """A split as windows of T + 1 tokens at stride T; the last one may be shorter, and is padded where it is cut out."""
+
+    def __init__(self, tokens: NDArray[np.uint16 | np.uint32], sequence_tokens: int) -> None:
+        self._tokens = tokens
+        self._sequence_tokens = sequence_tokens
+        targets = len(tokens) - 1
+        whole = targets // sequence_tokens
+        self._rest = targets % sequence_tokens
+        # Views of the map, a row for each whole window: gathering rows copies nothing else.
+        shape = (whole, sequence_tokens)
+        self._ids = tokens[: whole * sequence_tokens].reshape(shape)
+        self._labels = tokens[1 : whole * sequence_tokens + 1].reshape(shape)
+
+    def __len__(self) -> int:
+        """Windows, the padded one included."""
+        return len(self._ids) + (self._rest > 0)
+
+    def batch(self, numbers: NDArray[np.int64]) -> TokenBatch:
+        """The windows of these numbers: ids and labels (B, T) int64."""
+        whole = len(self._ids)
+        within = np.minimum(numbers, whole - 1)
+        ids = np.empty((len(numbers), self._sequence_tokens), dtype=np.int64)
+        labels = np.empty_like(ids)
+        ids[:] = self._ids[within]
+        labels[:] = self._labels[within]
+        last = numbers == whole
+        if last.any():
+            ids[last], labels[last] = PADDING_ID, NO_TARGET
+            tail = self._tokens[whole * self._sequence_tokens :]
+            ids[last, : self._rest] = tail[:-1]
+            labels[last, : self._rest] = tail[1:]
+        return TokenBatch(torch.from_numpy(ids), torch.from_numpy(labels))
+
+
+class TrainingBatches:
+    """Batches without end: row r of batch i is position i * B + r, epoch after epoch."""
+
+    def __init__(self, windows: Windows, settings: TokenWindows, seed: int) -> None:
+        self._windows = windows
+        self._settings = settings
+        self._seed = seed
+
+    def batch_at(self, index: int) -> TokenBatch:
+        """Micro-batch number `index` of the run; a function of seed and index alone."""
+        rows = self._settings.micro_batch_rows
+        positions = index * rows + np.arange(rows, dtype=np.int64)
+        return self._windows.batch(self._numbers(positions))
+
+    def _numbers(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The window at each position; a batch may reach over one epoch's end, or several when the text is short."""
+        epochs, places = np.divmod(positions, len(self._windows))
+        if self._settings.order == "sequential":
+            return places
+        for epoch in np.unique(epochs).tolist():
+            order = KeyedPermutation(len(self._windows), seed_for(self._seed, "windows", epoch))
+            here = epochs == epoch
+            places[here] = order(places[here])
+        return places
+
+
+class TokenWindowData:
+    """A prepared text as batches of windows."""
+
+    def __init__(self, settings: TokenWindows, prepared: Prepared, seed: int) -> None:
+        self._settings = settings
+        self._prepared = prepared
+        _check_length(prepared, settings.sequence_tokens)
+        self._training = Windows(prepared.tokens("train"), settings.sequence_tokens)
+        self._train = TrainingBatches(self._training, settings, seed)
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over the prepared content."""
+        return self._prepared.fingerprint
+
+    @property
+    def facts(self) -> Mapping[str, int]:
+        """vocab_size, sequence_tokens."""
+        return {
+            "vocab_size": self._prepared.manifest.vocab_size,
+            "sequence_tokens": self._settings.sequence_tokens,
+        }
+
+    @property
+    def attachments(self) -> Mapping[str, Path]:
+        """The tokenizer's folder."""
+        return {"tokenizer": self._prepared.tokenizer_folder}
+
+    @property
+    def train(self) -> TrainingBatches:
+        """The training batches, without end."""
+        return self._train
+
+    @property
+    def micro_batches_per_epoch(self) -> float:
+        """Micro-batches that see each window once."""
+        return len(self._training) / self._settings.micro_batch_rows
+
+    def split(self, name: str, *, max_batches: int | None = None) -> Iterator[TokenBatch]:
+        """The windows of a split in order, each once; the last batch may have fewer rows.
+
+        Raises:
+            DataError: The data set has no such split.
+        """
+        windows = Windows(self._prepared.tokens(name), self._settings.sequence_tokens)
+        rows = self._settings.micro_batch_rows
+        stop = len(windows) if max_batches is None else min(len(windows), max_batches * rows)
+        return (
+            windows.batch(np.arange(start, min(start + rows, len(windows)), dtype=np.int64))
+            for start in range(0, stop, rows)
+        )
+
+
+def build(settings: TokenWindows, folder: Path, seed: int) -> TokenWindowData:
+    """The batches over a prepared data set.
+
+    Raises:
+        DataError: It is missing or damaged, or a split is shorter than one window.
+    """
+    return TokenWindowData(settings, open_prepared(folder), seed)
+
+
+def _check_length(prepared: Prepared, sequence_tokens: int) -> None:
+    """Each split must hold a window of T + 1 tokens."""
+    tokens = {name: counts.tokens for name, counts in prepared.manifest.ledger.splits.items()}
+    shortest = min(tokens, key=tokens.__getitem__)
+    if tokens[shortest] > sequence_tokens:
+        return
+    largest = tokens[shortest] - 1
+    fits = f"set data.sequence_tokens to {largest} or less" if largest else "no data.sequence_tokens fits"
+    share = "lower prepare.val_fraction" if shortest == "train" else f"raise prepare.{shortest}_fraction"
+    raise DataError(
+        f"{prepared.folder} is too short for data.sequence_tokens = {sequence_tokens}: a window needs "
+        f"{sequence_tokens + 1} tokens, but the split {shortest!r} has {tokens[shortest]} "
+        f"(of {', '.join(f'{name} {count}' for name, count in tokens.items())}); {fits}, {share}, "
+        "or give the source more text."
+    )

@@ -1,0 +1,78 @@
+"""The sources of the running interpreter's standard library: text that is always there."""
+
+import platform
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+from ml_playground.core.deps import Deps
+from ml_playground.core.error_handling import DataError
+from ml_playground.core.values import Document
+from ml_playground.data_pipeline.settings import PythonStdlib
+from ml_playground.data_pipeline.source_protocol import Provenance, SkippedFile, SkipReason, SourceFile
+from ml_playground.data_pipeline.sources.text_pieces import file_account, unreadable
+
+# Installed packages, caches, tests, and lib2to3, which Python 3.13 dropped: what remains is the library itself.
+LEFT_OUT = frozenset({"site-packages", "dist-packages", "__pycache__", "test", "tests", "idle_test", "lib2to3"})
+
+
+class StandardLibrary:
+    """Each module as a document, in the order of names; empty ones and those that are not UTF-8 are skipped and counted."""
+
+    def __init__(self, settings: PythonStdlib, root: Path) -> None:
+        self._settings = settings
+        self._root = root
+
+    def documents(self) -> Iterator[Document]:
+        """Each module, its path below the library as the id."""
+        for file in self._files():
+            text = _text(file)
+            if text:
+                yield Document(file.relative_to(self._root).as_posix(), text)
+
+    def provenance(self) -> Provenance:
+        """Names, sizes and hashes of the modules, and the version of Python."""
+        files: list[SourceFile] = []
+        skipped: list[SkippedFile] = []
+        for file in self._files():
+            name = file.relative_to(self._root).as_posix()
+            text = _text(file)
+            if text:
+                files.append(file_account(file, name))
+            else:
+                reason: SkipReason = "not_utf8" if text is None else "empty"
+                skipped.append(SkippedFile(name=name, reason=reason))
+        return Provenance(
+            kind=self._settings.kind,
+            files=tuple(files),
+            skipped=tuple(skipped),
+            facts={"python": platform.python_version(), "folder": str(self._root)},
+        )
+
+    def _files(self) -> list[Path]:
+        found = [
+            path for path in self._root.rglob("*.py") if not LEFT_OUT.intersection(path.relative_to(self._root).parts)
+        ]
+        if not found:
+            raise DataError(
+                f"{self._root} holds no Python sources: this Python ships its standard library without them. Use "
+                "a Python that has them, or a text of yours: "
+                '--set \'prepare.source={kind="text_file", path="FILE"}\'.'
+            )
+        return sorted(found, key=lambda path: path.relative_to(self._root).as_posix())[: self._settings.max_files]
+
+
+def build(settings: PythonStdlib, deps: Deps) -> StandardLibrary:
+    """The source, reading the library of the interpreter that runs."""
+    del deps
+    return StandardLibrary(settings, Path(sysconfig.get_paths()["stdlib"]))
+
+
+def _text(file: Path) -> str | None:
+    """The text of a module; None where it is not UTF-8. The largest has a megabyte, so it is read whole."""
+    try:
+        return file.read_bytes().decode()
+    except UnicodeDecodeError:
+        return None
+    except OSError as error:
+        raise unreadable(file, error) from error

@@ -1,0 +1,119 @@
+"""Text files on this machine: one, a folder of them, or a glob; each file is a document."""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+from ml_playground.core.deps import Deps
+from ml_playground.core.error_handling import ConfigError, DataError
+from ml_playground.core.registry import did_you_mean
+from ml_playground.core.values import Document
+from ml_playground.data_pipeline.settings import TextFile
+from ml_playground.data_pipeline.source_protocol import Provenance, SkippedFile
+from ml_playground.data_pipeline.sources.text_pieces import check_encoding, file_account, text_pieces, unreadable
+
+GLOB_SIGNS = frozenset("*?[")
+
+
+class TextFiles:
+    """The files that `path` and `pattern` name, in the order of their names; empty ones are skipped and counted."""
+
+    def __init__(self, settings: TextFile) -> None:
+        check_encoding(settings.encoding)
+        self._settings = settings
+
+    def documents(self) -> Iterator[Document]:
+        """Each file as a document, its name below the folder as the id."""
+        root, files = self._files()
+        for file in _filled(files):
+            name = file.relative_to(root).as_posix()
+            for text in text_pieces(file, self._settings.encoding):
+                yield Document(name, text)
+
+    def provenance(self) -> Provenance:
+        """Names, sizes and hashes of the files."""
+        root, files = self._files()
+        accounts = [file_account(file, file.relative_to(root).as_posix()) for file in files]
+        return Provenance(
+            kind=self._settings.kind,
+            files=tuple(account for account in accounts if account.size_bytes),
+            skipped=tuple(
+                SkippedFile(name=account.name, reason="empty") for account in accounts if not account.size_bytes
+            ),
+            facts={"path": str(self._settings.path)},
+        )
+
+    def _files(self) -> tuple[Path, Sequence[Path]]:
+        """The folder that names are relative to, and all files."""
+        path = self._settings.path
+        if path.is_file():
+            root, files = path.parent, [path]
+        elif path.is_dir():
+            root, files = path, _matches(path, self._settings.pattern)
+            if not files:
+                raise _nothing_matches(path, self._settings.pattern)
+        elif GLOB_SIGNS & set(str(path)):
+            root, pattern = _glob_parts(path)
+            files = _matches(root, pattern)
+            if not files:
+                raise DataError(f"prepare.source.path = {path} matches no file; check its folder and its signs.")
+        else:
+            raise _missing(path)
+        if not _filled(files):
+            raise _empty(path, len(files))
+        return root, files
+
+
+def build(settings: TextFile, deps: Deps) -> TextFiles:
+    """The source; the files are looked for when it is read.
+
+    Raises:
+        ConfigError: The encoding is unknown.
+    """
+    del deps
+    return TextFiles(settings)
+
+
+def _matches(root: Path, pattern: str) -> list[Path]:
+    try:
+        found = [path for path in root.glob(pattern) if path.is_file()]
+    except (ValueError, NotImplementedError) as error:
+        raise ConfigError(
+            f"prepare.source.pattern = {pattern!r} is no pattern below a folder ({error}); use one like '**/*.txt'."
+        ) from error
+    return sorted(found, key=lambda path: path.relative_to(root).as_posix())
+
+
+def _filled(files: Sequence[Path]) -> list[Path]:
+    try:
+        return [file for file in files if file.stat().st_size]
+    except OSError as error:
+        raise unreadable(Path(str(error.filename)), error) from error
+
+
+def _glob_parts(path: Path) -> tuple[Path, str]:
+    """The part of a glob without signs, and the rest."""
+    first = next(place for place, part in enumerate(path.parts) if GLOB_SIGNS & set(part))
+    return Path(*path.parts[:first]), "/".join(path.parts[first:])
+
+
+def _missing(path: Path) -> DataError:
+    folder = path.parent
+    if not folder.is_dir():
+        return DataError(f"prepare.source.path = {path} does not exist, and neither does its folder {folder}.")
+    hint = did_you_mean(path.name, sorted(entry.name for entry in folder.iterdir()))
+    return DataError(f"prepare.source.path = {path} does not exist{hint or '; name a file, a folder, or a glob'}.")
+
+
+def _nothing_matches(folder: Path, pattern: str) -> DataError:
+    others = [path.name for path in islice((path for path in folder.rglob("*") if path.is_file()), 3)]
+    instead = f"it holds {', '.join(others)}" if others else "it holds no file at all"
+    return DataError(
+        f"No file in {folder} matches prepare.source.pattern = {pattern!r}: {instead}. "
+        "Set prepare.source.pattern, or name another folder."
+    )
+
+
+def _empty(path: Path, files: int) -> DataError:
+    what = f"{path} is empty (0 bytes)" if files == 1 else f"All {files} files of {path} are empty (0 bytes)"
+    return DataError(f"{what}; name a file with text in prepare.source.path.")

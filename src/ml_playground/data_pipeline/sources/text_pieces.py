@@ -1,0 +1,127 @@
+"""Files to text in pieces of bounded size, with errors that name the file and the byte."""
+
+import codecs
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from ml_playground.core.error_handling import ConfigError, DataError
+from ml_playground.data_pipeline.source_protocol import SourceFile
+
+# One read: large enough that its overhead does not count, small enough that ten copies of it do not either.
+PIECE_BYTES = 1 << 20
+
+ENCODING_KEY = "prepare.source.encoding"
+
+
+def check_encoding(encoding: str) -> None:
+    """Make sure that text can be read in an encoding.
+
+    Raises:
+        ConfigError: Python knows no such encoding of text.
+    """
+    try:
+        b"".decode(encoding)
+        codecs.getincrementaldecoder(encoding)
+    except (LookupError, ValueError) as error:
+        raise ConfigError(
+            f"{ENCODING_KEY} = {encoding!r} is no encoding of text that Python knows; "
+            "use 'utf-8', 'utf-16', 'latin-1', 'cp1252' or another one of "
+            "https://docs.python.org/3/library/codecs.html#standard-encodings."
+        ) from error
+
+
+def blocks(path: Path) -> Iterator[bytes]:
+    """The bytes of a file, piece by piece.
+
+    Raises:
+        DataError: The file is missing or cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            while block := stream.read(PIECE_BYTES):
+                yield block
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: OSError) -> DataError:
+    """The error for a file that is there but does not open."""
+    return DataError(
+        f"{path} cannot be read: {error.strerror or error}; give yourself the right to read it, "
+        "or name another file in prepare.source."
+    )
+
+
+def file_account(path: Path, name: str) -> SourceFile:
+    """Size and hash of a file.
+
+    Raises:
+        DataError: The file is missing or cannot be read.
+    """
+    digest = hashlib.sha256()
+    size_bytes = 0
+    for block in blocks(path):
+        digest.update(block)
+        size_bytes += len(block)
+    return SourceFile(name=name, size_bytes=size_bytes, sha256=digest.hexdigest())
+
+
+def text_pieces(path: Path, encoding: str) -> Iterator[str]:
+    """The text of a file, piece by piece, line ends as they are.
+
+    Raises:
+        DataError: The file cannot be read, is binary, or is not in that encoding.
+    """
+    decoder = codecs.getincrementaldecoder(encoding)("strict")
+    start_byte = 0
+    for block in blocks(path):
+        kept_bytes = len(decoder.getstate()[0])
+        try:
+            text = decoder.decode(block)
+        except UnicodeDecodeError as error:
+            raise _not_text(path, encoding, block, start_byte - kept_bytes, error) from error
+        _check_characters(path, encoding, text, start_byte)
+        start_byte += len(block)
+        if text:
+            yield text
+    kept_bytes = len(decoder.getstate()[0])
+    try:
+        rest = decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        raise _not_text(path, encoding, b"", start_byte - kept_bytes, error) from error
+    if rest:
+        yield rest
+
+
+def _check_characters(path: Path, encoding: str, text: str, start_byte: int) -> None:
+    """A NUL is in no text; half a surrogate pair, which some encodings let through, cannot be written as UTF-8."""
+    if "\0" in text:
+        raise _binary(path, encoding, start_byte)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{path}, read as {encoding}, holds half a surrogate pair ({text[error.start]!r}) after byte {start_byte}; "
+            f"that is no character. Set {ENCODING_KEY} to what the file is written in, or mend the file."
+        ) from error
+
+
+def _binary(path: Path, encoding: str, start_byte: int) -> DataError:
+    return DataError(
+        f"{path} is binary: read as {encoding}, it holds NUL after byte {start_byte}, which no text does. "
+        f"Name a text file in prepare.source; if it is UTF-16, set {ENCODING_KEY} = 'utf-16'."
+    )
+
+
+def _not_text(path: Path, encoding: str, block: bytes, start_byte: int, error: UnicodeDecodeError) -> DataError:
+    at_byte = start_byte + error.start
+    if block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and start_byte == 0:
+        return DataError(f"{path} is not {encoding} but UTF-16; set {ENCODING_KEY} = 'utf-16'.")
+    if b"\0" in block:
+        return _binary(path, encoding, start_byte)
+    got = f"0x{error.object[error.start]:02x}"
+    return DataError(
+        f"{path} is not {encoding}: byte {got} at offset {at_byte} ({error.reason}). "
+        f"Set {ENCODING_KEY} to what the file is written in (often 'latin-1' or 'cp1252'), or mend the file."
+    )

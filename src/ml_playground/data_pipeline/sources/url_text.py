@@ -1,0 +1,201 @@
+"""One text, fetched once and kept in the cache; a broken transfer goes on where it stopped."""
+
+import hashlib
+from collections.abc import Iterator
+from http import HTTPStatus
+from http.client import HTTPException
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+
+from filelock import FileLock
+
+from ml_playground.core.atomic import sync_file
+from ml_playground.core.deps import Deps
+from ml_playground.core.error_handling import ConfigError, DataError, StorageError
+from ml_playground.core.run_folder import cache_folder
+from ml_playground.core.storage_errors import storage_errors
+from ml_playground.core.values import Document
+from ml_playground.data_pipeline.settings import UrlText
+from ml_playground.data_pipeline.source_protocol import Provenance, SourceFile
+from ml_playground.data_pipeline.sources.text_pieces import PIECE_BYTES, check_encoding, file_account, text_pieces
+
+SCHEMES = ("http", "https", "file")
+LONGEST_WAIT_S = 30.0
+BY_PATH = '--set \'prepare.source={kind="text_file", path="FILE"}\''
+
+# These say "not now"; every other answer of the 400s will be the same next time.
+TRY_AGAIN = frozenset(
+    {
+        HTTPStatus.REQUEST_TIMEOUT,
+        HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+        HTTPStatus.TOO_EARLY,
+        HTTPStatus.TOO_MANY_REQUESTS,
+    }
+)
+
+
+class _BrokenTransferError(Exception):
+    """The network failed; the text says how."""
+
+    def __init__(self, reason: str, *, final: bool, useless_partial: bool) -> None:
+        super().__init__(reason)
+        self.final = final
+        self.useless_partial = useless_partial
+
+
+class UrlSource:
+    """The text behind an address, as one document."""
+
+    def __init__(self, settings: UrlText, deps: Deps) -> None:
+        check_encoding(settings.encoding)
+        _check_url(settings.url)
+        self._settings = settings
+        self._deps = deps
+        name = hashlib.sha256(settings.url.encode()).hexdigest()[:24]
+        self._path = cache_folder() / "downloads" / name
+        self._partial = self._path.with_suffix(".partial")
+        self._checked = False
+
+    def documents(self) -> Iterator[Document]:
+        """The text in pieces, its address as the id."""
+        for text in text_pieces(self._fetched(), self._settings.encoding):
+            yield Document(self._settings.url, text)
+
+    def provenance(self) -> Provenance:
+        """Address and hash; nothing is fetched where the settings give the hash."""
+        expected = self._settings.sha256
+        if expected is not None and not self._path.is_file():
+            account = SourceFile(name=self._settings.url, size_bytes=None, sha256=expected)
+        else:
+            account = file_account(self._fetched(), self._settings.url)
+        return Provenance(kind=self._settings.kind, files=(account,))
+
+    def _fetched(self) -> Path:
+        """The file in the cache, checked once, fetched if need be."""
+        if self._checked and self._path.is_file():
+            return self._path
+        with storage_errors(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self._path.with_suffix(".lock"))
+            lock.acquire()
+        try:
+            if not self._is_whole(self._path):
+                self._path.unlink(missing_ok=True)
+                self._download()
+        finally:
+            lock.release()
+        self._checked = True
+        return self._path
+
+    def _is_whole(self, path: Path) -> bool:
+        """Whether a file is there and, where the settings give a hash, has it."""
+        if not path.is_file():
+            return False
+        expected = self._settings.sha256
+        return expected is None or file_account(path, "").sha256 == expected
+
+    def _download(self) -> None:
+        if self._settings.sha256 is None:
+            # Without a hash nobody could tell whether what an earlier process left belongs to the same answer.
+            self._partial.unlink(missing_ok=True)
+        failure = self._unreachable(0, "it was not tried")
+        for attempt in range(self._settings.attempts):
+            if attempt:
+                self._deps.sleep(min(2.0 ** (attempt - 1), LONGEST_WAIT_S))
+            went_on = self._partial.is_file()
+            try:
+                if not (went_on and self._settings.sha256 is not None and self._is_whole(self._partial)):
+                    self._transfer()
+            except _BrokenTransferError as error:
+                failure = self._unreachable(attempt + 1, str(error))
+                if error.final:
+                    raise failure from error
+                if error.useless_partial:
+                    self._partial.unlink(missing_ok=True)
+                continue
+            refusal = self._accept()
+            if refusal is None:
+                return
+            failure = refusal
+            # What went on from an older part may be two answers in one; what came in one piece is what the server has.
+            if not went_on:
+                break
+        raise failure
+
+    def _transfer(self) -> None:
+        start = self._partial.stat().st_size if self._partial.is_file() else 0
+        try:
+            with storage_errors(self._partial), self._partial.open("ab") as out:
+                for block in self._blocks(start):
+                    out.write(block)
+        except StorageError:
+            self._partial.unlink(missing_ok=True)
+            raise
+        sync_file(self._partial)
+
+    def _blocks(self, start: int) -> Iterator[bytes]:
+        try:
+            with self._deps.fetch(self._settings.url, start=start) as stream:
+                while block := stream.read(PIECE_BYTES):
+                    yield block
+                # A connection that closes early looks like the end; only the announced length tells.
+                missing: int | None = getattr(stream, "length", None)
+                if missing:
+                    raise ConnectionError(f"the connection closed {missing} bytes before the end")
+        except HTTPError as error:
+            error.close()
+            again = error.code in TRY_AGAIN or error.code >= HTTPStatus.INTERNAL_SERVER_ERROR
+            beyond = error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+            reason = f"the server answered {error.code} {error.reason}"
+            raise _BrokenTransferError(reason, final=not again, useless_partial=beyond) from error
+        except URLError as error:
+            gone = isinstance(error.reason, FileNotFoundError)
+            raise _BrokenTransferError(str(error.reason), final=gone, useless_partial=False) from error
+        except (OSError, HTTPException) as error:
+            reason = str(error) or type(error).__name__
+            raise _BrokenTransferError(reason, final=False, useless_partial=False) from error
+
+    def _accept(self) -> DataError | None:
+        """Move what was fetched into its place, or remove it and say what is wrong with it."""
+        got = file_account(self._partial, "")
+        expected = self._settings.sha256
+        if not got.size_bytes:
+            self._partial.unlink()
+            return DataError(f"{self._settings.url} is empty (0 bytes); check prepare.source.url.")
+        if expected is not None and got.sha256 != expected:
+            self._partial.unlink()
+            return DataError(
+                f"{self._settings.url} is not the expected text: its sha256 is {got.sha256} ({got.size_bytes} bytes), "
+                f"prepare.source.sha256 is {expected}. It was not kept. Check the address; if the text was meant "
+                "to change, set prepare.source.sha256 to its hash."
+            )
+        self._partial.replace(self._path)
+        return None
+
+    def _unreachable(self, attempts: int, reason: str) -> DataError:
+        tries = "1 attempt" if attempts == 1 else f"{attempts} attempts"
+        return DataError(
+            f"{self._settings.url} could not be fetched ({tries}): {reason}. Check address and network; "
+            f"without a network, bring the file by other means and name it: {BY_PATH}."
+        )
+
+
+def build(settings: UrlText, deps: Deps) -> UrlSource:
+    """The source; nothing is fetched before it is read.
+
+    Raises:
+        ConfigError: The address or the encoding cannot be used.
+    """
+    return UrlSource(settings, deps)
+
+
+def _check_url(url: str) -> None:
+    try:
+        scheme = urlsplit(url).scheme
+    except ValueError as error:
+        raise ConfigError(f"prepare.source.url = {url!r} is no address: {error}.") from error
+    if scheme not in SCHEMES:
+        raise ConfigError(
+            f"prepare.source.url = {url!r} is not an http, https or file address; for a file of yours use {BY_PATH}."
+        )
