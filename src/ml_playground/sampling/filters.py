@@ -1,0 +1,113 @@
+"""Which tokens may be drawn, and the draw itself: pure functions on logits. R rows, V vocabulary; removed tokens get -inf.
+
+Order, the one of Hugging Face: repetition penalty, temperature, top-k, top-p, min-p. Each later filter sees the
+probabilities that the earlier ones left. No filter ever removes the likeliest token of a row.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ml_playground.configuration.models import SampleSettings
+
+REMOVED = -math.inf
+NOTHING_DRAWN = -1
+"""What `draw` and `likeliest` give for a row whose logits are not numbers."""
+
+
+def filtered(logits: Tensor, settings: SampleSettings, seen: Tensor | None = None) -> Tensor:
+    """Logits (R, V) float32 with everything applied that `settings` asks for.
+
+    Args:
+        logits: (R, V), any float type.
+        settings: Temperature 0 is left to `likeliest`; here it scales nothing.
+        seen: (R, V) bool, tokens that already occur in the row; needed when there is a repetition penalty.
+    """
+    logits = logits.float()
+    if settings.repetition_penalty != 1.0 and seen is not None:
+        logits = repetition_penalty(logits, seen, settings.repetition_penalty)
+    if settings.temperature not in (0.0, 1.0):
+        logits = temperature(logits, settings.temperature)
+    if settings.top_k:
+        logits = top_k(logits, settings.top_k)
+    if settings.top_p < 1.0:
+        logits = top_p(logits, settings.top_p)
+    if settings.min_p > 0.0:
+        logits = min_p(logits, settings.min_p)
+    return logits
+
+
+def repetition_penalty(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
+    """Make seen tokens less likely: positive logits are divided by the penalty, negative ones multiplied; once a token.
+
+    Args:
+        logits: (R, V) float32.
+        seen: (R, V) bool.
+        penalty: Above 1 discourages.
+
+    Source: Keskar et al. 2019, CTRL, arXiv:1909.05858, section 4.1; the case of negative logits as Hugging Face has it.
+    """
+    return torch.where(seen, torch.where(logits < 0, logits * penalty, logits / penalty), logits)
+
+
+def temperature(logits: Tensor, temperature: float) -> Tensor:
+    """Logits (R, V), shifted so that the highest is 0 and divided: without the shift a tiny temperature overflows."""
+    return (logits - logits.amax(dim=-1, keepdim=True)) / temperature
+
+
+def top_k(logits: Tensor, k: int) -> Tensor:
+    """Keep exactly the k highest logits of each row (R, V); among equals the lower ids."""
+    if k >= logits.shape[-1]:
+        return logits
+    lowest_kept = logits.topk(k, dim=-1).values[:, -1:]
+    above = logits > lowest_kept
+    equal = logits == lowest_kept
+    room = k - above.sum(dim=-1, keepdim=True)
+    return logits.masked_fill(~(above | (equal & (equal.cumsum(dim=-1) <= room))), REMOVED)
+
+
+def top_p(logits: Tensor, p: float) -> Tensor:
+    """Keep the smallest set of likeliest tokens of each row (R, V) that reaches probability p; among equals the lower ids.
+
+    Source: Holtzman et al. 2020, nucleus sampling, arXiv:1904.09751.
+    """
+    ordered, ids = logits.sort(dim=-1, descending=True, stable=True)
+    probabilities = ordered.softmax(dim=-1)
+    before = probabilities.cumsum(dim=-1) - probabilities
+    keep = before < p
+    # The first is kept whatever the rounding; p itself may be denormal.
+    keep[:, 0] = True
+    return logits.masked_fill(~torch.zeros_like(keep).scatter(-1, ids, keep), REMOVED)
+
+
+def min_p(logits: Tensor, p: float) -> Tensor:
+    """Keep tokens at least p times as likely as the likeliest of their row (R, V).
+
+    Source: Nguyen et al. 2024, arXiv:2407.01082.
+    """
+    return logits.masked_fill(logits < logits.amax(dim=-1, keepdim=True) + math.log(p), REMOVED)
+
+
+def likeliest(logits: Tensor) -> Tensor:
+    """Ids (R,) of the highest logits (R, V), the lowest id among equals; NOTHING_DRAWN where they are not numbers."""
+    highest, ids = logits.max(dim=-1)
+    return torch.where(highest.isfinite(), ids, NOTHING_DRAWN)
+
+
+def draw(logits: Tensor, uniforms: Tensor) -> Tensor:
+    """Ids (R,) drawn by inverting the cumulative distribution: one uniform number a row decides, whatever the vocabulary.
+
+    Args:
+        logits: (R, V) float32.
+        uniforms: (R,) float32 in [0, 1).
+
+    Returns:
+        Ids of tokens that are not removed; NOTHING_DRAWN where the logits are not numbers.
+    """
+    cumulative = logits.softmax(dim=-1).cumsum(dim=-1)
+    total = cumulative[:, -1:]
+    # Rounding may lift u * total up to total, where no token lies.
+    below = torch.nextafter(total, torch.zeros_like(total))
+    ids = torch.searchsorted(cumulative, torch.minimum(uniforms[:, None] * total, below), right=True)[:, 0]
+    return torch.where(total[:, 0].isfinite(), ids, NOTHING_DRAWN)

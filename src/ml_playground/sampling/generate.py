@@ -1,0 +1,211 @@
+"""Tokens one after another from a model that knows the next one. R rows, V vocabulary.
+
+Every row is drawn as if it were alone: it has random numbers of its own, padding is invisible to it, and the part of it
+that the model reads is a function of its own length (`window_start`).
+"""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor
+
+from ml_playground.configuration.models import SampleSettings
+from ml_playground.core.error_handling import CheckpointError
+from ml_playground.models.protocols import NextTokenModel
+from ml_playground.sampling.filters import NOTHING_DRAWN, draw, filtered, likeliest
+
+
+class Token(NamedTuple):
+    """A token drawn for a row; rows count from 0 in the order of the prompts."""
+
+    row: int
+    id: int
+
+
+Ended = Callable[[Token], bool]
+"""Told each token as it is drawn; true when its row needs no more."""
+
+
+def never_ended(token: Token) -> bool:
+    """Go on until the length is reached."""
+    return False
+
+
+def window_start(tokens: int, max_context: int | None) -> int:
+    """First of a row's tokens that the model reads when it holds `tokens` of them.
+
+    All of them as long as they fit; when they do not, the window starts anew with the last `max_context // 2` and grows
+    until it is full again. A cache is then rebuilt once in half a context, not at each token; and because only the number
+    of tokens counts, a text can be gone on from at any point with the same result.
+    """
+    if max_context is None or tokens <= max_context:
+        return 0
+    dropped_at_once = max_context + 1 - max(1, max_context // 2)
+    return ((tokens - max_context - 1) // dropped_at_once + 1) * dropped_at_once
+
+
+def generate(
+    model: NextTokenModel,
+    prompts: Sequence[Sequence[int]],
+    settings: SampleSettings,
+    *,
+    seeds: Sequence[int],
+    stop_ids: Collection[int] = (),
+    ended: Ended = never_ended,
+) -> Iterator[Sequence[Token]]:
+    """Draw up to `settings.max_new_tokens` for each prompt, in one batch, with a cache.
+
+    Args:
+        model: A torch module in evaluation mode.
+        prompts: Token ids, at least one each; lengths may differ.
+        settings: Temperature, filters, length.
+        seeds: One a prompt; a row's draws depend on its own alone.
+        stop_ids: Ids that end a row; they are not given out.
+        ended: Asked after each token whether its row is complete.
+
+    Yields:
+        The tokens of one step, at most one a row; a row that met a stop id is missing from then on.
+
+    Raises:
+        CheckpointError: The model gives logits that are not numbers.
+    """
+    device = _device_of(model)
+    rows = [list(prompt) for prompt in prompts]
+    uniforms = _uniforms(seeds, settings, device)
+    live = list(range(len(rows)))
+    drawn = 0
+    while live and drawn < settings.max_new_tokens:
+        windows = [rows[row][window_start(len(rows[row]), model.max_context) :] for row in live]
+        width = max(map(len, windows))
+        steps = settings.max_new_tokens - drawn
+        if model.max_context is not None:
+            steps = min(steps, model.max_context - width + 1)
+        batch = _Batch(model, windows, length=width + steps - 1, device=device)
+        seen = _seen([rows[row] for row in live], model.vocab_size, settings, device)
+        in_batch = list(live)
+        own_uniforms = uniforms[in_batch]
+        for _ in range(steps):
+            ids = batch.next_ids(settings, own_uniforms[:, drawn], seen)
+            drawn += 1
+            tokens = _accept(ids, in_batch, live, rows, stop_ids)
+            live = [token.row for token in tokens if not ended(token)]
+            yield tokens
+            if not live:
+                break
+
+
+def generate_uncached(
+    model: NextTokenModel,
+    prompts: Sequence[Sequence[int]],
+    settings: SampleSettings,
+    *,
+    seeds: Sequence[int],
+    stop_ids: Collection[int] = (),
+    ended: Ended = never_ended,
+) -> Iterator[Sequence[Token]]:
+    """What `generate` must equal: each row alone, and for each token the whole window through the model again.
+
+    Here for tests and benchmarks. Arguments and errors are those of `generate`; rows come one after the other.
+    """
+    device = _device_of(model)
+    uniforms = _uniforms(seeds, settings, device)
+    for row, prompt in enumerate(prompts):
+        ids = list(prompt)
+        for drawn in range(settings.max_new_tokens):
+            window = torch.tensor([ids[window_start(len(ids), model.max_context) :]], device=device)
+            seen = _seen([ids], model.vocab_size, settings, device)
+            with torch.inference_mode():
+                chosen = _choose(model(window)[:, -1], settings, uniforms[row : row + 1, drawn], seen)
+            tokens = _accept(_on_host(chosen), [row], [row], {row: ids}, stop_ids)
+            over = not tokens or ended(tokens[0])
+            yield tokens
+            if over:
+                break
+
+
+class _Batch:
+    """Rows that share a cache: the prompts first, then one token a step."""
+
+    def __init__(
+        self, model: NextTokenModel, windows: Sequence[Sequence[int]], *, length: int, device: torch.device
+    ) -> None:
+        width = max(map(len, windows))
+        # Padding is invisible, so any id will do.
+        padded = [[0] * (width - len(window)) + list(window) for window in windows]
+        starts = None
+        if any(len(window) < width for window in windows):
+            starts = torch.tensor([width - len(window) for window in windows], device=device)
+        self._model = model
+        self._ids = torch.tensor(padded, device=device)
+        with torch.inference_mode():
+            self._state = model.new_state(len(windows), length, starts)
+
+    def next_ids(self, settings: SampleSettings, uniforms: Tensor, seen: Tensor | None) -> list[int]:
+        """The next id of each row; `seen` comes to hold it."""
+        with torch.inference_mode():
+            chosen = _choose(self._model.step(self._ids, self._state), settings, uniforms, seen)
+            # A row that ended may have become NaN since; nobody reads it, but an id below 0 would break the embedding.
+            self._ids = chosen.clamp(min=0)[:, None]
+            if seen is not None:
+                seen.scatter_(1, self._ids, value=True)
+        return _on_host(chosen)
+
+
+def _choose(logits: Tensor, settings: SampleSettings, uniforms: Tensor, seen: Tensor | None) -> Tensor:
+    kept = filtered(logits, settings, seen)
+    return likeliest(kept) if settings.temperature == 0 else draw(kept, uniforms)
+
+
+def _accept(
+    ids: Sequence[int],
+    in_batch: Sequence[int],
+    live: Collection[int],
+    rows: Sequence[list[int]] | dict[int, list[int]],
+    stop_ids: Collection[int],
+) -> list[Token]:
+    """The tokens of live rows that are no stops, appended to their rows."""
+    tokens = [Token(row, id_) for row, id_ in zip(in_batch, ids, strict=True) if row in live and id_ not in stop_ids]
+    for token in tokens:
+        if token.id == NOTHING_DRAWN:
+            raise CheckpointError(
+                f"The model's logits after {len(rows[token.row])} tokens are not numbers (NaN or infinite): its weights have "
+                "diverged. Sample an earlier checkpoint (--checkpoint STEP), and train again with a lower optimizer.lr."
+            )
+        rows[token.row].append(token.id)
+    return tokens
+
+
+def _on_host(ids: Tensor) -> list[int]:
+    # The one place where a step waits for the device.
+    return cast(list[int], ids.tolist())
+
+
+def _device_of(model: NextTokenModel) -> torch.device:
+    if isinstance(model, torch.nn.Module):
+        for tensor in model.parameters():
+            return tensor.device
+    return torch.device("cpu")
+
+
+def _uniforms(seeds: Sequence[int], settings: SampleSettings, device: torch.device) -> Tensor:
+    """One number in [0, 1) for each row and step, (R, max_new_tokens), all at once: no draw waits for the host later.
+
+    Drawn on the CPU, so that a seed means the same text on every device.
+    """
+    if settings.temperature == 0:
+        return torch.zeros(len(seeds), settings.max_new_tokens, device=device)
+    numbers = [torch.rand(settings.max_new_tokens, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    return torch.stack(numbers).to(device) if numbers else torch.zeros(0, settings.max_new_tokens, device=device)
+
+
+def _seen(
+    rows: Sequence[Sequence[int]], vocab_size: int, settings: SampleSettings, device: torch.device
+) -> Tensor | None:
+    """(R, V) bool: which tokens a row holds, prompt included; None where no penalty asks for it."""
+    if settings.repetition_penalty == 1.0:
+        return None
+    seen = torch.zeros(len(rows), vocab_size, dtype=torch.bool)
+    for marks, ids in zip(seen, rows, strict=True):
+        marks[torch.tensor(ids)] = True
+    return seen.to(device)

@@ -1,0 +1,179 @@
+"""From tokens to text that can be shown at once: nothing given out is ever taken back."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ml_playground.configuration.models import SampleSettings
+from ml_playground.core.seeding import seed_for
+from ml_playground.core.tokenizer_protocol import Tokenizer
+from ml_playground.models.protocols import NextTokenModel
+from ml_playground.sampling.generate import Token, generate
+
+UNDECODABLE = "\ufffd"
+ROWS_AT_ONCE = 16
+"""Rows of a batch: the cache of a 124M model at 1024 positions takes 75 MB a row in float32, 1.2 GB for 16."""
+
+End = Literal["length", "stop"]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one continuation gains in one step; `end` is set on its last piece."""
+
+    prompt: int
+    sample: int
+    text: str
+    tokens: int
+    """Tokens of the continuation so far, stops not counted."""
+    end: End | None = None
+
+
+def draw_texts(
+    model: NextTokenModel,
+    tokenizer: Tokenizer,
+    prompts: Sequence[Sequence[int]],
+    settings: SampleSettings,
+    *,
+    rows_at_once: int = ROWS_AT_ONCE,
+) -> Iterator[Piece]:
+    """Go on `settings.num_samples` times from each prompt, in batches.
+
+    Sample i of prompt j is the same whatever else is drawn: its seed is `seed_for(settings.seed, "sample", j, i)`.
+
+    Args:
+        model: In evaluation mode.
+        tokenizer: The model's own.
+        prompts: Token ids, at least one each.
+        settings: How to draw, how many, and where to stop.
+        rows_at_once: Bounds the memory; changes no text.
+    """
+    jobs = [(prompt, sample) for prompt in range(len(prompts)) for sample in range(settings.num_samples)]
+    for first in range(0, len(jobs), rows_at_once):
+        yield from _draw_batch(model, tokenizer, prompts, settings, jobs[first : first + rows_at_once])
+
+
+def _draw_batch(
+    model: NextTokenModel,
+    tokenizer: Tokenizer,
+    prompts: Sequence[Sequence[int]],
+    settings: SampleSettings,
+    jobs: Sequence[tuple[int, int]],
+) -> Iterator[Piece]:
+    writers = [TextWriter(tokenizer.decode, settings.stop) for _ in jobs]
+    fresh: dict[int, str] = {}
+
+    def ended(token: Token) -> bool:
+        fresh[token.row] = writers[token.row].add(token.id)
+        return writers[token.row].stopped
+
+    steps = generate(
+        model,
+        [prompts[prompt] for prompt, _ in jobs],
+        settings,
+        seeds=[seed_for(settings.seed, "sample", prompt, sample) for prompt, sample in jobs],
+        stop_ids=stop_ids(tokenizer),
+        ended=ended,
+    )
+    live = set(range(len(jobs)))
+    for tokens in steps:
+        going_on = {token.row for token in tokens if not writers[token.row].stopped}
+        for row in sorted(live):
+            over = row not in going_on
+            text = fresh.pop(row, "") + (writers[row].finish() if over else "")
+            if text or over:
+                yield Piece(*jobs[row], text, writers[row].tokens, "stop" if over else None)
+        live = going_on
+    for row in sorted(live):
+        yield Piece(*jobs[row], writers[row].finish(), writers[row].tokens, "length")
+
+
+def stop_ids(tokenizer: Tokenizer) -> frozenset[int]:
+    """Ids that end a text: the end-of-text mark, where the tokenizer has one."""
+    eos = tokenizer.specials.eos
+    return frozenset() if eos is None else frozenset({eos})
+
+
+class TextWriter:
+    """The text of one continuation, given out as far as it is certain."""
+
+    def __init__(self, decode: Callable[[Sequence[int]], str], stops: Sequence[str]) -> None:
+        self.tokens = 0
+        self._decoder = StreamDecoder(decode)
+        self._stops = StopTexts(stops)
+
+    @property
+    def stopped(self) -> bool:
+        """A stop text is complete; nothing follows."""
+        return self._stops.found
+
+    def add(self, token: int) -> str:
+        """What can be shown now that this token is known."""
+        self.tokens += 1
+        return self._stops.add(self._decoder.add(token))
+
+    def finish(self) -> str:
+        """What was held back and is certain at the end."""
+        return self._stops.add(self._decoder.finish()) + self._stops.finish()
+
+
+class StreamDecoder:
+    """Token by token, the text that decoding them all together gives; a character comes out when its bytes are whole."""
+
+    def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:
+        self._decode = decode
+        self._ids: list[int] = []
+        self._shown = 0
+
+    def add(self, token: int) -> str:
+        """New whole characters."""
+        self._ids.append(token)
+        text = self._decode(self._ids)
+        # An unfinished sequence of bytes at the end decodes to exactly one U+FFFD; the next token may complete it.
+        certain = len(text) - text.endswith(UNDECODABLE)
+        fresh = text[self._shown : certain]
+        self._shown = max(self._shown, certain)
+        if certain == len(text):
+            # The last token stays as context, for decoders that treat the first token of a text differently.
+            self._ids = [token]
+            self._shown = len(self._decode(self._ids))
+        return fresh
+
+    def finish(self) -> str:
+        """The rest; bytes that were never completed as U+FFFD."""
+        return self._decode(self._ids)[self._shown :]
+
+
+class StopTexts:
+    """Ends a stream of text before the stop text that is completed first, however the stream is cut into pieces."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self.found = False
+        self._stops = stops
+        self._held: str = ""
+
+    def add(self, text: str) -> str:
+        """What is certain not to be part of a stop text; nothing once one was found."""
+        if self.found:
+            return ""
+        text = self._held + text
+        ends = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
+        if ends:
+            # The earliest end; among those that end together the longest, which begins first.
+            self.found = True
+            self._held = ""
+            return text[: min(ends)[1]]
+        held = max((_overlap(text, stop) for stop in self._stops), default=0)
+        self._held = text[len(text) - held :]
+        return text[: len(text) - held]
+
+    def finish(self) -> str:
+        """What was held back and turned out to be text."""
+        held, self._held = self._held, ""
+        return held
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of `text` that a stop text begins with, the whole stop left out."""
+    longest = min(len(text), len(stop) - 1)
+    return next((length for length in range(longest, 0, -1) if text.endswith(stop[:length])), 0)
