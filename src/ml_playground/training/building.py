@@ -68,10 +68,11 @@ def build_hooks(job: JobConfig, context: HookContext, saved: Mapping[str, Mappin
     for name, settings in job.hooks.items():
         if isinstance(settings, HookSettings) and not settings.enabled:
             continue
-        hook: Hook = load_object(families.HOOKS[settings.kind_name].build)(settings, context)
+        built: Hook = load_object(families.HOOKS[settings.kind_name].build)(settings, context)
+        hook = built if built.steering else Tolerant(built, name, context)
         if name in saved:
             hook.load_state_dict(saved[name])
-        hooks[name] = hook if hook.steering else Tolerant(hook, name, context)
+        hooks[name] = hook
     return hooks
 
 

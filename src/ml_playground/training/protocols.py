@@ -187,10 +187,8 @@ class StepEvent:
 class Hook(Protocol):
     """Told what happens; answers with what it wants. The loop obeys at the step boundary."""
 
-    @property
-    def steering(self) -> bool:
-        """True: the run depends on this hook, and its errors end it. False: it only watches, and may fail."""
-        ...
+    steering: ClassVar[bool]
+    """True: the run depends on this hook, and its errors end it. False: it only watches, and may fail."""
 
     def on_start(self, progress: Progress) -> None:
         """Before the first step of this process."""

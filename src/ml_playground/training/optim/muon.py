@@ -128,8 +128,8 @@ def orthogonalise(matrices: Tensor, steps: int) -> Tensor:
         (N, R, C) in the same dtype.
     """
     a, b, c = QUINTIC
-    x: Tensor = matrices / (torch.linalg.matrix_norm(matrices, keepdim=True) + 1e-7)
+    x = matrices / (matrices.square().sum(dim=(-2, -1), keepdim=True).sqrt() + 1e-7)
     for _ in range(steps):
-        gram: Tensor = x @ x.mT
+        gram = x @ x.mT
         x = a * x + (b * gram + c * (gram @ gram)) @ x
     return x
