@@ -1,0 +1,37 @@
+"""Small prepared data sets: texts in files under a test's own folder, prepared by the real preparer."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_playground.configuration.models import PrepareSettings
+from ml_playground.core.deps import Deps
+from ml_playground.data_pipeline.manifest import Prepared
+from ml_playground.data_pipeline.preparer import prepare
+
+
+def prepare_settings(source: Mapping[str, Any], *, tokenizer: Any = "char", **others: Any) -> PrepareSettings:
+    """`[prepare]` from plain values, as a file would give them."""
+    kind = {"kind": tokenizer} if isinstance(tokenizer, str) else tokenizer
+    return PrepareSettings.model_validate_json(json.dumps({"source": source, "tokenizer": kind, **others}))
+
+
+def text_settings(path: Path, *, tokenizer: Any = "char", **others: Any) -> PrepareSettings:
+    """`[prepare]` over a file or a folder."""
+    return prepare_settings({"kind": "text_file", "path": str(path)}, tokenizer=tokenizer, **others)
+
+
+def write_texts(folder: Path, texts: Mapping[str, str]) -> Path:
+    """Files by name, bytes as given; returns the folder."""
+    for name, text in texts.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text.encode())
+    return folder
+
+
+def prepared_text(folder: Path, text: str, **settings: Any) -> Prepared:
+    """One text, prepared."""
+    write_texts(folder, {"text.txt": text})
+    return prepare(text_settings(folder / "text.txt", **settings), Deps())
