@@ -2,29 +2,82 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 PYTHON ?= python3
+WORKERS ?= 2
 BIN := .venv/bin
 STAMP := .venv/.installed
 EXTRAS := hf,dev
 
-# uv does not read pip's settings: hand over the folders of ready wheels (pip separates by space, uv by comma).
+# uv does not read pip's settings: hand over what the environment says of ready wheels (pip separates by space, uv by
+# comma), of another index, and of certificates.
 comma := ,
 empty :=
 space := $(empty) $(empty)
 ifdef PIP_FIND_LINKS
 export UV_FIND_LINKS ?= $(subst $(space),$(comma),$(strip $(PIP_FIND_LINKS)))
 endif
-export UV_LINK_MODE ?= hardlink
+ifdef PIP_INDEX_URL
+export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
+endif
+ifdef PIP_CERT
+export SSL_CERT_FILE ?= $(PIP_CERT)
+endif
 
-.PHONY: help setup demo test test-fast quality lint types coverage mutants lock lock-check bench docs clean
+# Each worker is a process with small matrices: more threads than one would wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+.PHONY: help setup demo test test-fast quality lint types dead-code dependencies coverage mutants lock lock-check clean
 
 help: ## show these targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## make .venv with the command mlp in it
 
 $(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; found " + sys.version.split()[0] + ". Name another one: make PYTHON=python3.12 setup")'
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[$(EXTRAS)]'
-	touch $@
+	@$(PYTHON) tools/check_python.py
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -rf .venv && $(PYTHON) -m venv .venv; }
+	@echo "Installing into .venv; the first time this downloads PyTorch."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --build-constraint constraints.txt --editable '.[$(EXTRAS)]'
+	@touch $@
+
+demo: $(STAMP) ## prepare, train and sample a small model on Python's own sources: about four minutes
+	$(BIN)/mlp run python_stdlib
+
+test: $(STAMP) ## pass all tests
+	$(PYTEST)
+
+test-fast: $(STAMP) ## the tests that take less than ten seconds each, without those of whole commands
+	$(PYTEST) -m "not slow" tests/unit tests/property tests/contracts tests/architecture
+
+quality: lint types dead-code dependencies lock-check coverage ## the full gate: everything that must hold
+
+lint: $(STAMP) ## style and layout of the code
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(STAMP) ## strict types of src/
+	$(BIN)/basedpyright
+
+dead-code: $(STAMP) ## settings and functions that nothing uses
+	$(BIN)/vulture
+
+dependencies: $(STAMP) ## imports against declared dependencies
+	$(BIN)/deptry src
+
+coverage: $(STAMP) ## all tests, and branch coverage of at least 95 %
+	@mkdir -p .cache/coverage
+	$(PYTEST) --cov --cov-report=term:skip-covered
+
+mutants: $(STAMP) ## break the pure modules on purpose: tests must notice (MUTANTS=0: every mutant, hours)
+	$(BIN)/python tools/mutants.py --sample $(or $(MUTANTS),60)
+
+# Ready wheels of this machine must not decide what everybody installs. An open request would take the newest CUDA build.
+lock: $(STAMP) ## renew constraints.txt (UPGRADE=1: with the newest versions)
+	echo 'torch==2.13.0' | env -u UV_FIND_LINKS -u PIP_FIND_LINKS $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
+		--all-extras --no-header --no-annotate --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade) --output-file constraints.txt pyproject.toml -
+
+lock-check: $(STAMP) ## constraints.txt satisfies pyproject.toml, and names no host and no path
+	$(BIN)/python tools/check_lock.py
+
+clean: ## remove what was installed and cached; runs/ and data/ stay
+	rm -rf .venv .cache dist

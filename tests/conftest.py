@@ -4,7 +4,10 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.configuration import set_hypothesis_home_dir
 
+# Beside the other tools' caches; where it would lie otherwise depends on the working directory.
+set_hypothesis_home_dir(Path(__file__).parent.parent / ".cache" / "hypothesis")
 settings.register_profile(
     "house",
     derandomize=True,

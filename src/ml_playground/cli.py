@@ -109,6 +109,14 @@ class Tree(TyperGroup):
         """Nothing typed means: show me what there is."""
         return super().parse_args(ctx, args or ["--help"])
 
+    def get_params(self, ctx: Any) -> Any:
+        """The options, all of them flags."""
+        options = super().get_params(ctx)
+        for option in options:
+            # Without a default, typer imports pydantic, 0.1 s, to learn that a flag was not given.
+            option.default = False
+        return options
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """One list a section, all in the same columns."""
         width = max(map(len, self.commands))
