@@ -1,6 +1,7 @@
 """Windows of consecutive tokens, each exactly once an epoch. B rows, T tokens a row."""
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -72,10 +73,15 @@ class TrainingBatches:
         if self._settings.order == "sequential":
             return places
         for epoch in np.unique(epochs).tolist():
-            order = KeyedPermutation(len(self._windows), seed_for(self._seed, "windows", epoch))
             here = epochs == epoch
-            places[here] = order(places[here])
+            places[here] = _order(len(self._windows), self._seed, epoch)(places[here])
         return places
+
+
+@lru_cache(maxsize=4)
+def _order(length: int, seed: int, epoch: int) -> KeyedPermutation:
+    """Its keys take as long to derive as a batch takes to shuffle, so the newest are kept."""
+    return KeyedPermutation(length, seed_for(seed, "windows", epoch))
 
 
 class TokenWindowData:
