@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 SCHEMA_VERSION = 1
 
@@ -99,3 +99,12 @@ class Result(Row):
     metrics: dict[str, float] = Field(default_factory=dict)
     """The last evaluation."""
     message: str = ""
+
+
+def complaint(error: ValueError) -> str:
+    """The first thing that is wrong with a file's content, on one line."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"{place}: {first['msg']}" if place else first["msg"]

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from ml_playground.core.atomic import read_lines
 from ml_playground.core.error_handling import RunError
 from ml_playground.core.run_folder import RunFolder, all_runs
-from ml_playground.core.run_schema import SCHEMA_VERSION, Event, Result, Status
+from ml_playground.core.run_schema import SCHEMA_VERSION, Event, Result, Status, complaint
 
 R = TypeVar("R", Status, Result)
 
@@ -258,7 +258,7 @@ def _row_file(path: Path, kind: type[R]) -> R | None:
         return kind.model_validate_json(content)
     except ValueError as error:
         raise RunError(
-            f"{path} is not what a run writes there: {_short(error)}; "
+            f"{path} is not what a run writes there: {complaint(error)}; "
             "delete it, the run writes a new one when it goes on"
         ) from error
 
@@ -282,11 +282,3 @@ def _check_version(table: Any, path: Path) -> None:
             f"{path} has schema version {version!r}, this program reads version {SCHEMA_VERSION}; "
             "it was written by another version: pip install --upgrade ml-playground"
         )
-
-
-def _short(error: ValueError) -> str:
-    """The first complaint of a validation, without the library's own layout."""
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return f"{'.'.join(str(part) for part in first['loc']) or 'the file'}: {first['msg']}"
-    return str(error)

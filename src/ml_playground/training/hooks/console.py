@@ -26,6 +26,7 @@ from ml_playground.training.hooks.console_text import (
     start_line,
 )
 from ml_playground.training.hooks.pace import Pace
+from ml_playground.training.hooks.records import json_number
 from ml_playground.training.protocols import BaseHook, HookContext, StepEvent
 from ml_playground.training.settings import Console
 
@@ -85,7 +86,7 @@ class ConsoleHook(BaseHook):
         loss = metrics.get("loss")
         if loss is not None:
             self._numbers.validation_loss = loss
-            if self._numbers.best is None or math.isnan(self._numbers.best) or loss < self._numbers.best:
+            if not math.isnan(loss) and (self._numbers.best is None or loss < self._numbers.best):
                 self._numbers.best, self._numbers.best_step = loss, progress.step
         self._say(evaluation_line(self._numbers, metrics))
         self._draw()
@@ -107,8 +108,8 @@ class ConsoleHook(BaseHook):
     def state_dict(self) -> Mapping[str, Any]:
         """The best evaluation so far, so that a resumed run does not call a worse one the best."""
         return {
-            "validation_loss": self._numbers.validation_loss,
-            "best": self._numbers.best,
+            "validation_loss": json_number(self._numbers.validation_loss),
+            "best": json_number(self._numbers.best),
             "best_step": self._numbers.best_step,
         }
 

@@ -71,7 +71,7 @@ def evaluation_line(numbers: Numbers, metrics: Mapping[str, float]) -> str:
     """One line for an evaluation; says when it is the best so far."""
     others = "".join(f"  {name} {value:.4g}" for name, value in metrics.items() if name != "loss")
     loss = f"  validation loss {metrics['loss']:.4f}" if "loss" in metrics else ""
-    best = "  best so far" if "loss" in metrics and numbers.best_step == numbers.step else ""
+    best = "  best so far" if "loss" in metrics and metrics["loss"] == numbers.best else ""
     return f"step {numbers.step:,}/{numbers.max_steps:,}{loss}{others}{best}"
 
 

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import ClassVar
 
-from ml_playground.core.run_schema import ControlRequest, Reason
+from ml_playground.core.run_schema import ControlRequest, Reason, complaint
 from ml_playground.core.values import NOTHING, Action, Progress, Wish
 from ml_playground.training.hooks.records import EventLog, Tell, tell_stderr
 from ml_playground.training.protocols import BaseHook, HookContext, StepEvent
@@ -62,7 +62,7 @@ class ControlHook(BaseHook):
             request = ControlRequest.model_validate_json(path.read_bytes())
             path.unlink()
         except ValueError as error:
-            self._reject(path, step, str(error))
+            self._reject(path, step, complaint(error))
             return NOTHING
         except OSError as error:
             self._ignore(path, step, error)

@@ -4,7 +4,7 @@ from ml_playground.core.atomic import read_lines
 from ml_playground.core.deps import Clock
 from ml_playground.core.error_handling import RunError
 from ml_playground.core.run_folder import RunFolder
-from ml_playground.core.run_schema import Event
+from ml_playground.core.run_schema import Event, complaint
 from ml_playground.core.values import NOTHING, Action, Wish
 from ml_playground.training.hooks.records import EventLog
 
@@ -37,7 +37,7 @@ class EventJournal:
             event = Event.model_validate_json(line)
         except ValueError as error:
             raise RunError(
-                f"{where} is no event that this version can read, and may be a wish that the run depends on: {error}; "
+                f"{where} is no event that this version can read, and may be a wish that the run depends on ({complaint(error)}); "
                 "remove the line to go on without it, or start anew with --fresh"
             ) from error
         if event.kind == "wish":

@@ -1,6 +1,7 @@
 """What several hooks need to write lines that outlive them: events, cuts after a resume, a word on stderr."""
 
 import json
+import math
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -79,6 +80,11 @@ def cut_after(path: Path, first_step: int) -> int:
         return first_step > 0 and step is not None and step <= first_step
 
     return cut_lines(path, stays)
+
+
+def json_number(value: float | None) -> float | None:
+    """A number as JSON can hold it: None for NaN and infinities."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def step_of(line: str) -> int | None:

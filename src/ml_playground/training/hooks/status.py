@@ -10,7 +10,7 @@ from ml_playground.core.error_handling import StorageError
 from ml_playground.core.run_schema import Reason, RunState, Status
 from ml_playground.core.values import NOTHING, Progress, Wish
 from ml_playground.training.hooks.pace import Pace
-from ml_playground.training.hooks.records import Tell, tell_stderr
+from ml_playground.training.hooks.records import Tell, json_number, tell_stderr
 from ml_playground.training.protocols import BaseHook, HookContext, StepEvent
 from ml_playground.training.settings import StatusFile
 
@@ -54,8 +54,7 @@ class StatusHook(BaseHook):
         loss = metrics.get("loss")
         if loss is not None:
             self._validation_loss = loss
-            # Nothing is lower than NaN, so a first NaN has to give way to any number.
-            if self._best is None or math.isnan(self._best) or loss < self._best:
+            if not math.isnan(loss) and (self._best is None or loss < self._best):
                 self._best = loss
         self._write(progress, "training")
         return NOTHING
@@ -74,7 +73,11 @@ class StatusHook(BaseHook):
 
     def state_dict(self) -> Mapping[str, Any]:
         """What was measured last, so that a resumed run shows it from its first moment on."""
-        return {"loss": self._loss, "validation_loss": self._validation_loss, "best": self._best}
+        return {
+            "loss": json_number(self._loss),
+            "validation_loss": json_number(self._validation_loss),
+            "best": json_number(self._best),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore it."""

@@ -127,9 +127,9 @@ def _checked_state(value: Mapping[str, Any]) -> Mapping[str, Any]:
     """A state that JSON can hold, or an error.
 
     Raises:
-        TypeError: It is no mapping, or holds what JSON lacks.
+        TypeError, ValueError: It is no mapping, or holds what JSON lacks.
     """
     if not isinstance(value, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - plugins need not be typed
         raise TypeError(f"a hook's state must be a mapping of JSON values, got {value!r}")
-    json.dumps(dict(value))
+    json.dumps(dict(value), allow_nan=False)
     return value

@@ -1,0 +1,60 @@
+"""Numbers and texts for people."""
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ml_playground.core.humanise import count, duration, printable
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "?"),
+        (float("inf"), "?"),
+        (-1, "0 s"),
+        (0.4, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1m 00s"),
+        (725, "12m 05s"),
+        (3 * 3600 + 7 * 60 + 59, "3h 07m"),
+        (2 * 86400 + 4 * 3600, "2d 04h"),
+    ],
+)
+def test_duration_reads_as_people_say_it(seconds: float | None, text: str) -> None:
+    """Two units at most."""
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (None, "?"),
+        (float("nan"), "?"),
+        (0, "0"),
+        (0.1234, "0.123"),
+        (950, "950"),
+        (999.4, "999"),
+        (999.6, "1.00 k"),
+        (12_345, "12.3 k"),
+        (123_456, "123 k"),
+        (999_600, "1.00 M"),
+        (10_646_784, "10.6 M"),
+        (1.24e9, "1.24 G"),
+        (-5e12, "-5.00 T"),
+    ],
+)
+def test_count_has_three_figures_and_a_prefix(number: float | None, text: str) -> None:
+    """Short enough for a line, exact enough to compare."""
+    assert count(number) == text
+
+
+@given(text=st.text(), encoding=st.sampled_from(["utf-8", "ascii", "latin-1"]))
+def test_printable_any_text_holds_no_control_and_fits_its_encoding(text: str, encoding: str) -> None:
+    """Nothing that a model writes can steer a terminal, or crash the writing of it."""
+    shown = printable(text, encoding)
+    shown.encode(encoding)
+    assert not [letter for letter in shown if unicodedata.category(letter)[0] == "C" and letter not in "\n\t"]
+    assert len(shown) == len(text)

@@ -1,0 +1,50 @@
+"""Wishes from outside, obeyed again at the same steps."""
+
+from pathlib import Path
+
+import pytest
+
+from ml_playground.core.atomic import append_lines, read_lines
+from ml_playground.core.error_handling import RunError
+from ml_playground.core.values import NOTHING, Action, Wish
+from ml_playground.training.hooks.journal import EventJournal
+from ml_playground.training.hooks.jsonl_metrics import build
+from ml_playground.training.settings import JsonlMetrics
+from tests.fakes.hooks import hook_context, progress
+
+
+def test_recorded_by_an_earlier_process_is_what_changes_numbers(tmp_path: Path) -> None:
+    """The factor and the evaluation are obeyed again; to pause or save was meant for the process that was asked."""
+    context = hook_context(tmp_path)
+    first = EventJournal(context.run, context.clock)
+    first.record(3, Wish(Action.EVALUATE | Action.SAVE, 0.5))
+    first.record(5, Wish(Action.PAUSE))
+    build(JsonlMetrics(), context).on_saved(progress(5), "a 'wish' that is none")
+    later = EventJournal(context.run, context.clock)
+    assert later.recorded(3) == Wish(Action.EVALUATE, 0.5)
+    assert later.recorded(5) == NOTHING
+    assert later.recorded(4) == NOTHING
+
+
+def test_recorded_twice_at_a_step_joins_them_in_order(tmp_path: Path) -> None:
+    """Where both name a factor, the later one counts, as it did then."""
+    context = hook_context(tmp_path)
+    journal = EventJournal(context.run, context.clock)
+    journal.record(3, Wish(Action.EVALUATE, 0.5))
+    journal.record(3, Wish(lr_factor=0.25))
+    assert EventJournal(context.run, context.clock).recorded(3) == Wish(Action.EVALUATE, 0.25)
+
+
+def test_record_nothing_writes_nothing(tmp_path: Path) -> None:
+    """Nearly every step wishes nothing."""
+    context = hook_context(tmp_path)
+    EventJournal(context.run, context.clock).record(3, NOTHING)
+    assert read_lines(context.run.events) == []
+
+
+def test_journal_wish_of_another_version_is_refused_with_its_line(tmp_path: Path) -> None:
+    """To pass over a wish in silence would make the resumed run another run."""
+    context = hook_context(tmp_path)
+    append_lines(context.run.events, ['{"kind": "started"}', '{"kind": "wish", "schema_version": 2}'])
+    with pytest.raises(RunError, match=r"events\.jsonl, line 2 is no event .*; remove the line .* --fresh"):
+        EventJournal(context.run, context.clock)
