@@ -1,0 +1,57 @@
+"""Locks that end with their process, on what a writer works on: unlocked means that no live process writes it."""
+
+import fcntl
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+
+def locked_file(path: Path) -> int:
+    """Descriptor of the file that lies at `path`, locked; waits for another writer."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if _lies_at(descriptor, path):
+            return descriptor
+        # The writer we waited for has renamed its file away: this descriptor is now somebody's finished content.
+        os.close(descriptor)
+
+
+def locked_folder(path: Path) -> int | None:
+    """Descriptor of a locked folder, made where there is none; None where a live writer holds it."""
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Another writer may rename or remove its folder between any two of these lines; then it is tried again.
+        with suppress(FileExistsError):
+            path.mkdir()
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        if _lies_at(descriptor, path):
+            return descriptor
+        os.close(descriptor)
+
+
+def _lies_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file or folder is the one at `path`, and not one that was renamed or removed meanwhile."""
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(os.fstat(descriptor), there)
+
+
+def empty_folder(path: Path) -> None:
+    """Remove what lies in a folder."""
+    for entry in path.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
