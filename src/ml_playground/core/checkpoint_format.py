@@ -1,0 +1,217 @@
+"""What a checkpoint folder holds, and how to list, verify and open one without torch.
+
+`step_000500/`: progress.json, config.json, hooks.json, one `<group>.safetensors` for each group of tensors (model, optimizer, and
+ema where weights are averaged), attachments (tokenizer/), and MANIFEST.json, written last: names, sizes and sha256 of all others.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+from pydantic import Field, ValidationError
+
+from ml_playground.core import atomic
+from ml_playground.core.checkpoint_manifest import (
+    MANIFEST,
+    Record,
+    checked_sizes,
+    damage,
+    first_problem,
+    read_small,
+    verify,
+)
+from ml_playground.core.error_handling import CheckpointError
+from ml_playground.core.values import Progress
+
+PROGRESS = "progress.json"
+CONFIG = "config.json"
+HOOKS = "hooks.json"
+TENSOR_SUFFIX = ".safetensors"
+
+_STEP_FOLDER = re.compile(r"\.?(step_(\d{6,}))(?:\.partial)?")
+
+
+class ProgressFile(Record):
+    """`progress.json`: where a checkpoint was taken, and the few numbers that are neither tensors nor a hook's."""
+
+    step: Annotated[int, Field(ge=0)]
+    max_steps: int
+    epoch: float
+    targets: float
+    elapsed_s: float
+    metrics: dict[str, float] | None
+    """The evaluation at this very step; None when there was none."""
+    lr_factor: float
+    data_fingerprint: str
+
+    @property
+    def progress(self) -> Progress:
+        """The part that the loop and the hooks share."""
+        return Progress(self.step, self.max_steps, self.epoch, self.targets, self.elapsed_s)
+
+
+@dataclass(frozen=True)
+class CheckpointFolder:
+    """A complete checkpoint on disk."""
+
+    path: Path
+    progress: Progress
+    metrics: Mapping[str, float] | None
+    lr_factor: float
+    data_fingerprint: str
+    groups: Sequence[str]
+    """Its groups of tensors: "model", "optimizer", and "ema" where weights are averaged."""
+    passed_over: Sequence[str] = ()
+    """Damaged checkpoints that would have come first, in words."""
+
+    @property
+    def reference(self) -> str:
+        """What messages call it: its path."""
+        return str(self.path)
+
+    @property
+    def config(self) -> str:
+        """The resolved job as JSON, as it was saved."""
+        return read_small(self.path, CONFIG).decode()
+
+    @property
+    def hooks(self) -> Mapping[str, Mapping[str, Any]]:
+        """State of each hook, by its name.
+
+        Raises:
+            CheckpointError: `hooks.json` is missing or no JSON object.
+        """
+        try:
+            hooks: Any = json.loads(read_small(self.path, HOOKS))
+        except (ValueError, RecursionError) as error:
+            raise damage(self.path, HOOKS, f"is no JSON ({error})") from error
+        if not isinstance(hooks, dict):
+            raise damage(self.path, HOOKS, "is no JSON object")
+        return cast(dict[str, Mapping[str, Any]], hooks)
+
+    def tensor_file(self, group: str) -> Path:
+        """The safetensors file of a group.
+
+        Raises:
+            CheckpointError: The checkpoint has no such group; lists those it has.
+        """
+        if group not in self.groups:
+            raise CheckpointError(f"{self.path} holds no tensors {group!r} (it holds: {', '.join(self.groups)}).")
+        return self.path / f"{group}{TENSOR_SUFFIX}"
+
+
+def step_folder_name(step: int) -> str:
+    """`step_000500`: sorts by step up to a million, and stays readable beyond."""
+    return f"step_{step:06d}"
+
+
+def steps_in(folder: Path) -> dict[int, Path]:
+    """Step -> folder of everything that looks like a checkpoint, oldest first; none is opened."""
+    found: dict[int, Path] = {}
+    for entry in folder.iterdir() if folder.is_dir() else ():
+        match = _STEP_FOLDER.fullmatch(entry.name)
+        if match and match[1] == step_folder_name(int(match[2])):
+            path = atomic.standing(folder / match[1])
+            if path.is_dir():
+                found[int(match[2])] = path
+    return dict(sorted(found.items()))
+
+
+def open_unverified(path: Path) -> CheckpointFolder:
+    """A checkpoint whose files are there and have the right sizes; their content is not read, but for `progress.json`.
+
+    Raises:
+        CheckpointError: It is missing or incomplete, or a file is missing, too short or not in the manifest; names the file.
+    """
+    files = checked_sizes(path)
+    for required in (PROGRESS, CONFIG, HOOKS):
+        if required not in files:
+            raise damage(path, MANIFEST, f"does not list {required}")
+    try:
+        saved = ProgressFile.model_validate_json(read_small(path, PROGRESS))
+    except ValidationError as error:
+        raise damage(path, PROGRESS, f"is not as it was written ({first_problem(error)})") from error
+    named = _STEP_FOLDER.fullmatch(path.name)
+    if named and int(named[2]) != saved.step:
+        raise CheckpointError(
+            f"{path} was saved at step {saved.step}, not {int(named[2])}; rename it to {step_folder_name(saved.step)}."
+        )
+    return CheckpointFolder(
+        path=path,
+        progress=saved.progress,
+        metrics=saved.metrics,
+        lr_factor=saved.lr_factor,
+        data_fingerprint=saved.data_fingerprint,
+        groups=sorted(name.removesuffix(TENSOR_SUFFIX) for name in files if _is_group(name)),
+    )
+
+
+def open_checkpoint(path: Path) -> CheckpointFolder:
+    """A checkpoint that was compared with its manifest, byte by byte.
+
+    Raises:
+        CheckpointError: As `verify`.
+    """
+    verify(path)
+    return open_unverified(path)
+
+
+def list_complete(folder: Path) -> list[CheckpointFolder]:
+    """The complete checkpoints, oldest first, judged by names and sizes; a flipped byte is found by `latest`, `best`, `verify`."""
+    return list(_complete(steps_in(folder).values()))
+
+
+def latest(folder: Path) -> CheckpointFolder | None:
+    """The newest whole checkpoint; `passed_over` names the damaged ones that are newer. None where there is none at all.
+
+    Raises:
+        CheckpointError: There are some, and all are damaged; names what is wrong with each.
+    """
+    return first_whole(reversed(steps_in(folder).values()))
+
+
+def best(folder: Path, metric: str = "loss") -> CheckpointFolder | None:
+    """The whole checkpoint with the lowest validation metric, the newest of equals. None where none was evaluated.
+
+    Raises:
+        CheckpointError: All that were evaluated are damaged; names what is wrong with each.
+    """
+    evaluated = [(checkpoint, (checkpoint.metrics or {}).get(metric, math.nan)) for checkpoint in list_complete(folder)]
+    numbers = [
+        (value, -checkpoint.progress.step, checkpoint) for checkpoint, value in evaluated if not math.isnan(value)
+    ]
+    return first_whole(checkpoint.path for _, _, checkpoint in sorted(numbers, key=lambda row: row[:2]))
+
+
+def first_whole(paths: Iterable[Path]) -> CheckpointFolder | None:
+    """The first of some checkpoints that is whole; None where there are none.
+
+    Raises:
+        CheckpointError: There are some, and all are damaged; names what is wrong with each.
+    """
+    passed_over: list[str] = []
+    for path in paths:
+        try:
+            return replace(open_checkpoint(path), passed_over=tuple(passed_over))
+        except CheckpointError as error:
+            passed_over.append(str(error))
+    if passed_over:
+        raise CheckpointError("No whole checkpoint is left. " + " ".join(passed_over))
+    return None
+
+
+def _complete(paths: Iterable[Path]) -> Iterator[CheckpointFolder]:
+    for path in paths:
+        try:
+            yield open_unverified(path)
+        except CheckpointError:
+            # A listing shows what can be used; whoever opens a damaged one is told what is wrong with it.
+            continue
+
+
+def _is_group(name: str) -> bool:
+    return name.endswith(TENSOR_SUFFIX) and "/" not in name

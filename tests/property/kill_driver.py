@@ -1,0 +1,142 @@
+"""Saves checkpoints in child processes that die at their n-th file operation, for every n; prints what was found afterwards.
+
+Run as `python kill_driver.py FOLDER`. One process imports torch and forks the children, so each costs milliseconds.
+"""
+
+import json
+import os
+import shutil
+import sys
+import traceback
+from collections.abc import Callable
+from functools import partial
+from itertools import count as count_up
+from pathlib import Path
+
+import torch
+
+from ml_playground.configuration.models import CheckpointingSettings
+from ml_playground.core.atomic import write_file
+from ml_playground.core.checkpoint_format import latest, list_complete, step_folder_name
+from ml_playground.core.values import Progress
+from ml_playground.training.checkpointing.directory_store import DirectoryStore
+from ml_playground.training.protocols import Snapshot
+
+KILLED = 137
+FILE_OPERATIONS = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate", "os.scandir", "fcntl.flock")
+SETTINGS = CheckpointingSettings(keep_last=2, keep_best=0)
+
+SCENARIOS = {
+    "first": ([], 1),
+    "rotating": ([1, 2], 3),
+    "replacing_the_only_one": ([1], 1),
+}
+"""Name -> steps that were saved before, and the step in whose save the child dies."""
+
+
+def snapshot(step: int, tokenizer: Path, mark: float) -> Snapshot:
+    """A snapshot that tells who wrote it."""
+    return Snapshot(
+        progress=Progress(step, 100, 0.0, 0.0, 0.0),
+        tensors={"model": {"w": torch.tensor([mark])}, "optimizer": {"m": torch.tensor([mark])}},
+        hooks={},
+        config="{}",
+        data_fingerprint="",
+        attachments={"tokenizer": tokenizer},
+    )
+
+
+def killed_at(operation: int, action: Callable[[], None]) -> int:
+    """Exit code of a child that acts and dies before its `operation`-th file operation."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    left = operation
+
+    def count(event: str, _arguments: tuple[object, ...]) -> None:
+        nonlocal left
+        if event in FILE_OPERATIONS:
+            left -= 1
+            if left < 0:
+                os._exit(KILLED)
+
+    status = 1
+    try:
+        sys.addaudithook(count)
+        action()
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+        raise
+    finally:
+        os._exit(status)
+
+
+def faults(folder: Path, before: list[int], step: int, tokenizer: Path) -> list[str]:
+    """What is wrong after a kill, in words."""
+    found: list[str] = []
+    allowed = {(max(before), 1.0)} if before else {None}
+    allowed.add((step, 2.0))
+    checkpoint = DirectoryStore(folder, SETTINGS).latest()
+    seen = None if checkpoint is None else (checkpoint.progress.step, checkpoint.tensors()["model"]["w"].item())
+    if seen not in allowed:
+        found.append(f"latest is {seen}, allowed are {allowed}")
+    if before and latest(folder) is None:
+        found.append("a reader without torch finds nothing")
+    DirectoryStore(folder, SETTINGS).begin_save(snapshot(50, tokenizer, 3.0))
+    checkpoint = DirectoryStore(folder, SETTINGS).latest()
+    if checkpoint is None or checkpoint.progress.step != 50:
+        found.append("the next save is not the latest")
+    names = sorted(entry.name for entry in folder.iterdir())
+    whole = [step_folder_name(kept.progress.step) for kept in list_complete(folder)]
+    if names != whole or len(names) > SETTINGS.keep_last:
+        found.append(f"the next save leaves {names}, of which are whole {whole}")
+    return found
+
+
+def kill_saves(place: Path, before: list[int], step: int) -> dict[str, object]:
+    """Kill a save at each operation in turn until a child lives."""
+    tokenizer, base = place / "tokenizer", place / "base"
+    tokenizer.mkdir(parents=True)
+    base.mkdir()
+    (tokenizer / "tokenizer.json").write_text("{}")
+    for old in before:
+        DirectoryStore(base, SETTINGS).begin_save(snapshot(old, tokenizer, 1.0))
+    found: list[str] = []
+    new = snapshot(step, tokenizer, 2.0)
+    for operation in count_up():
+        folder = place / f"killed_{operation}"
+        shutil.copytree(base, folder)
+        code = killed_at(operation, partial(DirectoryStore(folder, SETTINGS).begin_save, new))
+        found += [f"operation {operation}: {fault}" for fault in faults(folder, before, step, tokenizer)]
+        if code != KILLED:
+            break
+    return {"operations": operation, "exit_code": code, "faults": found}
+
+
+def kill_file_writes(place: Path) -> dict[str, object]:
+    """Kill the replacement of a file at each operation in turn until a child lives."""
+    found: list[str] = []
+    for operation in count_up():
+        path = place / f"killed_{operation}" / "a.txt"
+        write_file(path, "old")
+        code = killed_at(operation, partial(write_file, path, "new" * 100_000))
+        if path.read_text() not in ("old", "new" * 100_000):
+            found.append(f"operation {operation}: half-written")
+        write_file(path, "next")
+        if path.read_text() != "next" or [entry.name for entry in path.parent.iterdir()] != ["a.txt"]:
+            found.append(f"operation {operation}: the next write is not clean")
+        if code != KILLED:
+            break
+    return {"operations": operation, "exit_code": code, "faults": found}
+
+
+def main(place: Path) -> None:
+    """All scenarios, as one JSON object."""
+    torch.set_num_threads(1)
+    report = {name: kill_saves(place / name, before, step) for name, (before, step) in SCENARIOS.items()}
+    sys.stdout.write(json.dumps(report | {"write_file": kill_file_writes(place / "write_file")}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
