@@ -59,7 +59,7 @@ types: $(STAMP) ## strict types of src/
 	$(BIN)/basedpyright
 
 dead-code: $(STAMP) ## settings and functions that nothing uses
-	$(BIN)/vulture
+	$(BIN)/python tools/dead_code.py
 
 dependencies: $(STAMP) ## imports against declared dependencies
 	$(BIN)/deptry src
