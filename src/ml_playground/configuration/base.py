@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, ClassVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic_core import PydanticCustomError, core_schema
@@ -25,6 +25,9 @@ class Strict(BaseModel):
         use_attribute_docstrings=True,
         protected_namespaces=(),
     )
+
+    alternatives: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    """Keys of which one at most is set: a configuration layer that sets one takes back what lower layers set in the others."""
 
 
 class Component(Strict):

@@ -1,8 +1,9 @@
-"""The name of a prepared data set: a hash of what decides its content."""
+"""Hashes of settings: the name of a prepared data set, and the mark of a whole job."""
 
 import hashlib
+import json
 
-from ml_playground.configuration.models import PrepareSettings
+from ml_playground.configuration.models import JobConfig, PrepareSettings
 
 FORMAT_VERSION = 1
 """Raised when token files, index or tokenizer folders change so that old ones must not be read."""
@@ -11,4 +12,10 @@ FORMAT_VERSION = 1
 def prepare_fingerprint(settings: PrepareSettings) -> str:
     """16 hex digits over the `[prepare]` settings and the version of the format."""
     text = f"{FORMAT_VERSION}\n{settings.model_dump_json()}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def config_hash(job: JobConfig) -> str:
+    """16 hex digits over the whole resolved job; equal jobs have equal hashes, in whatever order their keys were set."""
+    text = json.dumps(job.model_dump(mode="json"), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

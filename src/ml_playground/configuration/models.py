@@ -1,6 +1,6 @@
 """A job: one frozen object, read from TOML, recorded as JSON. Which components it holds is decided by their kinds."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -45,6 +45,8 @@ class PrepareSettings(Strict):
 
 class TrainSettings(Strict):
     """`[train]`: how long, how much a step, what is measured on the way."""
+
+    alternatives: ClassVar[tuple[tuple[str, ...], ...]] = (("max_steps", "max_epochs"),)
 
     max_steps: Count | None = None
     """Optimizer updates in all. Exactly one of max_steps and max_epochs."""

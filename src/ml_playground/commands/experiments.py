@@ -1,0 +1,64 @@
+"""`mlp experiments`: what can be run. Needs no torch."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import typer
+
+from ml_playground.commands.config import columns
+from ml_playground.commands.options import Json
+from ml_playground.configuration.loading import ExperimentEntry, list_experiments, load
+from ml_playground.core.error_handling import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One experiment in the list."""
+
+    entry: ExperimentEntry
+    data: str
+    """Source and tokenizer."""
+    model: str
+    """Kind, layers by width."""
+    error: str = ""
+    """Why it does not load."""
+
+
+def experiments(json_output: Json = False) -> None:
+    """List the experiments: the shipped ones, and one's own under `experiments/` (or `MLP_HOME/experiments`)."""
+    rows = [_row(entry) for entry in list_experiments()]
+    if json_output:
+        typer.echo(json.dumps({"experiments": [_as_json(row) for row in rows]}, indent=2))
+        return
+    cells = [(row.entry.name, row.data, row.model, row.entry.summary or ABSENT) for row in rows]
+    typer.echo(columns([("name", "data", "model", "what"), *cells]))
+    for row in rows:
+        if row.error:
+            typer.echo(f"\n{row.entry.name} does not load:\n{row.error}")
+
+
+ABSENT = "-"
+
+
+def _row(entry: ExperimentEntry) -> Row:
+    try:
+        # Not the name: the folder itself, whatever else answers to that name.
+        job = load(str(entry.path), environ={}).job
+    except ConfigError as error:
+        return Row(entry, ABSENT, ABSENT, str(error))
+    model = job.model.model_dump(mode="json")
+    size = f" {model['n_layer']} x {model['n_embd']}" if "n_layer" in model else ""
+    return Row(entry, f"{job.prepare.source.kind_name}, {job.prepare.tokenizer.kind_name}", f"{model['kind']}{size}")
+
+
+def _as_json(row: Row) -> dict[str, Any]:
+    return {
+        "name": row.entry.name,
+        "what": row.entry.summary,
+        "data": row.data,
+        "model": row.model,
+        "path": str(row.entry.path),
+        "shipped": row.entry.shipped,
+        "error": row.error or None,
+    }

@@ -1,0 +1,218 @@
+"""Reads TOML, JSON and YAML into plain tables, and remembers the line of every key."""
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+
+from ml_playground.configuration.lines import json_lines, toml_lines
+from ml_playground.configuration.schema import KeyPath, dotted
+from ml_playground.core.error_handling import ConfigError
+
+# A job has some hundred keys, four levels deep. What is larger by orders is no job, and would only cost time or the stack.
+LARGEST_BYTES = 1 << 20
+MOST_VALUES = 20_000
+DEEPEST = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A table of plain values, and where its keys stand."""
+
+    table: dict[str, Any]
+    lines: Mapping[KeyPath, int] = field(default_factory=dict[KeyPath, int])
+
+
+def read_document(file: Path) -> Document:
+    """The table in a file; its suffix says how to read it.
+
+    Raises:
+        ConfigError: No such file, another suffix, too large, not UTF-8, bad syntax, or values that no setting can have.
+    """
+    readers = {".toml": _toml, ".json": _json, ".yaml": _yaml, ".yml": _yaml}
+    if file.suffix.lower() not in readers:
+        raise ConfigError(
+            f"{file}: a configuration file ends in {', '.join(readers)}; got {file.suffix or 'no suffix'!r}"
+        )
+    try:
+        if not file.is_file():
+            raise ConfigError(f"{file}: {'is a folder; name a file in it' if file.is_dir() else 'no such file'}")
+        with file.open("rb") as stream:
+            data = stream.read(LARGEST_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
+    if len(data) > LARGEST_BYTES:
+        raise ConfigError(f"{file}: is larger than {LARGEST_BYTES} bytes; a configuration has some hundred lines")
+    try:
+        # Editors on Windows begin UTF-8 files with a byte order mark.
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise ConfigError(f"{file}, line {line}: is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+    return vetted(readers[file.suffix.lower()](text, str(file)), str(file))
+
+
+def read_json(text: str, where: str) -> dict[str, Any]:
+    """The JSON object in a text that is no file."""
+    return vetted(_json(text, where), where).table
+
+
+def vetted(document: Document, where: str) -> Document:
+    """The document, if each of its values can be a setting.
+
+    Raises:
+        ConfigError: Too deep, too many values, a date, or text that is not Unicode; names the key.
+    """
+    for count, (path, value) in enumerate(_walk(document.table)):
+        line = document.lines.get(path)
+        place = f"{where}, line {line}" if line else where
+        if count >= MOST_VALUES:
+            raise ConfigError(f"{where}: holds more than {MOST_VALUES} values; a job has some hundred")
+        if len(path) > DEEPEST:
+            raise ConfigError(f"{place}: {dotted(path[:3])}... is nested deeper than {DEEPEST} levels")
+        texts = [path[-1], value] if isinstance(value, str) else [path[-1]]
+        if any(_is_broken(text) for text in texts):
+            raise ConfigError(f"{place}: {dotted(path)!a} holds half a surrogate pair, which is not Unicode text")
+        if not isinstance(value, str | bool | int | float | list | dict | None):
+            raise ConfigError(
+                f"{place}: {dotted(path)} is a date or a time; no setting takes one, quote it to make it text"
+            )
+    return document
+
+
+def _walk(table: dict[str, Any]) -> Iterator[tuple[KeyPath, Any]]:
+    """Every value in it, tables and lists too; no recursion, for its depth is what is to be checked."""
+    waiting: list[tuple[KeyPath, Any]] = [((name,), value) for name, value in table.items()]
+    while waiting:
+        path, value = waiting.pop()
+        yield path, value
+        if isinstance(value, dict):
+            waiting.extend(((*path, name), entry) for name, entry in cast(dict[str, Any], value).items())
+        elif isinstance(value, list):
+            waiting.extend(((*path, str(index)), entry) for index, entry in enumerate(cast(list[Any], value)))
+
+
+def _is_broken(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _toml(text: str, where: str) -> Document:
+    try:
+        return Document(tomllib.loads(text), toml_lines(text))
+    except RecursionError:
+        raise ConfigError(f"{where}: is nested too deeply") from None
+    except ValueError as error:
+        raise ConfigError(f"{where}: is not valid TOML: {error}") from error
+
+
+def _json(text: str, where: str) -> Document:
+    try:
+        table = json.loads(text, object_pairs_hook=_without_duplicates)
+    except RecursionError:
+        raise ConfigError(f"{where}: is nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{where}, line {error.lineno}: is not valid JSON: {error.msg}") from error
+    except ValueError as error:
+        raise ConfigError(f"{where}: is not valid JSON: {error}") from error
+    if not isinstance(table, dict):
+        raise ConfigError(f'{where}: must be a JSON object such as {{"train": {{...}}}}; got {_word(table)}')
+    return Document(cast(dict[str, Any], table), json_lines(text))
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} stands twice in one table")
+    return table
+
+
+TAGS = "tag:yaml.org,2002:"
+
+
+class _CoreLoader(yaml.SafeLoader):
+    """YAML 1.2's core rules: `1e-3` is a number, `yes`, `on` and dates are text; no aliases, which can explode."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's own table, by class
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Refuse aliases, else as usual."""
+        if self.check_event(yaml.AliasEvent):
+            mark = cast(yaml.Mark, self.peek_event().start_mark)  # pyright: ignore[reportUnknownMemberType]
+            raise yaml.MarkedYAMLError(problem="aliases (*name) are not read here; write it out", problem_mark=mark)
+        return super().compose_node(parent, index)
+
+
+def _resolvers() -> Iterator[tuple[str, str, str]]:
+    yield "null", r"^(?:~|null|Null|NULL|)$", "~nN\0"
+    yield "bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"
+    yield "int", r"^[-+]?[0-9]+$", "-+0123456789"
+    yield "float", r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"
+    yield "float", r"^(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$", "-+."
+
+
+for _tag, _pattern, _first in _resolvers():
+    _CoreLoader.add_implicit_resolver(  # pyright: ignore[reportUnknownMemberType] - untyped in PyYAML's stubs
+        f"{TAGS}{_tag}", re.compile(_pattern), ["" if letter == "\0" else letter for letter in _first]
+    )
+
+
+def _yaml(text: str, where: str) -> Document:
+    lines: dict[KeyPath, int] = {}
+    try:
+        node = yaml.compose(text, Loader=_CoreLoader)  # pyright: ignore[reportUnknownMemberType]
+        table: Any = _value_of(node, (), lines) if node else {}
+    except RecursionError:
+        raise ConfigError(f"{where}: is nested too deeply") from None
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(f"{where}{line}: is not valid YAML: {error.problem}") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"{where}: is not valid YAML: {error}") from error
+    if not isinstance(table, dict):
+        raise ConfigError(f"{where}: must be a YAML mapping of sections; got {_word(table)}")
+    return Document(cast(dict[str, Any], table), lines)
+
+
+def _value_of(node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int]) -> Any:
+    """The plain value of a node; notes the lines of keys on the way."""
+    if node.tag.removeprefix(TAGS) not in ("map", "seq", "str", "int", "float", "bool", "null"):
+        raise yaml.MarkedYAMLError(problem=f"the tag {node.tag} is not read here", problem_mark=node.start_mark)
+    if isinstance(node, yaml.MappingNode):
+        table: dict[str, Any] = {}
+        for key, entry in cast(list[tuple[yaml.Node, yaml.Node]], node.value):
+            name = str(cast(object, key.value))
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(problem="a key must be a plain word", problem_mark=key.start_mark)
+            if name in table:
+                raise yaml.MarkedYAMLError(problem=f"the key {name!r} stands twice", problem_mark=key.start_mark)
+            lines[*path, name] = key.start_mark.line + 1
+            table[name] = _value_of(entry, (*path, name), lines)
+        return table
+    if isinstance(node, yaml.SequenceNode):
+        entries = cast(list[yaml.Node], node.value)
+        return [_value_of(entry, (*path, str(index)), lines) for index, entry in enumerate(entries)]
+    return _scalar(node, str(cast(object, node.value)))
+
+
+def _scalar(node: yaml.Node, text: str) -> str | int | float | bool | None:
+    match node.tag.removeprefix(TAGS):
+        case "int":
+            return int(text)
+        case "float":
+            return float(re.sub(r"\.(?=inf|nan)", "", text.lower()))
+        case "bool":
+            return text.lower() == "true"
+        case "null":
+            return None
+        case _:
+            return text
+
+
+def _word(value: Any) -> str:
+    return "a list" if isinstance(value, list) else f"{value!r:.60}"

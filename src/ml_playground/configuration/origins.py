@@ -1,0 +1,206 @@
+"""Layers laid over each other; who set, cleared or dropped each key on the way."""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from ml_playground.configuration.schema import (
+    ROOT,
+    Key,
+    KeyPath,
+    Shape,
+    below,
+    class_of,
+    dotted,
+    find_key,
+    find_shape,
+    leaves,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Settings from one place."""
+
+    name: str
+    """`experiment`, `group model/tiny`, `--set`, ..."""
+    table: Mapping[str, Any]
+    folder: Path
+    """Relative paths in it count from here."""
+    file: Path | None = None
+    lines: Mapping[KeyPath, int] = field(default_factory=dict[KeyPath, int])
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """One thing that happened to a key."""
+
+    layer: str
+    file: Path | None
+    line: int | None
+    value: Any
+    """As written; paths are not yet absolute."""
+    action: Literal["default", "set", "cleared", "dropped"] = "set"
+    """`cleared`: the layer chose an alternative to this key. `dropped`: it chose another kind for the table around it."""
+
+    @property
+    def where(self) -> str:
+        """`experiment demo/config.toml, line 4`."""
+        if self.file is None:
+            return self.layer
+        return f"{self.layer} {shown(self.file)}" + (f", line {self.line}" if self.line else "")
+
+
+DEFAULT = "class default"
+PACKAGE = Path(__file__).parents[2]
+WORD_FOR_NONE = "none"
+"""TOML has no null: this text stands for it in every layer, where a key may be none and takes no text."""
+
+
+def shown(file: Path) -> str:
+    """A path as short as it can be read: from the package's name on, or relative to the working directory."""
+    for folder in (PACKAGE, Path.cwd()):
+        if file.is_relative_to(folder):
+            return str(file.relative_to(folder))
+    return str(file)
+
+
+@dataclass(slots=True)
+class Merged:
+    """The layers as one table, not yet validated, and the history of each key."""
+
+    tree: dict[str, Any] = field(default_factory=dict[str, Any])
+    chains: dict[KeyPath, list[Origin]] = field(default_factory=dict[KeyPath, list[Origin]])
+    folders: dict[KeyPath, Path] = field(default_factory=dict[KeyPath, Path])
+    """From where a relative path counts that was set last at this key."""
+    problems: list[str] = field(default_factory=list[str])
+    """What is no path although a path is wanted."""
+
+    def origin(self, path: KeyPath) -> Origin | None:
+        """Who set a key, or the first key below it, last."""
+        if path in self.chains:
+            return self.chains[path][-1]
+        under = (chain[-1] for key, chain in self.chains.items() if key[: len(path)] == path)
+        return next((origin for origin in under if origin.action == "set"), None)
+
+
+def merge(layers: Iterable[Layer]) -> Merged:
+    """Lay each over the ones before: tables merge, everything else is replaced, another kind replaces its whole table."""
+    merged = Merged()
+    for layer in layers:
+        _lay(merged, layer, merged.tree, layer.table, (), ROOT)
+    for path, value in list(leaves(merged.tree)):
+        _settle(merged, path, value)
+    return merged
+
+
+def _lay(
+    merged: Merged, layer: Layer, lower: dict[str, Any], upper: Mapping[str, Any], path: KeyPath, shape: Shape | None
+) -> None:
+    if "kind" in lower and "kind" in upper and lower["kind"] != upper["kind"]:
+        for name in [name for name in lower if name != "kind"]:
+            _forget(merged, layer, lower, (*path, name), (*path, "kind"), "dropped")
+            del lower[name]
+    for name, value in upper.items():
+        here = (*path, name)
+        if isinstance(value, Mapping):
+            if not isinstance(lower.get(name), dict):
+                merged.chains.pop(here, None)
+                lower[name] = {}
+            known = below(shape, {**lower, **upper}, name) if shape else None
+            _lay(merged, layer, lower[name], cast(Mapping[str, Any], value), here, known)
+            continue
+        if isinstance(lower.get(name), dict):
+            for key in [key for key in merged.chains if key[: len(here)] == here]:
+                del merged.chains[key]
+        lower[name] = value
+        merged.chains.setdefault(here, []).append(Origin(layer.name, layer.file, layer.lines.get(here), value))
+        merged.folders[here] = layer.folder
+    _clear_alternatives(merged, layer, lower, upper, path, shape)
+
+
+def _clear_alternatives(
+    merged: Merged, layer: Layer, lower: dict[str, Any], upper: Mapping[str, Any], path: KeyPath, shape: Shape | None
+) -> None:
+    """Of keys of which one at most may be set, a layer that sets one takes back what lower layers set in the others."""
+    settings_class = class_of(shape, lower) if shape else None
+    for group in settings_class.alternatives if settings_class else ():
+        chosen = next((name for name in group if upper.get(name) not in (None, WORD_FOR_NONE)), None)
+        for name in group if chosen else ():
+            if name not in upper and lower.get(name) is not None:
+                _forget(merged, layer, lower, (*path, name), (*path, str(chosen)), "cleared")
+                lower[name] = None
+
+
+def _forget(
+    merged: Merged,
+    layer: Layer,
+    lower: Mapping[str, Any],
+    path: KeyPath,
+    cause: KeyPath,
+    action: Literal["cleared", "dropped"],
+) -> None:
+    """Note in the histories of a key, or of all below it, that `cause` took them back."""
+    inner: Any = lower[path[-1]]
+    keys = [key for key, _ in leaves(cast(Mapping[str, Any], inner), path)] if isinstance(inner, Mapping) else [path]
+    for key in keys:
+        origin = Origin(layer.name, layer.file, layer.lines.get(cause), None, action)
+        merged.chains.setdefault(key, []).append(origin)
+
+
+def _settle(merged: Merged, path: KeyPath, value: Any) -> None:
+    """Read the word for none, make paths absolute."""
+    shape = find_shape(path, merged.tree)
+    if shape is None or value is None:
+        return
+    table = merged.tree
+    for part in path[:-1]:
+        table = table[part]
+    if value == WORD_FOR_NONE and shape.none and not shape.text:
+        table[path[-1]] = None
+    elif shape.path:
+        try:
+            table[path[-1]] = _absolute_all(value, merged.folders[path])
+        except ValueError as error:
+            where = merged.chains[path][-1].where
+            merged.problems.append(f"{where}: {dotted(path)} = {value!r} is no path: {error}")
+
+
+def _absolute_all(value: Any, folder: Path) -> Any:
+    """Each text in it made an absolute path; what is no text is left for the validation to refuse."""
+    if isinstance(value, list):
+        return [_absolute_all(entry, folder) for entry in cast(list[Any], value)]
+    return absolute(value, folder) if isinstance(value, str) else value
+
+
+def absolute(text: str, folder: Path) -> str:
+    """A path as a user writes it, made absolute: `~` is the home folder, a relative one counts from `folder`.
+
+    Raises:
+        ValueError: Empty, or with a NUL in it.
+    """
+    if not text or "\0" in text:
+        raise ValueError("it is empty" if not text else "it holds a NUL character")
+    home = Path.home() if text == "~" or text.startswith(("~/", f"~{os.sep}")) else None
+    path = home / text[2:] if home else Path(text)
+    return os.path.normpath(folder / path)
+
+
+def histories(merged: Merged, tree: Mapping[str, Any]) -> dict[str, tuple[Origin, ...]]:
+    """Dotted key -> everything that happened to it, the class default among it, the one that decided last."""
+    found: dict[str, tuple[Origin, ...]] = {}
+    for path, _ in leaves(tree):
+        found[dotted(path)] = history(merged, path, find_key(path, tree))
+    return found
+
+
+def history(merged: Merged, path: KeyPath, key: Key | None) -> tuple[Origin, ...]:
+    """Everything that happened to one key; a class default counts from where another kind began."""
+    chain = merged.chains.get(path, [])
+    if key is None or key.default is ...:
+        return tuple(chain)
+    dropped = [index for index, origin in enumerate(chain) if origin.action == "dropped"]
+    cut = dropped[-1] + 1 if dropped else 0
+    return (*chain[:cut], Origin(DEFAULT, None, None, key.default, "default"), *chain[cut:])
