@@ -1,0 +1,23 @@
+"""`mlp report`, through the whole command line."""
+
+import pytest
+
+from ml_playground.cli import main
+from tests.fakes.run_folder import bare_run, put_rows
+
+
+def test_report_writes_the_file_and_prints_its_path(capsys: pytest.CaptureFixture[str]) -> None:
+    """The path alone on stdout, so that it can be opened from there; written anew each time."""
+    run = bare_run()
+    run.report.write_text("old")
+    put_rows(run, 10)
+    assert main(["report", "tiny"]) == 0
+    assert capsys.readouterr().out == f"{run.report}\n"
+    assert run.report.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_report_unknown_run_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is written for a run that is not there."""
+    bare_run()
+    assert main(["report", "tinny"]) == 2
+    assert "no run answers to 'tinny'" in capsys.readouterr().err
