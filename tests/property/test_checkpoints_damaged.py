@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import hypothesis
 import pytest
 import torch
 from hypothesis import given
@@ -61,7 +60,6 @@ def damaged_copy(saved: Path, place: Path, data: st.DataObject) -> tuple[Path, s
     return folder, name
 
 
-@hypothesis.settings(max_examples=100)
 @given(data=st.data())
 def test_byte_flipped_or_file_cut_anywhere_is_named_and_passed_over(saved: Path, data: st.DataObject) -> None:
     """No byte of a checkpoint can change unnoticed, its manifest included."""

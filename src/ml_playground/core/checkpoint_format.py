@@ -20,11 +20,11 @@ from ml_playground.core.checkpoint_manifest import (
     Record,
     checked_sizes,
     damage,
-    first_problem,
     read_small,
     verify,
 )
 from ml_playground.core.error_handling import CheckpointError
+from ml_playground.core.run_schema import complaint
 from ml_playground.core.values import Progress
 
 PROGRESS = "progress.json"
@@ -134,7 +134,7 @@ def open_unverified(path: Path) -> CheckpointFolder:
     try:
         saved = ProgressFile.model_validate_json(read_small(path, PROGRESS))
     except ValidationError as error:
-        raise damage(path, PROGRESS, f"is not as it was written ({first_problem(error)})") from error
+        raise damage(path, PROGRESS, f"is not as it was written ({complaint(error)})") from error
     named = _STEP_FOLDER.fullmatch(path.name)
     if named and int(named[2]) != saved.step:
         raise CheckpointError(

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ml_playground.core.error_handling import CheckpointError
+from ml_playground.core.run_schema import complaint
 
 FORMAT_VERSION = 1
 """Raised when an older reader would misunderstand a checkpoint."""
@@ -99,7 +100,7 @@ def _read_manifest(path: Path) -> dict[str, FileRecord]:
             )
         manifest = _Manifest.model_validate_json(content)
     except ValidationError as error:
-        raise damage(path, MANIFEST, f"is not as it was written ({first_problem(error)})") from error
+        raise damage(path, MANIFEST, f"is not as it was written ({complaint(error)})") from error
     if content != manifest_text(manifest.files).encode():
         raise damage(path, MANIFEST, "is not as it was written")
     for name in manifest.files:
@@ -149,13 +150,6 @@ def damage(path: Path, name: str, what: str) -> CheckpointError:
     return CheckpointError(
         f"Checkpoint {path} is damaged: {name} {what}. Delete this folder or restore it from a copy."
     )
-
-
-def first_problem(error: ValidationError) -> str:
-    """Where and what, of the first of a record's problems."""
-    first = error.errors(include_url=False)[0]
-    where = ".".join(map(str, first["loc"]))
-    return f"{where}: {first['msg']}" if where else first["msg"]
 
 
 def _sha256_of(body: Mapping[str, Any]) -> str:

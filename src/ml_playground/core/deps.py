@@ -58,9 +58,13 @@ class UrlFetch:
         request = urllib.request.Request(url, headers=headers)  # noqa: S310 - the user names the address
         reply = urllib.request.urlopen(request, timeout=self._timeout_seconds)  # noqa: S310
         if start and reply.status != HTTPStatus.PARTIAL_CONTENT:
-            remaining = start
-            while remaining and (skipped := len(reply.read(min(remaining, 1 << 20)))):
-                remaining -= skipped
+            try:
+                remaining = start
+                while remaining and (skipped := len(reply.read(min(remaining, 1 << 20)))):
+                    remaining -= skipped
+            except BaseException:
+                reply.close()
+                raise
         return cast(AbstractContextManager[BinaryIO], reply)
 
 
