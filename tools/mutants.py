@@ -29,18 +29,21 @@ UNINTERESTING = "core/ReplaceBinaryOperator_BitOr"
 # Module -> the tests that must notice. Only what decides without reaching out: a mutant costs a second or two there.
 PURE = {
     "core/registry.py": ["tests/unit/core/test_registry.py"],
-    "core/seeding.py": ["tests/unit/core/test_seeding.py"],
+    "core/seeding.py": ["tests/property/test_seeding.py"],
     "core/values.py": ["tests/unit/core/test_values.py"],
     "core/installation.py": ["tests/unit/core/test_installation.py"],
     "core/machine.py": ["tests/unit/core/test_machine.py"],
     "configuration/origins.py": ["tests/unit/configuration"],
     "configuration/problems.py": ["tests/unit/configuration"],
     "configuration/overrides.py": ["tests/unit/configuration"],
-    "training/loop.py": ["tests/unit/training/test_loop.py", "tests/integration/test_exact_resume.py"],
+    "training/loop.py": ["tests/unit/training/test_loop.py"],
     "training/optim/schedules.py": ["tests/unit/training/test_schedules.py"],
-    "training/checkpointing/retention.py": ["tests/unit/training/checkpointing", "tests/property"],
+    "training/checkpointing/retention.py": [
+        "tests/unit/training/checkpointing/test_retention.py",
+        "tests/property/test_retention.py",
+    ],
     "sampling/filters.py": ["tests/property/test_filters_laws.py"],
-    "data_pipeline/ledger.py": ["tests/property/test_ledger_laws.py", "tests/property/test_data_laws.py"],
+    "data_pipeline/ledger.py": ["tests/unit/data_pipeline/test_ledger.py", "tests/property/test_ledger_laws.py"],
 }
 
 

@@ -208,7 +208,7 @@ def retain_freed_memory() -> bool:
     """Make glibc keep freed memory mapped; answers whether it did, and does nothing elsewhere.
 
     Large buffers are otherwise unmapped when freed and faulted in page by page when asked for again, each step: this
-    is worth 20 to 35 % of the training speed of small models on the CPU (docs/LOG.md, allocator). The process keeps the
+    costs 16,000 page faults for 64 MiB (docs/LOG.md) and a fifth of a training step of small models. The process keeps the
     largest memory it ever had.
 
     Source: mallopt(3).
