@@ -1,6 +1,7 @@
 """Text to token files in bounded memory: what is held at once is a batch of chunks, whatever the size of the text."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -59,15 +60,13 @@ def chunks(parts: Iterable[Part], safe_cut: SafeCut, size: int = CHUNK_CHARACTER
     """Join the pieces of each document within a split and cut them anew; chunks do not depend on how pieces were cut."""
     for (split, _), group in groupby(parts, key=lambda part: (part.split, part.document)):
         ends = [False]
-        held: str | None = None
-        starts = True
+        held, starts = "", True
         for text in cut(_texts(group, ends), safe_cut, size):
-            if held is not None:
+            if held:
                 yield Chunk(split, held, starts, ends=False)
                 starts = False
             held = text
-        if held is not None:
-            yield Chunk(split, held, starts, ends[0])
+        yield Chunk(split, held, starts, ends[0])
 
 
 def _texts(group: Iterable[Part], ends: list[bool]) -> Iterator[str]:
@@ -142,5 +141,6 @@ class DatasetWriter:
         return self
 
     def __exit__(self, *error: object) -> None:
-        for writer in self._writers.values():
-            writer.close()
+        with ExitStack() as files:
+            for writer in self._writers.values():
+                files.callback(writer.close)

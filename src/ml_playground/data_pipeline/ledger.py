@@ -68,3 +68,13 @@ def imbalances(ledger: Ledger) -> list[str]:
     if not ledger.documents <= parts <= ledger.documents + max(0, len(splits) - 1):
         found.append(f"{ledger.documents} documents became {parts} parts in {len(splits)} splits")
     return found
+
+
+def check_balance(ledger: Ledger) -> None:
+    """Refuse books that do not balance: then it is the program that lost something, not its user.
+
+    Raises:
+        RuntimeError: Some counts do not add up; all are named.
+    """
+    if found := imbalances(ledger):
+        raise RuntimeError(f"the ledger does not balance: {'; '.join(found)}")

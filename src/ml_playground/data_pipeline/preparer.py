@@ -23,7 +23,7 @@ from ml_playground.core.run_folder import data_folder
 from ml_playground.core.storage_errors import storage_errors
 from ml_playground.core.tokenizer_protocol import BulkTokenizer
 from ml_playground.data_pipeline.encoding import DatasetWriter, batches, chunks, utf8_bytes
-from ml_playground.data_pipeline.ledger import Ledger, imbalances
+from ml_playground.data_pipeline.ledger import Ledger, check_balance
 from ml_playground.data_pipeline.manifest import (
     ANEW,
     MANIFEST_NAME,
@@ -251,6 +251,5 @@ def _ledger(provenance: Provenance, survey: Survey, tokenizer: BulkTokenizer, wr
         ends_marked=tokenizer.specials.eos is not None,
         splits=writer.counts,
     )
-    if found := imbalances(ledger):
-        raise RuntimeError(f"the ledger does not balance: {'; '.join(found)}")
+    check_balance(ledger)
     return ledger

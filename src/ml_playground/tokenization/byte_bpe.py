@@ -30,7 +30,7 @@ ASCII_WORDS = re.compile(r"'(?:[sdmt]|ll|ve|re)| ?[A-Za-z]+| ?[0-9]+| ?[^\sA-Za-
 
 # Every piece of GPT-2's pre-tokenizer is blanks alone, or at most one blank and then none: before a blank that follows a
 # surely visible character one piece always ends, and the next begins without looking back.
-CUT = re.compile(r"(?<=[!-~\w])[ \n]")
+CUT = re.compile(r"(?<=[!-~\w])(?=[ \n])")
 
 # A word and its ids take about 200 bytes here; an English or Python text of 10 MB has 50,000 different ones.
 CACHED_WORDS = 1 << 17
@@ -89,17 +89,14 @@ class ByteBpeTokenizer:
         return self.encode_arrays([whole])[0].tolist()
 
     def encode_arrays(self, texts: Sequence[str]) -> list[Ids]:
-        """Ids of each text; ASCII word by word from a cache, the rest by the library."""
-        others = iter(self._encode_with_library([text for text in texts if not text.isascii()]))
-        return [self._encode_ascii(text) if text.isascii() else next(others) for text in texts]
+        """Ids of each text; word by word from a cache, for most words of a text occurred before.
 
-    def _encode_with_library(self, texts: list[str]) -> list[Ids]:
-        found = self._library.encode_batch_fast(texts, add_special_tokens=False)
-        return [np.array(one.ids, dtype=self._dtype) for one in found]
+        Two to three times the library's speed on two cores, and without its 200 bytes for each token.
+        """
+        return [self._encode_words(ASCII_WORDS.findall(text) if text.isascii() else CUT.split(text)) for text in texts]
 
-    def _encode_ascii(self, text: str) -> Ids:
-        """Two to three times the library's speed on two cores: most words of a text occurred before."""
-        words: list[str] = ASCII_WORDS.findall(text)
+    def _encode_words(self, words: list[str]) -> Ids:
+        """Ids of words that the pre-tokenizer never joins."""
         missing = list(set(words).difference(self._cache))
         if len(self._cache) + len(missing) > CACHED_WORDS:
             self._cache.clear()
@@ -107,6 +104,10 @@ class ByteBpeTokenizer:
         for word, ids in zip(missing, self._encode_with_library(missing), strict=True):
             self._cache[word] = ids.tobytes()
         return np.frombuffer(b"".join(map(self._cache.__getitem__, words)), dtype=self._dtype)
+
+    def _encode_with_library(self, texts: list[str]) -> list[Ids]:
+        found = self._library.encode_batch_fast(texts, add_special_tokens=False)
+        return [np.array(one.ids, dtype=self._dtype) for one in found]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text; bytes that are no valid UTF-8 become U+FFFD, ends of text are left out."""

@@ -1,5 +1,6 @@
 """The sources of the running interpreter's standard library: text that is always there."""
 
+import os
 import platform
 import sysconfig
 from collections.abc import Iterator
@@ -50,9 +51,7 @@ class StandardLibrary:
         )
 
     def _files(self) -> list[Path]:
-        found = [
-            path for path in self._root.rglob("*.py") if not LEFT_OUT.intersection(path.relative_to(self._root).parts)
-        ]
+        found = list(_modules(self._root))
         if not found:
             raise DataError(
                 f"{self._root} holds no Python sources: this Python ships its standard library without them. Use "
@@ -66,6 +65,13 @@ def build(settings: PythonStdlib, deps: Deps) -> StandardLibrary:
     """The source, reading the library of the interpreter that runs."""
     del deps
     return StandardLibrary(settings, Path(sysconfig.get_paths()["stdlib"]))
+
+
+def _modules(root: Path) -> Iterator[Path]:
+    """Walks past what is left out without looking into it: site-packages alone may hold 50,000 files."""
+    for folder, names, files in os.walk(root):
+        names[:] = set(names) - LEFT_OUT
+        yield from (Path(folder) / file for file in files if file.endswith(".py"))
 
 
 def _text(file: Path) -> str | None:

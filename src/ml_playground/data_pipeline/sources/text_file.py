@@ -10,7 +10,7 @@ from ml_playground.core.registry import did_you_mean
 from ml_playground.core.values import Document
 from ml_playground.data_pipeline.settings import TextFile
 from ml_playground.data_pipeline.source_protocol import Provenance, SkippedFile
-from ml_playground.data_pipeline.sources.text_pieces import check_encoding, file_account, text_pieces, unreadable
+from ml_playground.data_pipeline.sources.text_pieces import check_encoding, file_account, text_pieces
 
 GLOB_SIGNS = frozenset("*?[")
 
@@ -25,15 +25,21 @@ class TextFiles:
     def documents(self) -> Iterator[Document]:
         """Each file as a document, its name below the folder as the id."""
         root, files = self._files()
-        for file in _filled(files):
+        empty = True
+        for file in files:
             name = file.relative_to(root).as_posix()
             for text in text_pieces(file, self._settings.encoding):
+                empty = False
                 yield Document(name, text)
+        if empty:
+            raise _empty(self._settings.path, len(files))
 
     def provenance(self) -> Provenance:
         """Names, sizes and hashes of the files."""
         root, files = self._files()
         accounts = [file_account(file, file.relative_to(root).as_posix()) for file in files]
+        if not any(account.size_bytes for account in accounts):
+            raise _empty(self._settings.path, len(files))
         return Provenance(
             kind=self._settings.kind,
             files=tuple(account for account in accounts if account.size_bytes),
@@ -59,8 +65,6 @@ class TextFiles:
                 raise DataError(f"prepare.source.path = {path} matches no file; check its folder and its signs.")
         else:
             raise _missing(path)
-        if not _filled(files):
-            raise _empty(path, len(files))
         return root, files
 
 
@@ -82,13 +86,6 @@ def _matches(root: Path, pattern: str) -> list[Path]:
             f"prepare.source.pattern = {pattern!r} is no pattern below a folder ({error}); use one like '**/*.txt'."
         ) from error
     return sorted(found, key=lambda path: path.relative_to(root).as_posix())
-
-
-def _filled(files: Sequence[Path]) -> list[Path]:
-    try:
-        return [file for file in files if file.stat().st_size]
-    except OSError as error:
-        raise unreadable(Path(str(error.filename)), error) from error
 
 
 def _glob_parts(path: Path) -> tuple[Path, str]:
@@ -115,5 +112,5 @@ def _nothing_matches(folder: Path, pattern: str) -> DataError:
 
 
 def _empty(path: Path, files: int) -> DataError:
-    what = f"{path} is empty (0 bytes)" if files == 1 else f"All {files} files of {path} are empty (0 bytes)"
+    what = f"{path} is empty" if files == 1 else f"All {files} files of {path} are empty"
     return DataError(f"{what}; name a file with text in prepare.source.path.")

@@ -21,7 +21,7 @@ def check_encoding(encoding: str) -> None:
         ConfigError: Python knows no such encoding of text.
     """
     try:
-        b"".decode(encoding)
+        " ".encode(encoding)
         codecs.getincrementaldecoder(encoding)
     except (LookupError, ValueError) as error:
         raise ConfigError(

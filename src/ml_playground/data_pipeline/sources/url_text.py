@@ -130,7 +130,8 @@ class UrlSource:
                 for block in self._blocks(start):
                     out.write(block)
         except StorageError:
-            self._partial.unlink(missing_ok=True)
+            if not self._partial.is_dir():
+                self._partial.unlink(missing_ok=True)
             raise
         sync_file(self._partial)
 

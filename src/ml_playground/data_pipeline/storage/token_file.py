@@ -66,8 +66,10 @@ class TokenWriter:
 
     def close(self) -> None:
         """Flush what is held back to both files."""
-        self._tokens_file.close()
-        self._index_file.close()
+        try:
+            self._tokens_file.close()
+        finally:
+            self._index_file.close()
 
 
 def read_tokens(folder: Path, split: str, name: TokenType) -> NDArray[np.uint16 | np.uint32]:

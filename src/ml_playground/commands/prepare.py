@@ -1,0 +1,143 @@
+"""`mlp prepare`: from a source of text to token files."""
+
+import json
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from ml_playground.commands.options import ConfigFiles, Experiment, Json, Sets
+from ml_playground.configuration.loading import load
+from ml_playground.configuration.models import JobConfig
+from ml_playground.core.deps import Deps
+from ml_playground.data_pipeline.manifest import Prepared
+from ml_playground.data_pipeline.preparer import Phase, PrepareProgress, Report
+from ml_playground.data_pipeline.preparer import prepare as prepare_data
+
+Fresh = Annotated[
+    bool, typer.Option("--fresh", help="Prepare anew even if it is there; the old data set is kept beside the new one.")
+]
+
+WORDS: dict[Phase, str] = {
+    "waiting": "waiting for another process that prepares the same",
+    "fetching": "looking at the source",
+    "reading": "reading the text",
+    "learning": "learning the vocabulary",
+    "encoding": "turning text into tokens",
+    "checking": "checking",
+}
+
+
+def prepare(
+    experiment: Experiment,
+    sets: Sets = None,
+    files: ConfigFiles = None,
+    fresh: Fresh = False,
+    json_output: Json = False,
+) -> None:
+    """Turn a source of text into token files, or check that those on disk still belong to it."""
+    job = load(experiment, sets=sets or (), files=files or ()).job
+    prepared = prepare_job(job, fresh=fresh)
+    typer.echo(json.dumps(facts_of(prepared)) if json_output else summary_of(prepared, job.name))
+
+
+def prepare_job(job: JobConfig, *, fresh: bool = False, deps: Deps | None = None) -> Prepared:
+    """Prepare the data of a job, its progress shown on stderr.
+
+    Raises:
+        PlaygroundError: What preparing raises.
+    """
+    with shown_progress(Console(stderr=True)) as report:
+        return prepare_data(job.prepare, deps or Deps(), fresh=fresh, report=report)
+
+
+@contextmanager
+def shown_progress(console: Console) -> Generator[Report]:
+    """A bar on a terminal; elsewhere one plain line for each phase."""
+    if not console.is_terminal:
+        yield PlainProgress(console).report
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        yield BarProgress(progress).report
+
+
+class PlainProgress:
+    """Names each phase once."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._phase: Phase | None = None
+
+    def report(self, progress: PrepareProgress) -> None:
+        """A line when the phase is a new one."""
+        if progress.phase != self._phase:
+            self._phase = progress.phase
+            self._console.print(f"prepare: {WORDS[progress.phase]}", markup=False, highlight=False)
+
+
+class BarProgress:
+    """One bar for each phase; it pulses where the end is not known."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._tasks: dict[Phase, TaskID] = {}
+
+    def report(self, progress: PrepareProgress) -> None:
+        """Move the phase's bar, and finish the one before."""
+        if progress.phase not in self._tasks:
+            for task in self._tasks.values():
+                self._progress.update(task, visible=False)
+            self._tasks[progress.phase] = self._progress.add_task(WORDS[progress.phase], total=None)
+        self._progress.update(
+            self._tasks[progress.phase], completed=progress.characters, total=progress.of_characters, visible=True
+        )
+
+
+def facts_of(prepared: Prepared) -> dict[str, Any]:
+    """What a program wants to know, as JSON values."""
+    manifest = prepared.manifest
+    return {
+        "folder": str(prepared.folder),
+        "fingerprint": prepared.fingerprint,
+        "reused": prepared.reused,
+        "set_aside": None if prepared.set_aside is None else str(prepared.set_aside),
+        "tokenizer": manifest.tokenizer.kind,
+        "vocab_size": manifest.vocab_size,
+        "files_used": manifest.ledger.files_used,
+        "files_skipped": dict(manifest.ledger.files_skipped),
+        "splits": {
+            name: counts.model_dump(mode="json") | {"tokens": counts.tokens}
+            for name, counts in manifest.ledger.splits.items()
+        },
+    }
+
+
+def summary_of(prepared: Prepared, name: str) -> str:
+    """What a person wants to know: a row for each split, the vocabulary, where it lies, what to type next."""
+    manifest = prepared.manifest
+    heads = ("", "tokens", "documents", "characters", "bytes/token", "unknown")
+    rows = [
+        (
+            split,
+            f"{counts.tokens:,}",
+            f"{counts.documents:,}",
+            f"{counts.characters:,}",
+            f"{counts.bytes / counts.tokens:.2f}",
+            f"{counts.unknown_tokens:,}",
+        )
+        for split, counts in manifest.ledger.splits.items()
+    ]
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    table = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in (heads, *rows)]
+    state = "already prepared, and its source is unchanged" if prepared.reused else "prepared"
+    lines = [f"{name}: {state}", *table, f"vocabulary: {manifest.vocab_size:,} ({manifest.tokenizer.kind})"]
+    if skipped := manifest.ledger.files_skipped:
+        reasons = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in skipped.items())
+        lines.append(f"skipped:    {sum(skipped.values()):,} of {manifest.ledger.files_found:,} files ({reasons})")
+    if prepared.set_aside is not None:
+        lines.append(f"old data:   {prepared.set_aside}")
+    return "\n".join([*lines, f"folder:     {prepared.folder}", f"next:       mlp train {name}"])

@@ -1,0 +1,145 @@
+"""A prepared data set that was touched is found out, and the file is named."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ml_playground.core.error_handling import DataError
+from ml_playground.data_pipeline.manifest import Prepared, open_prepared
+from tests.fakes.prepared_text import prepared_text
+
+FRESH = "mlp prepare EXPERIMENT --fresh"
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Prepared:
+    """A small one."""
+    return prepared_text(tmp_path, "to be or not to be, that is the question\n" * 5)
+
+
+def edit(prepared: Prepared, **changes: object) -> None:
+    """Set some keys of dataset.json."""
+    path = prepared.folder / "dataset.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_open_whole_data_set_gives_what_was_prepared(prepared: Prepared) -> None:
+    """Same manifest, same tokens."""
+    opened = open_prepared(prepared.folder)
+    assert opened.manifest == prepared.manifest
+    assert opened.fingerprint == prepared.fingerprint
+    assert len(opened.tokens("train")) == opened.manifest.ledger.splits["train"].tokens
+    assert opened.document_starts("val").tolist() == [0]
+
+
+def test_dataset_json_holds_settings_source_and_counts(prepared: Prepared) -> None:
+    """Everything one would ask later."""
+    content = json.loads((prepared.folder / "dataset.json").read_text())
+    assert content["schema_version"] == 1
+    assert content["prepare"]["tokenizer"] == {"kind": "char"}
+    assert content["source"]["files"][0]["size_bytes"] == 205
+    assert content["token_type"] == "uint16"
+    assert content["ledger"]["splits"]["val"]["characters"] == 21
+    assert set(content["files"]) == {
+        "train.tokens",
+        "train.index",
+        "val.tokens",
+        "val.index",
+        "tokenizer/tokenizer.json",
+    }
+
+
+@pytest.mark.parametrize("name", ["train.tokens", "val.index", "tokenizer/tokenizer.json"])
+def test_open_flipped_byte_names_the_file_and_both_hashes(prepared: Prepared, name: str) -> None:
+    """One bit is enough."""
+    path = prepared.folder / name
+    content = bytearray(path.read_bytes())
+    content[3] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=rf"{name} has changed since it was written: its sha256 is .*{FRESH}"):
+        open_prepared(prepared.folder)
+
+
+@pytest.mark.parametrize("name", ["train.tokens", "tokenizer/tokenizer.json"])
+def test_open_cut_file_names_it_and_both_sizes(prepared: Prepared, name: str) -> None:
+    """A full disk, a copy that was ended."""
+    path = prepared.folder / name
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes()[:-2])
+    with pytest.raises(
+        DataError, match=rf"{name} has {size - 2} bytes, dataset\.json says {size}: it was cut.*{FRESH}"
+    ):
+        open_prepared(prepared.folder)
+
+
+def test_open_missing_file_names_it(prepared: Prepared) -> None:
+    """Half a data set is none."""
+    (prepared.folder / "val.tokens").unlink()
+    with pytest.raises(DataError, match=rf"val\.tokens is missing, though dataset\.json names it.*{FRESH}"):
+        open_prepared(prepared.folder)
+
+
+def test_open_file_that_cannot_be_read_gives_the_reason(prepared: Prepared) -> None:
+    """A file stands where the tokenizer's folder should."""
+    (prepared.folder / "tokenizer" / "tokenizer.json").unlink()
+    (prepared.folder / "tokenizer").rmdir()
+    (prepared.folder / "tokenizer").write_text("in the way")
+    with pytest.raises(DataError, match=rf"tokenizer\.json cannot be read: Not a directory.*{FRESH}"):
+        open_prepared(prepared.folder)
+
+
+def test_open_missing_manifest_says_it_is_no_whole_data_set(prepared: Prepared) -> None:
+    """It is written last."""
+    (prepared.folder / "dataset.json").unlink()
+    with pytest.raises(DataError, match=r"is no whole data set: dataset\.json is missing; run `mlp prepare"):
+        open_prepared(prepared.folder)
+
+
+def test_open_missing_folder_says_how_to_make_it(tmp_path: Path) -> None:
+    """Nothing was prepared yet."""
+    with pytest.raises(DataError, match=rf"{tmp_path}/none is missing; run `mlp prepare"):
+        open_prepared(tmp_path / "none")
+
+
+def test_open_unreadable_manifest_gives_the_reason(tmp_path: Path) -> None:
+    """A folder stands in its place."""
+    (tmp_path / "dataset.json").mkdir()
+    with pytest.raises(DataError, match=rf"dataset\.json cannot be read: Is a directory.*{FRESH}"):
+        open_prepared(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"vocab_size": 99}, r"contradicts itself: fingerprint is .*edited, or mixed from two"),
+        ({"token_type": "uint32"}, r"contradicts itself"),
+        ({"tokenizer": {"kind": "char", "fingerprint": "0"}}, r"contradicts itself"),
+        ({"vocab_size": "many"}, r"is damaged: vocab_size: Input should be a valid integer"),
+        ({"schema_version": 2}, r"is damaged: schema_version: Input should be 1"),
+        ({"extra": 1}, r"is damaged: extra: Extra inputs are not permitted"),
+    ],
+)
+def test_open_edited_manifest_says_what_is_wrong(prepared: Prepared, changes: dict[str, object], message: str) -> None:
+    """Another vocabulary is not slipped under the same tokens."""
+    edit(prepared, **changes)
+    with pytest.raises(DataError, match=rf"dataset\.json {message}.*{FRESH}"):
+        open_prepared(prepared.folder)
+
+
+def test_open_manifest_that_is_no_json_says_so(prepared: Prepared) -> None:
+    """Cut in the middle."""
+    path = prepared.folder / "dataset.json"
+    path.write_text(path.read_text()[:100])
+    with pytest.raises(DataError, match=r"dataset\.json is damaged: the whole file: Invalid JSON"):
+        open_prepared(prepared.folder)
+
+
+def test_tokens_of_a_split_that_is_not_there_name_those_that_are(prepared: Prepared) -> None:
+    """A test split is made on demand."""
+    with pytest.raises(
+        DataError, match=r"has no split 'test' \(it has: train, val\); set prepare\.test_fraction above 0"
+    ):
+        prepared.tokens("test")
+    with pytest.raises(DataError, match=r"has no split 'dev' \(it has: train, val\)\."):
+        prepared.document_starts("dev")

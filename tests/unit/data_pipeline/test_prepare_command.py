@@ -1,0 +1,101 @@
+"""`mlp prepare`: what is printed, where, and that torch stays out of it."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from ml_playground.commands.prepare import prepare, shown_progress
+from ml_playground.core.error_handling import DataError
+from ml_playground.data_pipeline.preparer import PrepareProgress
+from tests.fakes.prepared_text import write_texts
+
+TEXT = "to be, or not to be\n" * 50
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> list[str]:
+    """What to type after --set to prepare a small text, in the form that messages recommend."""
+    path = write_texts(tmp_path, {"text.txt": TEXT}) / "text.txt"
+    return [f'prepare.source={{kind="text_file", path="{path}"}}', 'prepare.tokenizer={kind="char"}']
+
+
+def test_prepare_prints_each_split_vocabulary_and_folder(
+    source: list[str], home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On stdout what was made, on stderr a line a phase."""
+    prepare("shakespeare", sets=source)
+    shown = capsys.readouterr()
+    lines = shown.out.splitlines()
+    assert lines[0] == "shakespeare: prepared"
+    assert lines[2].split() == ["train", "900", "1", "900", "1.00", "0"]
+    assert lines[4] == "vocabulary: 10 (char)"
+    assert lines[5].startswith(f"folder:     {home}/data/")
+    assert lines[6] == "next:       mlp train shakespeare"
+    assert "prepare: turning text into tokens" in shown.err.splitlines()
+
+
+def test_prepare_again_with_json_says_that_it_was_there(source: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """One object, nothing else, on stdout."""
+    prepare("shakespeare", sets=source)
+    capsys.readouterr()
+    prepare("shakespeare", sets=source, json_output=True)
+    again = json.loads(capsys.readouterr().out)
+    assert again["reused"] is True
+    assert again["set_aside"] is None
+    assert again["splits"]["val"]["characters"] == 100
+    assert Path(again["folder"]).is_dir()
+
+
+def test_prepare_changed_source_is_refused_and_fresh_keeps_the_old_data(
+    source: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The message says what to type, and that works."""
+    prepare("shakespeare", sets=source)
+    write_texts(tmp_path, {"text.txt": TEXT + "to be"})
+    with pytest.raises(DataError, match=r"text\.txt changed.*--fresh"):
+        prepare("shakespeare", sets=source)
+    capsys.readouterr()
+    prepare("shakespeare", sets=source, fresh=True)
+    old = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("old data:"))
+    assert Path(old.split()[-1]).is_dir()
+
+
+def test_prepare_says_which_files_were_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is left out in silence."""
+    folder = write_texts(tmp_path, {"a.txt": TEXT, "b.txt": "", "c.txt": ""})
+    prepare("shakespeare", sets=[f'prepare.source={{kind="text_file", path="{folder}"}}'])
+    assert "skipped:    2 of 3 files (2 empty)" in capsys.readouterr().out.splitlines()
+
+
+def test_prepare_does_not_import_torch(source: list[str]) -> None:
+    """Two seconds and 200 MB that preparing does not need."""
+    code = (
+        "import sys; from ml_playground.commands.prepare import prepare;"
+        f"prepare('shakespeare', sets={source!r}); sys.exit('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_progress_on_a_terminal_is_a_bar_that_goes_away() -> None:
+    """One a phase; the finished ones are hidden."""
+    console = Console(force_terminal=True, width=100, record=True, file=io.StringIO())
+    with shown_progress(console) as report:
+        report(PrepareProgress("reading"))
+        report(PrepareProgress("encoding", 10, 100))
+        report(PrepareProgress("encoding", 60, 100))
+    assert "turning text into tokens" in console.export_text()
+
+
+def test_progress_elsewhere_is_a_line_a_phase(tmp_path: Path) -> None:
+    """A log stays readable."""
+    path = tmp_path / "out.txt"
+    with path.open("w") as file, shown_progress(Console(file=file, width=100)) as report:
+        for progress in (PrepareProgress("reading", 1), PrepareProgress("reading", 2), PrepareProgress("learning")):
+            report(progress)
+    assert path.read_text() == "prepare: reading the text\nprepare: learning the vocabulary\n"

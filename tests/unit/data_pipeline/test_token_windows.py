@@ -1,0 +1,153 @@
+"""Windows over a prepared data set: what batches hold, and what is said when the text is too short."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ml_playground.core.error_handling import DataError
+from ml_playground.data_pipeline.batches import NO_TARGET
+from ml_playground.data_pipeline.sampling.token_windows import TokenWindowData, build
+from ml_playground.data_pipeline.settings import TokenWindows
+from tests.fakes.prepared_text import prepared_text
+
+TEXT = "the quick brown fox jumps over the lazy dog, and the dog sleeps on. "
+EIGHTEEN = "abcdefghijabcdefghvalval"
+"""A quarter of it kept for validation, 18 bytes to train on."""
+
+
+def data_over(folder: Path, text: str, *, prepare: dict[str, Any] | None = None, **settings: Any) -> TokenWindowData:
+    """Batches of a text."""
+    prepared = prepared_text(folder, text, **({"tokenizer": "byte"} | (prepare or {})))
+    return build(TokenWindows.model_validate(settings), prepared.folder, 17)
+
+
+def test_facts_name_vocabulary_and_length(tmp_path: Path) -> None:
+    """What a model is built from."""
+    data = data_over(tmp_path, TEXT, sequence_tokens=4)
+    assert data.facts == {"vocab_size": 257, "sequence_tokens": 4}
+
+
+def test_attachments_and_fingerprint_are_those_of_the_data_set(tmp_path: Path) -> None:
+    """A checkpoint carries the tokenizer; a run goes on with the same data only."""
+    prepared = prepared_text(tmp_path, TEXT)
+    data = build(TokenWindows(sequence_tokens=4), prepared.folder, 1)
+    assert data.attachments == {"tokenizer": prepared.folder / "tokenizer"}
+    assert (data.attachments["tokenizer"] / "tokenizer.json").is_file()
+    assert data.fingerprint == prepared.fingerprint
+
+
+def test_batch_has_rows_and_length_of_the_settings_as_int64(tmp_path: Path) -> None:
+    """(B, T) on the CPU."""
+    batch = data_over(tmp_path, TEXT * 9, sequence_tokens=16, micro_batch_rows=3).train.batch_at(0)
+    assert batch.ids.shape == batch.labels.shape == (3, 16)
+    assert batch.ids.dtype == batch.labels.dtype == torch.int64
+
+
+def test_sequential_batches_are_the_text_in_order(tmp_path: Path) -> None:
+    """Row by row, then from the start again."""
+    data = data_over(
+        tmp_path, EIGHTEEN, prepare={"val_fraction": 0.25}, sequence_tokens=3, micro_batch_rows=2, order="sequential"
+    )
+    rows = torch.cat([data.train.batch_at(index).ids for index in range(4)]).tolist()
+    assert [bytes(row).decode() for row in rows[:5]] == ["abc", "def", "ghi", "jab", "cde"]
+    assert bytes(rows[5]) == b"fg\0"
+    assert bytes(rows[6]) == b"abc"
+
+
+def test_last_window_is_padded_without_targets(tmp_path: Path) -> None:
+    """18 training tokens: five windows of three targets, and one of two."""
+    data = data_over(
+        tmp_path, EIGHTEEN, prepare={"val_fraction": 0.25}, sequence_tokens=3, micro_batch_rows=6, order="sequential"
+    )
+    batch = data.train.batch_at(0)
+    assert batch.labels[5].tolist() == [ord("g"), ord("h"), NO_TARGET]
+    assert batch.ids[5].tolist() == [ord("f"), ord("g"), 0]
+    assert int((batch.labels != NO_TARGET).sum()) == 17
+
+
+def test_random_order_differs_between_epochs_and_seeds(tmp_path: Path) -> None:
+    """Each epoch has a shuffle of its own."""
+    folder = prepared_text(tmp_path, TEXT * 20).folder
+    settings = TokenWindows(sequence_tokens=8, micro_batch_rows=8)
+    first, second = build(settings, folder, 1), build(settings, folder, 2)
+    epoch = round(first.micro_batches_per_epoch)
+    assert not torch.equal(first.train.batch_at(0).ids, second.train.batch_at(0).ids)
+    assert not torch.equal(first.train.batch_at(0).ids, first.train.batch_at(epoch).ids)
+
+
+def test_micro_batches_per_epoch_is_windows_by_rows(tmp_path: Path) -> None:
+    """It need not be whole."""
+    data = data_over(tmp_path, EIGHTEEN, prepare={"val_fraction": 0.25}, sequence_tokens=3, micro_batch_rows=4)
+    assert data.micro_batches_per_epoch == 6 / 4
+
+
+def test_split_gives_every_target_once_in_order(tmp_path: Path) -> None:
+    """The last batch has the rows that are left."""
+    data = data_over(tmp_path, TEXT * 10, sequence_tokens=7, micro_batch_rows=4)
+    batches = list(data.split("val"))
+    labels = torch.cat([batch.labels for batch in batches]).flatten()
+    text = (TEXT * 10)[-68:].encode()
+    assert bytes(labels[(labels != NO_TARGET) & (labels < 256)].tolist()) == text[1:]
+    assert [len(batch.ids) for batch in batches] == [4, 4, 2]
+
+
+def test_split_with_max_batches_stops_there(tmp_path: Path) -> None:
+    """A quick look at the validation loss."""
+    data = data_over(tmp_path, TEXT * 10, sequence_tokens=7, micro_batch_rows=4)
+    assert len(list(data.split("val", max_batches=2))) == 2
+    assert len(list(data.split("val", max_batches=99))) == 3
+
+
+def test_split_that_is_not_there_names_those_that_are(tmp_path: Path) -> None:
+    """At once, not when the first batch is asked for."""
+    with pytest.raises(DataError, match=r"has no split 'test' \(it has: train, val\)"):
+        data_over(tmp_path, TEXT, sequence_tokens=4).split("test")
+
+
+def test_split_test_is_there_when_it_was_prepared(tmp_path: Path) -> None:
+    """All three."""
+    data = data_over(tmp_path, TEXT * 3, prepare={"test_fraction": 0.2}, sequence_tokens=4)
+    assert len(list(data.split("test"))) > 0
+
+
+@pytest.mark.parametrize(
+    ("prepare", "length", "message"),
+    [
+        (
+            {},
+            9,
+            r"a window needs 10 tokens, but the split 'val' has 8 \(of train 61, val 8\); set data\.sequence_tokens to 7 or",
+        ),
+        ({}, 9, r"less, raise prepare\.val_fraction, or give the source more text"),
+        ({"val_fraction": 0.9}, 9, r"the split 'train' has 6 .*to 5 or less, lower prepare\.val_fraction"),
+        ({"test_fraction": 0.05}, 9, r"the split 'test' has \d .*raise prepare\.test_fraction"),
+    ],
+)
+def test_build_text_shorter_than_a_window_gives_the_numbers(
+    tmp_path: Path, prepare: dict[str, Any], length: int, message: str
+) -> None:
+    """With the largest length that fits."""
+    with pytest.raises(DataError, match=message):
+        data_over(tmp_path, TEXT, prepare=prepare, sequence_tokens=length)
+
+
+def test_build_largest_length_that_fits_is_accepted(tmp_path: Path) -> None:
+    """What the message says is true."""
+    data = data_over(tmp_path, TEXT, sequence_tokens=7, micro_batch_rows=1)
+    assert next(iter(data.split("val"))).ids.shape == (1, 7)
+
+
+def test_build_split_of_one_token_says_that_nothing_fits(tmp_path: Path) -> None:
+    """A window needs two tokens at least."""
+    with pytest.raises(DataError, match=r"the split 'train' has 1 .*; no data\.sequence_tokens fits, lower"):
+        data_over(tmp_path, "ab", prepare={"tokenizer": "char"}, sequence_tokens=4)
+
+
+def test_build_over_a_damaged_data_set_names_the_file(tmp_path: Path) -> None:
+    """Checked before the first batch."""
+    prepared = prepared_text(tmp_path, TEXT)
+    (prepared.folder / "train.tokens").write_bytes(b"xx")
+    with pytest.raises(DataError, match=r"train\.tokens has 2 bytes"):
+        build(TokenWindows(sequence_tokens=4), prepared.folder, 1)
