@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ml_playground.training.protocols import JobResult
 
 EXHAUSTED = 3
+FINISHED = ("completed", "stopped_early")
 
 Fresh = Annotated[bool, typer.Option("--fresh", help="Begin a new run beside the ones there are.")]
 Resume = Annotated[
@@ -122,5 +123,5 @@ def summary_of(result: "JobResult") -> str:
         "nan": f"the numbers gave out: {result.message}",
         "out_of_memory": f"out of memory: {result.message}",
     }
-    next_line = f"next: mlp sample {run.id}\n" if result.reason in ("completed", "stopped_early") else ""
+    next_line = f"next: mlp sample {run.id}\n" if result.reason in FINISHED else ""
     return f"{lines[result.reason]}\n{next_line}run:  {run.path}"
