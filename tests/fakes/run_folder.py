@@ -71,10 +71,15 @@ def put_event(run: RunFolder, kind: str, step: int = 0, **data: Any) -> None:
     append_lines(run.events, [Event(time=NOW, step=step, kind=kind, data=data).model_dump_json()])
 
 
-def put_sample(run: RunFolder, step: int | None, text: str, name: str = "live.jsonl") -> None:
-    """A text that the model wrote."""
-    row = {"prompt": "To be", "text": text} | ({} if step is None else {"step": step})
-    append_lines(run.samples / name, [json.dumps(row)])
+def put_sample(run: RunFolder, step: int, text: str) -> None:
+    """A text that the model wrote while it learned."""
+    row = {"step": step, "prompt": "To be", "text": text}
+    append_lines(run.samples / "live.jsonl", [json.dumps(row)])
+
+
+def put_drawn(run: RunFolder, text: str, name: str) -> None:
+    """A text that `mlp sample --json` drew."""
+    write_file(run.samples / name, json.dumps({"step": 60, "texts": [{"prompt": "To be", "sample": 0, "text": text}]}))
 
 
 @contextmanager

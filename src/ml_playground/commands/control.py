@@ -17,6 +17,7 @@ from ml_playground.core.run_folder import RunFolder, find_run
 from ml_playground.core.run_schema import ControlRequest
 from ml_playground.monitoring.reader import is_held, read_config, read_result, read_status, state_of
 
+FINISHED = ("completed", "stopped_early")
 EFFECTS: dict[str, str] = {
     "pause": "saves and leaves; mlp train goes on from there",
     "stop": "saves and leaves for good",
@@ -73,10 +74,10 @@ def ask(run: RunFolder, request: ControlRequest) -> Path:
         StorageError: The request cannot be written.
     """
     if not is_held(run):
-        state = state_of(run, read_status(run), read_result(run)).replace("_", " ")
+        state = state_of(run, read_status(run), read_result(run))
+        more = "" if state in FINISHED else f" To go on with it: mlp train {run.path.parent.name}"
         raise RunError(
-            f"{run.id} is not running ({state}), so nobody would do it; mlp runs shows what is. "
-            f"To go on with it: mlp train {run.path.parent.name}"
+            f"{run.id} is not running ({state.replace('_', ' ')}), so nobody would do it; mlp runs shows what is.{more}"
         )
     if not takes_requests(run):
         raise RunError(

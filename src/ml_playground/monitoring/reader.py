@@ -94,9 +94,11 @@ def read_run(run: RunFolder) -> RunView:
     live, bad_samples = _samples(run.samples / "live.jsonl")
     final: dict[str, Sequence[SampleText]] = {}
     for path in sorted(run.samples.glob("*")):
-        if path.suffix == ".jsonl" and path.name != "live.jsonl":
-            final[path.name], bad = _samples(path)
-            bad_samples += bad
+        if path.suffix == ".json":
+            record = _json_file(path)
+            texts: Any = record.get("texts")
+            rows = cast(list[Any], texts) if isinstance(texts, list) else []
+            final[path.name] = [sample for row in rows if (sample := _sample(row)) is not None]
         elif path.suffix == ".txt":
             final[path.name] = [SampleText(None, "", path.read_text(encoding="utf-8", errors="replace"))]
     return RunView(
@@ -227,16 +229,18 @@ def _events(path: Path) -> tuple[list[Event], int]:
 
 
 def _samples(path: Path) -> tuple[list[SampleText], int]:
-    samples: list[SampleText] = []
-    unreadable = 0
-    for line in read_lines(path):
-        row = _parsed(line)
-        step, prompt, text = row.get("step"), row.get("prompt", ""), row.get("text")
-        if isinstance(prompt, str) and isinstance(text, str):
-            samples.append(SampleText(step if isinstance(step, int) else None, prompt, text))
-        else:
-            unreadable += 1
-    return samples, unreadable
+    found = [_sample(_parsed(line)) for line in read_lines(path)]
+    samples = [sample for sample in found if sample is not None]
+    return samples, len(found) - len(samples)
+
+
+def _sample(row: Any) -> SampleText | None:
+    """A text from its row; None when it is none."""
+    table: Table = cast(Table, row) if isinstance(row, Mapping) else {}
+    step, prompt, text = table.get("step"), table.get("prompt", ""), table.get("text")
+    if not isinstance(prompt, str) or not isinstance(text, str):
+        return None
+    return SampleText(step if isinstance(step, int) else None, prompt, text)
 
 
 def _parsed(line: str) -> Table:
@@ -269,7 +273,7 @@ def _json_file(path: Path) -> Table:
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise RunError(f"{path} is damaged: {error}; take it from one of the run's checkpoints") from error
+        raise RunError(f"{path} is damaged: {error}; restore it from a copy, or delete it") from error
     return cast(Table, table) if isinstance(table, dict) else {}
 
 

@@ -27,6 +27,8 @@ UPLOT = Path(__file__).parent / "vendor" / "uplot"
 
 LIVE_SAMPLES = 300
 """Samples over time that a report holds; of more, evenly chosen ones with the first and the last."""
+SMOOTHING_STEPS = 5
+"""Least steps to either side over which the smoothed loss averages."""
 SMOOTHING_SHARE = 0.01
 """Share of a run, to either side of a step, over which the smoothed loss averages."""
 
@@ -79,7 +81,9 @@ def charts_of(view: RunView) -> list[dict[str, Any]]:
             "loss",
             f"Loss, nats per {unit}",
             _drawn("training", loss, "--raw"),
-            _drawn("training, smoothed", smoothed(loss, len(loss.steps) * SMOOTHING_SHARE), "--loss"),
+            _drawn(
+                "training, smoothed", smoothed(loss, max(SMOOTHING_STEPS, len(loss.steps) * SMOOTHING_SHARE)), "--loss"
+            ),
             _drawn("validation", view.evaluation.get("loss", Curve()), "--validation", points=True),
         ),
         _chart("lr", "Learning rate", _drawn("learning rate", view.train.get("lr", Curve()), "--other")),

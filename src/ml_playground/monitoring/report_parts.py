@@ -113,9 +113,13 @@ def sample_section(live: int, final: Mapping[str, Sequence[SampleText]]) -> str:
             f'<input type="range" id="sample" min="0" max="{live - 1}" value="{live - 1}" aria-label="Which sample">'
             '<output id="sample-step"></output></div><pre id="sample-text"></pre></section>'
         )
+    newest = max(final, default="")
     for name, samples in final.items():
         blocks = "\n".join(f"<pre><b>{text(sample.prompt)}</b>{text(sample.text)}</pre>" for sample in samples)
-        parts.append(f"<section><details open><summary><h2>{text(name)}</h2></summary>{blocks}</details></section>")
+        unfolded = " open" if name == newest else ""
+        parts.append(
+            f"<section><details{unfolded}><summary><h2>{text(name)}</h2></summary>{blocks}</details></section>"
+        )
     return "\n".join(parts)
 
 

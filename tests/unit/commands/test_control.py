@@ -45,18 +45,21 @@ def test_control_several_requests_are_obeyed_in_the_order_they_were_made(tmp_pat
     assert build(Control(), hook_context(tmp_path, run=run)).on_step(event(21)) == Wish(lr_factor=2.0)
 
 
-@pytest.mark.parametrize(("ended", "word"), [(True, "stopped early"), (False, "interrupted")])
-def test_control_run_is_not_running_says_so(ended: bool, word: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("ended", "words"),
+    [
+        (True, "(stopped early), so nobody would do it; mlp runs shows what is.\n"),
+        (False, "(interrupted), so nobody would do it; mlp runs shows what is. To go on with it: mlp train tiny\n"),
+    ],
+)
+def test_control_run_is_not_running_says_so(ended: bool, words: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A request that nobody reads would look as if it had worked."""
     run = bare_run()
     put_status(run)
     if ended:
         put_result(run, reason="stopped_early")
     assert main(["control", "tiny", "pause"]) == 2
-    assert capsys.readouterr().err == (
-        f"error: {run.id} is not running ({word}), so nobody would do it; mlp runs shows what is. "
-        "To go on with it: mlp train tiny\n"
-    )
+    assert capsys.readouterr().err == f"error: {run.id} is not running {words}"
     assert not run.control.exists()
 
 

@@ -16,6 +16,7 @@ from tests.fakes.run_folder import (
     CONFIG,
     bare_run,
     held,
+    put_drawn,
     put_event,
     put_result,
     put_rows,
@@ -40,7 +41,7 @@ def test_read_run_whole_folder_gives_all() -> None:
     put_rows(run, 20)
     put_event(run, "started", pid=1)
     put_sample(run, 10, "or not")
-    put_sample(run, None, "that is", "final.jsonl")
+    put_drawn(run, "that is", "final.json")
     (run.samples / "more.txt").write_text("the question")
     (run.samples / "picture.png").write_bytes(b"")
     run.environment.write_text('{"python": "3.11"}')
@@ -52,10 +53,21 @@ def test_read_run_whole_folder_gives_all() -> None:
     assert [event.kind for event in view.events] == ["started"]
     assert [(sample.step, sample.prompt, sample.text) for sample in view.live_samples] == [(10, "To be", "or not")]
     assert [(name, samples[0].text) for name, samples in view.final_samples.items()] == [
-        ("final.jsonl", "that is"),
+        ("final.json", "that is"),
         ("more.txt", "the question"),
     ]
     assert view.environment == {"python": "3.11"}
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{}", '{"texts": "odd"}', '{"texts": [1, {"text": 2}, {"prompt": 3, "text": ""}]}']
+)
+def test_read_run_samples_of_another_form_are_empty(text: str) -> None:
+    """A file of a user's own in samples/ is none of ours."""
+    run = bare_run()
+    run.samples.mkdir()
+    (run.samples / "own.json").write_text(text)
+    assert read_run(run).final_samples == {"own.json": []}
 
 
 def test_read_run_torn_last_line_is_left_out() -> None:
@@ -129,10 +141,10 @@ def test_read_status_damaged_says_what_to_do(text: str, complaint: str) -> None:
 
 
 def test_read_config_damaged_names_the_file() -> None:
-    """The job itself is the one file that cannot be made up for, but each checkpoint has a copy."""
+    """The job itself is the one file that cannot be made up for; each checkpoint has a copy."""
     run = bare_run()
     run.config.write_text("{")
-    with pytest.raises(RunError, match=r"config\.json is damaged: .*; take it from one of the run's checkpoints"):
+    with pytest.raises(RunError, match=r"config\.json is damaged: .*; restore it from a copy, or delete it"):
         read_config(run)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ml_playground.core.run_folder import RunFolder
 from ml_playground.monitoring.report import LIVE_SAMPLES, inline_json, write_report
 from ml_playground.monitoring.report_parts import flattened
-from tests.fakes.run_folder import bare_run, put_event, put_result, put_rows, put_sample, put_status
+from tests.fakes.run_folder import bare_run, put_drawn, put_event, put_result, put_rows, put_sample, put_status
 
 VOID = {"meta", "input", "br", "link", "img"}
 JSON_VALUES = st.recursive(
@@ -93,7 +93,7 @@ def test_report_whole_run_shows_figures_curves_samples_settings_events() -> None
     put_event(run, "saved", 60, reference="step_000060")
     put_sample(run, 10, "or not")
     put_sample(run, 20, "that is")
-    put_sample(run, None, "the question", "final.jsonl")
+    put_drawn(run, "the question", "final.json")
     run.environment.write_text('{"python": "3.11"}')
     page = page_of(run)
     for wanted in (
@@ -136,7 +136,7 @@ def test_report_hostile_texts_stay_texts() -> None:
     put_rows(run, 10)
     put_event(run, HOSTILE, 1, **{HOSTILE: HOSTILE})
     put_sample(run, 1, HOSTILE)
-    put_sample(run, None, HOSTILE, f"{HOSTILE.partition('/')[0]}.jsonl")
+    put_drawn(run, HOSTILE, f"{HOSTILE.partition('/')[0]}.json")
     run.config.write_text(json.dumps({HOSTILE: [HOSTILE]}))
     page = page_of(run)
     assert "img" not in page.tags

