@@ -66,7 +66,7 @@ dependencies: $(STAMP) ## imports against declared dependencies
 
 coverage: $(STAMP) ## all tests, and branch coverage of at least 95 %
 	@mkdir -p .cache/coverage
-	$(PYTEST) --cov --cov-report=term:skip-covered
+	$(PYTEST) --cov --cov-report=term:skip-covered --cov-fail-under=95
 
 mutants: $(STAMP) ## break the pure modules on purpose: tests must notice (MUTANTS=0: every mutant, hours)
 	$(BIN)/python tools/mutants.py --sample $(or $(MUTANTS),60)
