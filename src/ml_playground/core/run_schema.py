@@ -10,7 +10,7 @@ SCHEMA_VERSION = 1
 Reason = Literal["completed", "stopped_early", "paused", "nan", "out_of_memory"]
 """How a run left its loop; anything else is an exception."""
 
-RunState = Literal["starting", "training", "evaluating", "saving", "ended", "failed"]
+RunState = Literal["starting", "training", "evaluating", "ended", "failed"]
 
 
 class Row(BaseModel):

@@ -181,7 +181,8 @@ def _nothing_left_of_a_false_start(run: RunFolder) -> Generator[None]:
 def _held(run: RunFolder) -> AbstractContextManager[Any]:
     try:
         run.path.mkdir(parents=True, exist_ok=True)
-        return FileLock(run.lock, blocking=False).acquire()
+        # Viewers hold the lock for microseconds, to see whether the run lives: wait a little before refusing.
+        return FileLock(run.lock, timeout=1).acquire()
     except Timeout:
         raise RunError(
             f"The run {run.id} is being trained by another process; wait for it, pause it (mlp control {run.id} pause), "

@@ -1,0 +1,212 @@
+"""run_job on real parts: what it needs, what it leaves, and what it refuses."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from filelock import FileLock
+
+from ml_playground.configuration.models import JobConfig
+from ml_playground.core.deps import Deps
+from ml_playground.core.error_handling import CheckpointError, ConfigError, DataError, RunError
+from ml_playground.core.run_folder import RunFolder
+from ml_playground.data_pipeline.preparer import prepare, prepared_folder
+from ml_playground.training.engine import run_job, steps_of
+from ml_playground.training.resume import Choice, Difference, choose_run
+from tests.fakes.fixed_clock import FixedClock
+from tests.fakes.tiny_job import tiny_job
+
+
+@pytest.fixture(autouse=True)
+def _state_of_the_process():
+    """The engine sets threads and precision of its process: put them back."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision("highest")
+
+
+def prepared(folder: Path, **sections: Any) -> JobConfig:
+    job = tiny_job(folder, **({"train": {"max_steps": 6, "log_every_steps": 3, "evaluation_batches": 2}} | sections))
+    prepare(job.prepare, Deps())
+    return job
+
+
+def lines(path: Path) -> list[Any]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def stopping_after(steps: int) -> Deps:
+    """A user who stops after so many steps."""
+    answers = iter([False] * (steps - 1) + [True] * 1000)
+    return Deps(stop_requested=lambda: next(answers))
+
+
+def test_run_job_whole_job_leaves_a_whole_run(tmp_path: Path) -> None:
+    """Everything that DESIGN 8 lists is there and can be read."""
+    result = run_job(prepared(tmp_path), Deps())
+    run = RunFolder(result.run)
+    assert (result.reason, result.step, result.max_steps) == ("completed", 6, 6)
+    assert result.metrics["loss"] > 0
+    assert [row["step"] for row in lines(run.metrics) if row["kind"] == "train"] == list(range(1, 7))
+    assert json.loads(run.config.read_text())["runtime"]["device"] == "cpu"
+    assert {"python", "commit", "packages", "seed"} <= json.loads(run.environment.read_text()).keys()
+    assert json.loads(run.result.read_text())["reason"] == "completed"
+    assert json.loads(run.status.read_text())["state"] == "ended"
+    assert (run.checkpoints / "step_000006" / "tokenizer" / "tokenizer.json").is_file()
+
+
+def test_run_job_run_id_is_the_time_of_its_start(tmp_path: Path) -> None:
+    """Runs sort by time."""
+    result = run_job(prepared(tmp_path), Deps(clock=FixedClock()))
+    assert result.run.name.startswith("20260102-030405-")
+
+
+def test_run_job_again_has_nothing_to_do(tmp_path: Path) -> None:
+    """A finished run answers with its own result."""
+    job = prepared(tmp_path)
+    first, again = run_job(job, Deps()), run_job(job, Deps())
+    assert (again.message, again.run, again.metrics) == ("nothing to do", first.run, first.metrics)
+
+
+def test_run_job_paused_goes_on_in_the_same_run(tmp_path: Path) -> None:
+    """The same job again takes up where it stopped."""
+    job = prepared(tmp_path)
+    first = run_job(job, stopping_after(2))
+    second = run_job(job, Deps())
+    assert (first.reason, first.step, second.reason, second.step) == ("paused", 2, "completed", 6)
+    assert first.run == second.run
+    assert [event["kind"] for event in lines(RunFolder(first.run).events)].count("resumed") == 1
+
+
+def test_run_job_branch_with_more_steps_goes_on_and_says_so(tmp_path: Path) -> None:
+    """A finished run may be lengthened; the run remembers that it is a branch."""
+    first = run_job(prepared(tmp_path), Deps())
+    longer = prepared(tmp_path, train={"max_steps": 8, "log_every_steps": 3, "evaluation_batches": 2})
+    choice = choose_run(longer, first.run.parent.parent, named=RunFolder(first.run))
+    second = run_job(longer, Deps(), choice)
+    assert (second.run, second.step) == (first.run, 8)
+    started = [event for event in lines(RunFolder(first.run).events) if event["kind"] == "resumed"][-1]
+    assert "train.max_steps: saved 6, wanted 8" in json.dumps(started["data"])
+
+
+def test_run_job_unprepared_data_says_what_to_type(tmp_path: Path) -> None:
+    """And begins no run."""
+    with pytest.raises(
+        DataError, match=r"The data of 'tiny' are not prepared \(.* is missing\); run: mlp prepare tiny"
+    ):
+        run_job(tiny_job(tmp_path), Deps())
+    assert not (tmp_path / "home" / "runs").exists()
+
+
+def test_run_job_held_by_another_process_is_refused(tmp_path: Path) -> None:
+    """Two processes on one run would destroy it."""
+    job = prepared(tmp_path)
+    run = RunFolder(run_job(job, stopping_after(2)).run)
+    with (
+        FileLock(run.lock),
+        pytest.raises(RunError, match="is being trained by another process; wait for it, pause it"),
+    ):
+        run_job(job, Deps())
+
+
+def test_run_job_on_other_data_than_it_began_with_is_refused(tmp_path: Path) -> None:
+    """The text was changed and prepared anew under the same settings."""
+    job = prepared(tmp_path)
+    run_job(job, stopping_after(2))
+    text = tmp_path / "text.txt"
+    text.write_text(text.read_text().replace("green", "brown"))
+    prepare(job.prepare, Deps(), fresh=True)
+    with pytest.raises(DataError, match=r"step_000002 was trained on other data \(fingerprint .*; prepare the former"):
+        run_job(job, Deps())
+
+
+def test_run_job_damaged_data_file_is_found(tmp_path: Path) -> None:
+    """A flipped byte in a token file is no silent change of the text."""
+    job = prepared(tmp_path)
+    tokens = prepared_folder(job.prepare) / "train.tokens"
+    content = bytearray(tokens.read_bytes())
+    content[100] ^= 1
+    tokens.write_bytes(content)
+    with pytest.raises(DataError, match=r"train\.tokens"):
+        run_job(job, Deps())
+
+
+def test_run_job_damaged_newest_checkpoint_is_passed_over_and_named(tmp_path: Path) -> None:
+    """The one before is used, and the run says so."""
+    job = prepared(tmp_path, checkpointing={"every_steps": 2, "keep_last": 5})
+    run = RunFolder(run_job(job, stopping_after(4)).run)
+    damaged = run.checkpoints / "step_000004" / "model.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    assert run_job(job, Deps()).reason == "completed"
+    resumed = next(event for event in lines(run.events) if event["kind"] == "resumed")
+    assert resumed["step"] == 2
+    assert "step_000004" in json.dumps(resumed["data"])
+
+
+def test_run_job_checkpoint_of_another_shape_is_refused(tmp_path: Path) -> None:
+    """Never loaded halfway."""
+    job = prepared(tmp_path)
+    run = RunFolder(run_job(job, stopping_after(2)).run)
+    wider = prepared(tmp_path, model={"n_embd": 32})
+    with pytest.raises(CheckpointError, match="The saved model weights do not fit this job"):
+        run_job(wider, Deps(), Choice("resume", run))
+
+
+def test_run_job_false_start_leaves_no_run_behind(tmp_path: Path) -> None:
+    """A model that cannot be built begins nothing."""
+    job = prepared(tmp_path, model={"vocab_size": 3})
+    with pytest.raises(ConfigError, match="vocab_size"):
+        run_job(job, Deps())
+    assert list((tmp_path / "home" / "runs").rglob("*-*")) == []
+
+
+def test_run_job_loss_that_is_no_number_ends_with_that_reason(tmp_path: Path) -> None:
+    """And the run is not finished."""
+    job = prepared(tmp_path, optimizer={"lr": 1e30, "eps": 1e-30}, train={"max_steps": 6, "grad_clip": 0.0})
+    result = run_job(job, Deps())
+    assert result.reason == "nan"
+    assert "Lower optimizer.lr" in result.message
+
+
+def test_run_job_early_stopping_is_finished(tmp_path: Path) -> None:
+    """Its own rule ended it: nothing is left to do."""
+    hooks = {"stop": {"kind": "early_stopping", "patience": 1, "min_delta": 100.0}}
+    job = prepared(tmp_path, hooks=hooks, train={"max_steps": 20, "evaluate_every_steps": 2, "evaluation_batches": 2})
+    result = run_job(job, Deps())
+    assert (result.reason, result.step) == ("stopped_early", 4)
+    assert run_job(job, Deps()).message == "nothing to do"
+
+
+def test_run_job_hook_that_is_off_is_not_built(tmp_path: Path) -> None:
+    """`enabled = false` has its effect."""
+    job = prepared(tmp_path, hooks={"metrics": {"kind": "jsonl_metrics", "enabled": False}})
+    assert not RunFolder(run_job(job, Deps()).run).metrics.exists()
+
+
+def test_run_job_out_of_memory_is_a_result_with_advice(tmp_path: Path) -> None:
+    """A batch that no machine can hold: what to change, and no traceback."""
+    job = prepared(tmp_path, data={"micro_batch_rows": 2**33})
+    result = run_job(job, Deps())
+    assert result.reason == "out_of_memory"
+    assert result.message.endswith(
+        "halve data.micro_batch_rows and double train.micro_batches_per_step: the same step in less memory"
+    )
+
+
+@pytest.mark.parametrize(
+    ("epochs", "micro_batches", "steps"), [(1.0, 1, 10), (2.0, 1, 20), (1.0, 4, 3), (0.01, 1, 1), (0.25, 1, 3)]
+)
+def test_steps_of_epochs_are_computed_and_rounded_up(
+    tmp_path: Path, epochs: float, micro_batches: int, steps: int
+) -> None:
+    """Ten micro-batches an epoch."""
+    job = tiny_job(tmp_path, train={"max_steps": None, "max_epochs": epochs, "micro_batches_per_step": micro_batches})
+    assert steps_of(job, 10.0) == steps
+
+
+def test_choice_shows_its_differences_in_words() -> None:
+    """What the console and the events carry."""
+    assert str(Difference("train.max_steps", 6, 8, "recorded")) == "train.max_steps: saved 6, wanted 8 (recorded)"

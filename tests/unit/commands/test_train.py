@@ -1,0 +1,129 @@
+"""`mlp train`: its words, its exit codes, and what Ctrl-C does."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import typer
+
+from ml_playground.commands.train import (
+    EXHAUSTED,
+    StopSignals,
+    exit_code_of,
+    stop_on_signals,
+    summary_of,
+    train,
+    train_job,
+)
+from ml_playground.core.error_handling import ConfigError
+from ml_playground.core.run_schema import Reason
+from ml_playground.training.protocols import JobResult
+from tests.fakes.tiny_job import tiny_job
+
+
+def result_of(reason: Reason, message: str = "") -> JobResult:
+    return JobResult(reason, Path("/runs/toy/20260101-000000-aaaa"), 1200, 5000, {"loss": 1.5}, message)
+
+
+@pytest.mark.parametrize(
+    ("result", "text"),
+    [
+        (
+            result_of("completed"),
+            (
+                "completed: step 1,200 of 5,000, validation loss 1.5000\nnext: mlp sample toy/20260101-000000-aaaa\n"
+                "run:  /runs/toy/20260101-000000-aaaa"
+            ),
+        ),
+        (
+            result_of("stopped_early"),
+            (
+                "stopped early: step 1,200 of 5,000, validation loss 1.5000\nnext: mlp sample toy/20260101-000000-aaaa\n"
+                "run:  /runs/toy/20260101-000000-aaaa"
+            ),
+        ),
+        (
+            result_of("paused"),
+            (
+                "paused: step 1,200 of 5,000, validation loss 1.5000; the same command goes on\n"
+                "run:  /runs/toy/20260101-000000-aaaa"
+            ),
+        ),
+        (
+            result_of("nan", "at step 7 the loss was nan"),
+            "the numbers gave out: at step 7 the loss was nan\nrun:  /runs/toy/20260101-000000-aaaa",
+        ),
+        (
+            result_of("out_of_memory", "halve the rows"),
+            "out of memory: halve the rows\nrun:  /runs/toy/20260101-000000-aaaa",
+        ),
+        (
+            result_of("completed", "nothing to do"),
+            (
+                "nothing to do: toy/20260101-000000-aaaa is finished (completed, step 1,200 of 5,000, validation loss "
+                "1.5000)\nnext: mlp sample toy/20260101-000000-aaaa   or begin another one: mlp train toy --fresh"
+            ),
+        ),
+    ],
+)
+def test_summary_says_how_it_ended_and_what_is_next(result: JobResult, text: str) -> None:
+    """Each end in its own words."""
+    assert summary_of(result) == text
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [("completed", 0), ("stopped_early", 0), ("paused", 0), ("nan", EXHAUSTED), ("out_of_memory", EXHAUSTED)],
+)
+def test_exit_code_is_zero_unless_numbers_or_memory_gave_out(reason: Reason, code: int) -> None:
+    """A run that ended early never reports success when something broke."""
+    assert exit_code_of(result_of(reason)) == code
+
+
+def test_train_job_fresh_and_resume_together_are_refused(tmp_path: Path) -> None:
+    """They contradict each other."""
+    with pytest.raises(
+        ConfigError, match="--fresh begins a new run and --resume goes on with an old one; give only one"
+    ):
+        train_job(tiny_job(tmp_path), fresh=True, resume="x")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stop_on_signals_first_is_remembered_second_ends(number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Once to save and leave, twice to leave at once."""
+    with stop_on_signals() as signals:
+        assert not signals.requested()
+        os.kill(os.getpid(), number)
+        assert signals.requested()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+    assert "stopping after this step and saving; once more to leave at once" in capsys.readouterr().err
+
+
+def test_stop_on_signals_puts_the_former_handlers_back() -> None:
+    """Outside, Ctrl-C does what it did."""
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with stop_on_signals():
+        assert isinstance(getattr(signal.getsignal(signal.SIGINT), "__self__", None), StopSignals)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_train_numbers_that_give_out_end_with_three(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever else happened, scripts must notice."""
+    experiment = tmp_path / "boom"
+    experiment.mkdir()
+    tiny_job(tmp_path)
+    (experiment / "config.toml").write_text(
+        'prepare.source = { kind = "text_file", path = "../text.txt" }\nprepare.tokenizer = { kind = "char" }\n'
+        "data = { sequence_tokens = 16, micro_batch_rows = 4 }\nmodel = { n_layer = 1, n_head = 2, n_embd = 16 }\n"
+        "optimizer = { lr = 1e30, eps = 1e-30 }\nschedule.warmup_steps = 0\n"
+        "train = { max_steps = 6, grad_clip = 0.0, evaluation_batches = 1 }\nruntime.threads = 1\n"
+    )
+    from ml_playground.commands.prepare import prepare
+
+    prepare(str(experiment))
+    with pytest.raises(typer.Exit) as caught:
+        train(str(experiment))
+    assert caught.value.exit_code == EXHAUSTED
+    assert "the numbers gave out: at step" in capsys.readouterr().out
