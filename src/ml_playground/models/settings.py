@@ -6,6 +6,9 @@ from pydantic import model_validator
 
 from ml_playground.configuration.base import Component, ConfigPath, Count, Positive, Probability
 
+ROPE_THETA = 10000.0
+"""The base that RoFormer and Llama use."""
+
 
 class Gpt(Component):
     """A decoder-only transformer: GPT-2 as it was by default, the modern layout by its options."""
@@ -20,13 +23,15 @@ class Gpt(Component):
     """Key and value heads, shared by groups of query heads; none: as many as n_head."""
     n_embd: Count = 384
     """Width C of the residual stream."""
+    head_dim: Count | None = None
+    """Width of a head; none: n_embd / n_head. Small Qwen3 models have wider heads than that."""
     n_inner: Count | None = None
     """Width of the feed-forward layer; none: 4 C, or 8/3 C rounded up to a multiple of 64 for swiglu."""
     block_size: Count | None = None
     """Longest context in tokens; none: data.sequence_tokens."""
     position: Literal["learned", "rotary"] = "learned"
     """`learned`: a table added to the embeddings; `rotary`: queries and keys turned by their position."""
-    rope_theta: Positive = 10000.0
+    rope_theta: Positive = ROPE_THETA
     """Base of the rotary wavelengths."""
     norm: Literal["layer_norm", "rms_norm"] = "layer_norm"
     """Normalisation before attention, feed-forward and head."""
@@ -51,19 +56,52 @@ class Gpt(Component):
 
     @model_validator(mode="after")
     def _heads_divide(self) -> "Gpt":
-        if self.n_embd % self.n_head:
+        if self.head_dim is None and self.n_embd % self.n_head:
             raise ValueError(
                 f"n_embd = {self.n_embd} is not a multiple of n_head = {self.n_head}; "
-                f"use n_embd = {-(-self.n_embd // self.n_head) * self.n_head} or another n_head"
+                f"use n_embd = {-(-self.n_embd // self.n_head) * self.n_head}, another n_head, or state head_dim"
             )
         if self.n_kv_head is not None and self.n_head % self.n_kv_head:
             raise ValueError(
                 f"n_head = {self.n_head} is not a multiple of n_kv_head = {self.n_kv_head}; "
                 "each key head serves an equal group of query heads"
             )
-        if self.position == "rotary" and (self.n_embd // self.n_head) % 2:
+        if self.position == "rotary" and self.head_width % 2:
+            origin = "n_embd / n_head" if self.head_dim is None else "head_dim"
             raise ValueError(
-                f"a head is n_embd / n_head = {self.n_embd // self.n_head} wide, but rotary positions turn pairs; "
-                "make it even"
+                f"a head is {origin} = {self.head_width} wide, but rotary positions turn pairs; make it even"
             )
         return self
+
+    @model_validator(mode="after")
+    def _everything_stated_has_an_effect(self) -> "Gpt":
+        if self.position == "learned" and self.rope_theta != ROPE_THETA:
+            raise ValueError(
+                f"rope_theta = {self.rope_theta:g} has no effect with position = 'learned'; "
+                "remove it or use position = 'rotary'"
+            )
+        if self.weights is not None and self.zero_init:
+            raise ValueError(
+                f"zero_init = true has no effect with weights = '{self.weights}', which replace all; remove one of them"
+            )
+        return self
+
+    @property
+    def key_heads(self) -> int:
+        """Key and value heads as resolved."""
+        return self.n_head if self.n_kv_head is None else self.n_kv_head
+
+    @property
+    def head_width(self) -> int:
+        """Width of a head as resolved."""
+        return self.n_embd // self.n_head if self.head_dim is None else self.head_dim
+
+    @property
+    def inner_width(self) -> int:
+        """Width of the feed-forward layer as resolved."""
+        if self.n_inner is not None:
+            return self.n_inner
+        if self.feed_forward != "swiglu":
+            return 4 * self.n_embd
+        # Three matrices of 8/3 C cost as much as two of 4 C; multiples of 64 keep them fast.
+        return -(-8 * self.n_embd // (3 * 64)) * 64

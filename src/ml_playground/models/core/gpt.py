@@ -1,0 +1,253 @@
+"""A decoder-only transformer. B rows, T tokens, C width, V vocabulary, D features of a head, t new tokens."""
+
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint  # pyright: ignore[reportUnknownVariableType]
+
+from ml_playground.core.error_handling import ConfigError, DataError
+from ml_playground.core.values import ModelContext
+from ml_playground.models.layers.attention import Attention, causal_mask
+from ml_playground.models.layers.feed_forward import FeedForward, GatedFeedForward
+from ml_playground.models.layers.kv_cache import KeyValueCache
+from ml_playground.models.layers.norm import LayerNorm, RmsNorm
+from ml_playground.models.layers.precision import product_dtype
+from ml_playground.models.layers.rotary import Rotary, Rotation
+from ml_playground.models.settings import Gpt
+from ml_playground.models.utils.init import initialise
+from ml_playground.models.weights.hugging_face import check_fits, load_hugging_face
+
+RESIDUAL_PROJECTIONS = {"attention.projection", "feed_forward.down"}
+"""The matrices that write into the residual stream."""
+
+
+def norm_of(settings: Gpt) -> nn.Module:
+    """A normalisation over the width."""
+    if settings.norm == "rms_norm":
+        return RmsNorm(settings.n_embd, eps=settings.norm_eps)
+    return LayerNorm(settings.n_embd, eps=settings.norm_eps, bias=settings.bias)
+
+
+class Block(nn.Module):
+    """Attention, then feed-forward, each added to the residual stream."""
+
+    def __init__(self, settings: Gpt, *, fused: bool) -> None:
+        super().__init__()
+        self.attention_norm = norm_of(settings)
+        self.attention = Attention(settings, fused=fused)
+        self.feed_forward_norm = norm_of(settings)
+        gated = settings.feed_forward == "swiglu"
+        self.feed_forward = GatedFeedForward(settings) if gated else FeedForward(settings)
+        self.dropout = settings.dropout
+
+    def forward(self, x: Tensor, rotation: Rotation | None, mask: Tensor | None) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        x = x + self._dropped(self.attention(self.attention_norm(x), rotation, mask))
+        return x + self._dropped(self.feed_forward(self.feed_forward_norm(x)))
+
+    def step(
+        self, x: Tensor, rotation: Rotation | None, mask: Tensor | None, cache: KeyValueCache, block: int
+    ) -> Tensor:
+        """(B, t, C) -> (B, t, C) behind what `cache` has seen."""
+        x = x + self.attention.step(self.attention_norm(x), rotation, mask, cache, block)
+        return x + self.feed_forward(self.feed_forward_norm(x))
+
+    def _dropped(self, x: Tensor) -> Tensor:
+        return functional.dropout(x, self.dropout, self.training) if self.dropout else x
+
+
+class GptModel(nn.Module):
+    """Token ids to logits of the next token; `settings` states its sizes, so that it can be exported."""
+
+    def __init__(self, settings: Gpt, *, vocab_size: int, block_size: int, fused: bool, recompute: bool) -> None:
+        super().__init__()
+        self.settings = settings.model_copy(update={"vocab_size": vocab_size, "block_size": block_size})
+        self.vocab_size, self.block_size = vocab_size, block_size
+        self.fused, self.recompute = fused, recompute
+        self.token_embedding = nn.Embedding(vocab_size, settings.n_embd)
+        learned = settings.position == "learned"
+        self.position_embedding = nn.Embedding(block_size, settings.n_embd) if learned else None
+        self.rotary = None if learned else Rotary(settings.head_width, length=block_size, theta=settings.rope_theta)
+        self.blocks = nn.ModuleList(Block(settings, fused=fused) for _ in range(settings.n_layer))
+        self.final_norm = norm_of(settings)
+        self.output = None if settings.tied_head else nn.Linear(settings.n_embd, vocab_size, bias=False)
+        initialise(self, n_layer=settings.n_layer, residual=RESIDUAL_PROJECTIONS, zero_residual=settings.zero_init)
+
+    @property
+    def max_context(self) -> int:
+        """Longest context in tokens."""
+        return self.block_size
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Logits (B, T, V) of ids (B, T)."""
+        return self.head(self.hidden(ids))
+
+    def hidden(self, ids: Tensor) -> Tensor:
+        """Final normalised states (B, T, C).
+
+        Raises:
+            DataError: More tokens than block_size.
+        """
+        length = ids.shape[1]
+        if length > self.block_size:
+            raise DataError(
+                f"The model reads at most block_size = {self.block_size} tokens, got rows of {length}; "
+                "shorten them, or train with a larger model.block_size."
+            )
+        x = self.token_embedding(ids)
+        dtype = product_dtype(self.token_embedding.weight)
+        rotation = None
+        if self.position_embedding is not None:
+            x = x + self.position_embedding.weight[:length]
+        if self.rotary is not None:
+            rotation = self.rotary.first(length, dtype)
+        mask = None if self.fused else causal_mask(length, dtype=dtype, device=ids.device)
+        draws = self.training and self.settings.dropout > 0
+        if draws:
+            x = functional.dropout(x, self.settings.dropout)
+        recompute = self.recompute and torch.is_grad_enabled()
+        for block in self.blocks:
+            if recompute:
+                x = cast(Tensor, checkpoint(block, x, rotation, mask, use_reentrant=False, preserve_rng_state=draws))
+            else:
+                x = cast(Tensor, block(x, rotation, mask))
+        return self.final_norm(x)
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Logits (..., V) of states (..., C)."""
+        return functional.linear(hidden, self.token_embedding.weight if self.output is None else self.output.weight)
+
+    def hidden_matrices(self) -> list[nn.Parameter]:
+        """The matrices inside the blocks: those that map hidden states to hidden states, as Muon asks."""
+        return [parameter for parameter in self.blocks.parameters() if parameter.ndim > 1]
+
+    def new_state(self, rows: int, length: int, starts: Tensor | None = None) -> KeyValueCache:
+        """An empty cache for `rows` rows of at most `length` positions.
+
+        Args:
+            rows: B.
+            length: Positions to reserve, padding included.
+            starts: (B,) padding positions at the left of each row; None: no padding.
+
+        Raises:
+            DataError: More real positions than block_size, or `starts` that do not fit.
+        """
+        if starts is not None and (starts.shape != (rows,) or int(starts.min()) < 0 or int(starts.max()) >= length):
+            raise DataError(
+                f"starts must hold one number from 0 to {length - 1} for each of {rows} rows, got {starts.tolist()}."
+            )
+        longest = length - (0 if starts is None else int(starts.min()))
+        if longest > self.block_size:
+            raise DataError(
+                f"The model reads at most block_size = {self.block_size} tokens, but {longest} were asked for; "
+                "shorten the prompt or generate fewer tokens."
+            )
+        weight = self.token_embedding.weight
+        shape = (rows, self.settings.key_heads, length, self.settings.head_width)
+        # Zeros, not uninitialised memory: a masked key has weight 0, and 0 times a stray NaN would still be NaN.
+        keys, values = (
+            tuple(
+                torch.zeros(shape, dtype=product_dtype(weight), device=weight.device) for _ in range(len(self.blocks))
+            )
+            for _ in range(2)
+        )
+        return KeyValueCache(keys, values, None if starts is None else starts.to(weight.device))
+
+    @torch.no_grad()
+    def step(self, ids: Tensor, state: KeyValueCache) -> Tensor:
+        """Logits (B, V) after the last of `ids` (B, t), which follow what `state` has seen; `state` advances in place.
+
+        Raises:
+            DataError: The ids do not fit into the state.
+        """
+        state.admit(ids)
+        new = ids.shape[1]
+        dtype = product_dtype(self.token_embedding.weight)
+        x = self.token_embedding(ids)
+        positions = state.positions(new)
+        rotation = None
+        if self.position_embedding is not None:
+            x = x + self.position_embedding(positions)
+        if self.rotary is not None:
+            rotation = self.rotary.at(positions, dtype)
+        mask = state.mask(new, dtype)
+        for number, block in enumerate(self.blocks):
+            x = cast(Block, block).step(x, rotation, mask, state, number)
+        state.seen += new
+        return self.head(self.final_norm(x[:, -1]))
+
+    def crop_block_size(self, block_size: int) -> None:
+        """Read at most `block_size` tokens from here on; positions beyond are forgotten.
+
+        Raises:
+            ConfigError: That is longer than what the model has.
+        """
+        if block_size > self.block_size:
+            raise ConfigError(
+                f"model.block_size = {block_size} is longer than the {self.block_size} positions that the model has; "
+                "it can be cropped, not stretched."
+            )
+        self.block_size = block_size
+        self.settings = self.settings.model_copy(update={"block_size": block_size})
+        if self.position_embedding is not None:
+            weight = self.position_embedding.weight
+            self.position_embedding = nn.Embedding.from_pretrained(weight.detach()[:block_size].clone(), freeze=False)
+
+
+def build(settings: Gpt, context: ModelContext) -> GptModel:
+    """The model for the data at hand, with random weights or those of `settings.weights`.
+
+    Raises:
+        ConfigError: Settings contradict the data or the weights.
+        CheckpointError: The folder of weights is incomplete.
+    """
+    model = GptModel(
+        settings,
+        vocab_size=_vocab_size(settings, context),
+        block_size=_block_size(settings, context),
+        fused=context.attention == "fused",
+        recompute=context.activation_checkpointing,
+    )
+    if settings.weights is not None and context.load_pretrained:
+        load_into(model, settings.weights)
+    return model
+
+
+def load_into(model: GptModel, folder: Path) -> None:
+    """Fill `model` with the weights of a Hugging Face folder, cropped to its block_size.
+
+    Raises:
+        ConfigError: The folder holds another architecture; all differences are listed.
+        CheckpointError: The folder is incomplete.
+    """
+    pretrained = load_hugging_face(folder)
+    check_fits(model.settings, pretrained.settings, folder)
+    tensors = dict(pretrained.tensors)
+    if model.position_embedding is not None:
+        tensors["position_embedding.weight"] = tensors["position_embedding.weight"][: model.block_size]
+    model.load_state_dict(tensors)
+
+
+def _vocab_size(settings: Gpt, context: ModelContext) -> int:
+    known = context.facts["vocab_size"]
+    if settings.vocab_size not in {None, known}:
+        raise ConfigError(
+            f"model.vocab_size = {settings.vocab_size}, but the data were prepared with a vocabulary of {known}; "
+            "remove model.vocab_size, or prepare with another tokenizer."
+        )
+    return known
+
+
+def _block_size(settings: Gpt, context: ModelContext) -> int:
+    needed = context.facts["sequence_tokens"]
+    if settings.block_size is None:
+        return needed
+    if settings.block_size < needed:
+        raise ConfigError(
+            f"model.block_size = {settings.block_size} is shorter than data.sequence_tokens = {needed}; "
+            f"use block_size >= {needed}, or shorter sequences."
+        )
+    return settings.block_size

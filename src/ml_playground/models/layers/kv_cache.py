@@ -1,0 +1,80 @@
+"""Keys and values of all that a model has seen, in memory reserved once.
+
+B rows, S reserved positions, K key heads, D features of a head, t new tokens.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ml_playground.core.error_handling import DataError
+
+
+@dataclass(slots=True)
+class KeyValueCache:
+    """The state of a generation."""
+
+    keys: tuple[Tensor, ...]
+    """For each block (B, K, S, D)."""
+    values: tuple[Tensor, ...]
+    """For each block (B, K, S, D)."""
+    starts: Tensor | None
+    """(B,) padding positions at the left of each row; None: no padding anywhere."""
+    seen: int = 0
+    """Positions filled so far, padding included."""
+
+    @property
+    def rows(self) -> int:
+        """B."""
+        return self.keys[0].shape[0]
+
+    @property
+    def length(self) -> int:
+        """S."""
+        return self.keys[0].shape[2]
+
+    def admit(self, ids: Tensor) -> None:
+        """Check that `ids` (B, t) fit behind what was seen.
+
+        Raises:
+            DataError: Another number of rows, or more positions than reserved.
+        """
+        rows, new = ids.shape
+        if rows != self.rows:
+            raise DataError(f"The cache was made for {self.rows} rows, but {rows} rows of ids came; make a new cache.")
+        if new < 1:
+            raise DataError("A step needs at least one token in each row, got none.")
+        if self.seen + new > self.length:
+            raise DataError(
+                f"The cache reserves {self.length} positions and has seen {self.seen}, so {new} more do not fit; "
+                f"reserve at least {self.seen + new}."
+            )
+
+    def append(self, block: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Store a block's new `keys` and `values` (B, K, t, D); all of them up to here, (B, K, seen + t, D), come back."""
+        end = self.seen + keys.shape[2]
+        self.keys[block][:, :, self.seen : end] = keys
+        self.values[block][:, :, self.seen : end] = values
+        return self.keys[block][:, :, :end], self.values[block][:, :, :end]
+
+    def positions(self, new: int) -> Tensor:
+        """(t,) or, with padding, (B, t): positions of the next `new` tokens counted from each row's first real one; padding has 0."""
+        absolute = torch.arange(self.seen, self.seen + new, device=self.keys[0].device)
+        return absolute if self.starts is None else (absolute - self.starts[:, None]).clamp_min(0)
+
+    def mask(self, new: int, dtype: torch.dtype) -> Tensor | None:
+        """What is added to the scores of the next `new` tokens: (t, seen + t), or (B, 1, 1, t, seen + t) with padding.
+
+        None where every key is visible to every query. A padding position sees itself, for a softmax over nothing is NaN.
+        """
+        if new == 1 and self.starts is None:
+            return None
+        device = self.keys[0].device
+        query = torch.arange(self.seen, self.seen + new, device=device)[:, None]
+        key = torch.arange(self.seen + new, device=device)
+        visible = key <= query
+        if self.starts is not None:
+            real = key >= self.starts[:, None, None]
+            visible = ((visible & real) | (key == query))[:, None, None]
+        return torch.zeros((), dtype=dtype, device=device).where(visible, float("-inf"))

@@ -1,0 +1,82 @@
+"""Parameters and arithmetic of a model, from its settings alone; needs no torch."""
+
+from dataclasses import dataclass
+
+from ml_playground.models.settings import Gpt
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterCounts:
+    """Trainable numbers; a tied table counts once, as an embedding."""
+
+    embedding: int
+    """Tables of tokens and positions, and an untied output layer, which is one too."""
+    non_embedding: int
+    """Blocks and the last norm."""
+
+    @property
+    def total(self) -> int:
+        """Both."""
+        return self.embedding + self.non_embedding
+
+
+def parameter_counts(settings: Gpt, *, vocab_size: int, block_size: int) -> ParameterCounts:
+    """How many parameters a model of these settings has."""
+    width = settings.n_embd
+    tables = vocab_size * (1 if settings.tied_head else 2)
+    positions = block_size if settings.position == "learned" else 0
+    blocks = settings.n_layer * (_block_matrices(settings) + _block_vectors(settings))
+    return ParameterCounts(embedding=(tables + positions) * width, non_embedding=blocks + _norm(settings))
+
+
+def flops_per_token(settings: Gpt, *, vocab_size: int, sequence_tokens: int) -> int:
+    """Floating-point operations of one token's forward and backward pass.
+
+    6 for each weight of a matrix (2 forward, 4 backward), the output layer among them and the embedding lookup not, and
+    12 L H D T for the two products of attention, counted without regard to the causal half, as is usual.
+
+    Source: Chowdhery et al. 2022 (PaLM), arXiv 2204.02311, appendix B.
+    """
+    matrices = settings.n_layer * _block_matrices(settings) + vocab_size * settings.n_embd
+    attention = settings.n_layer * settings.n_head * settings.head_width * sequence_tokens
+    return 6 * matrices + 12 * attention
+
+
+def utilisation(tokens_per_s: float, flops_per_token: float, peak_flops_per_s: float) -> float:
+    """Share of a machine's arithmetic that training uses.
+
+    Args:
+        tokens_per_s: Training speed.
+        flops_per_token: Of the function of that name.
+        peak_flops_per_s: Measured rate of a large matrix product in the type that is trained in.
+    """
+    return tokens_per_s * flops_per_token / peak_flops_per_s
+
+
+def _qkv_width(settings: Gpt) -> int:
+    return (settings.n_head + 2 * settings.key_heads) * settings.head_width
+
+
+def _up_matrices(settings: Gpt) -> int:
+    """Matrices from the residual stream to the inner width: SwiGLU has a gate beside."""
+    return 2 if settings.feed_forward == "swiglu" else 1
+
+
+def _block_matrices(settings: Gpt) -> int:
+    """Weights of the matrices of one block."""
+    width = settings.n_embd
+    attention = (_qkv_width(settings) + settings.n_head * settings.head_width) * width
+    return attention + (_up_matrices(settings) + 1) * width * settings.inner_width
+
+
+def _block_vectors(settings: Gpt) -> int:
+    """Gains and biases of one block."""
+    gains = 2 * _norm(settings) + (2 * settings.head_width if settings.qk_norm else 0)
+    if not settings.bias:
+        return gains
+    return gains + _qkv_width(settings) + 2 * settings.n_embd + _up_matrices(settings) * settings.inner_width
+
+
+def _norm(settings: Gpt) -> int:
+    """One norm over the width."""
+    return settings.n_embd * (2 if settings.norm == "layer_norm" and settings.bias else 1)

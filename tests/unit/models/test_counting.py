@@ -1,0 +1,42 @@
+"""Counts by formula against the real model."""
+
+import pytest
+
+from ml_playground.models.settings import Gpt
+from ml_playground.models.utils.counting import flops_per_token, parameter_counts, utilisation
+from tests.unit.models.test_gpt import LENGTH, VARIANTS, VOCAB, model_of, settings_of
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_parameter_counts_by_formula_equal_the_model(variant: str, tied: bool) -> None:
+    """The formula can be asked before a model is built."""
+    options = VARIANTS[variant] | {"tied_head": tied}
+    sizes = {name: parameter.numel() for name, parameter in model_of(**options).named_parameters()}
+    counts = parameter_counts(settings_of(**options), vocab_size=VOCAB, block_size=LENGTH)
+    assert counts.total == sum(sizes.values())
+    assert counts.embedding == sum(
+        size for name, size in sizes.items() if "embedding" in name or name == "output.weight"
+    )
+
+
+def test_parameter_counts_of_gpt2_small_are_the_published_ones() -> None:
+    """124 million, as the Hugging Face checkpoint has."""
+    settings = Gpt(n_layer=12, n_head=12, n_embd=768)
+    assert parameter_counts(settings, vocab_size=50257, block_size=1024).total == 124_439_808
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_flops_are_six_for_each_weight_of_a_matrix_and_attention(variant: str) -> None:
+    """Every matrix but the lookups, the head even where it is tied."""
+    options = VARIANTS[variant]
+    settings, model = settings_of(**options), model_of(**options)
+    matrices = sum(p.numel() for name, p in model.named_parameters() if p.dim() == 2 and name.startswith("blocks"))
+    flops = flops_per_token(settings, vocab_size=VOCAB, sequence_tokens=LENGTH)
+    attention = 12 * settings.n_layer * settings.n_head * settings.head_width * LENGTH
+    assert flops == 6 * (matrices + VOCAB * settings.n_embd) + attention
+
+
+def test_utilisation_is_the_share_of_the_peak() -> None:
+    """100 tokens/s of 2 GFLOP each are 200 GFLOP/s."""
+    assert utilisation(100.0, 2e9, 845e9) == pytest.approx(200 / 845)
