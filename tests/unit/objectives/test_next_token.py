@@ -1,0 +1,126 @@
+"""The loss of next tokens: what it counts, in which precision, and in how many parts."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ml_playground.core.values import Sum
+from ml_playground.data_pipeline.batches import NO_TARGET, TokenBatch
+from ml_playground.objectives.next_token import NextTokenObjective, build
+from ml_playground.objectives.settings import NextToken
+
+
+class Bigrams(nn.Module):
+    """A table of logits: each token alone decides what follows."""
+
+    vocab_size = 11
+    max_context = None
+    largest_head = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table = nn.Embedding(self.vocab_size, 5)
+        self.out = nn.Linear(5, self.vocab_size, bias=False)
+
+    def hidden(self, ids: Tensor) -> Tensor:
+        """(B, T, 5)."""
+        return self.table(ids)
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """(..., 11), remembering how many positions came at once."""
+        self.largest_head = max(self.largest_head, hidden.numel() // 5)
+        return self.out(hidden)
+
+
+def a_batch(rows: int = 4, length: int = 6) -> TokenBatch:
+    """Random ids; every third label is missing."""
+    generator = torch.Generator().manual_seed(3)
+    ids = torch.randint(11, (rows, length), generator=generator)
+    labels = torch.randint(11, (rows, length), generator=generator)
+    labels.view(-1)[::3] = NO_TARGET
+    return TokenBatch(ids, labels)
+
+
+def test_targets_counts_labels() -> None:
+    """Positions without a label are no targets."""
+    objective = build(NextToken())
+    assert objective.targets(a_batch()) == 16
+    assert objective.unit == "token"
+
+
+def test_loss_sum_is_nats_summed_over_targets() -> None:
+    """Negative log-probabilities of the labels, added up."""
+    model, batch = Bigrams(), a_batch()
+    logs = torch.log_softmax(model.head(model.hidden(batch.ids)), dim=-1)
+    known = batch.labels != NO_TARGET
+    expected = -logs[known].gather(1, batch.labels[known].unsqueeze(1)).sum()
+    loss = build(NextToken()).loss_sum(model, batch)
+    assert loss.shape == ()
+    torch.testing.assert_close(loss, expected)
+
+
+def test_sums_gives_nats_and_targets_without_z_loss_or_gradient() -> None:
+    """An evaluation is comparable whatever the training adds to the loss."""
+    model, batch = Bigrams(), a_batch()
+    sums = build(NextToken(z_loss=0.5)).sums(model, batch)
+    assert sums == {"loss": Sum(pytest.approx(build(NextToken()).loss_sum(model, batch).item()), 16.0)}
+
+
+def test_z_loss_adds_squared_log_partitions_of_targets() -> None:
+    """Only positions with a label are pulled."""
+    model, batch = Bigrams(), a_batch()
+    partitions = torch.logsumexp(model.head(model.hidden(batch.ids)), dim=-1)[batch.labels != NO_TARGET]
+    added = build(NextToken(z_loss=0.5)).loss_sum(model, batch) - build(NextToken()).loss_sum(model, batch)
+    torch.testing.assert_close(added, 0.5 * partitions.square().sum())
+
+
+def test_loss_sum_without_any_target_is_zero_with_zero_gradient() -> None:
+    """A batch of padding alone neither counts nor breaks a step."""
+    model, batch = Bigrams(), a_batch()
+    loss = build(NextToken(z_loss=0.1)).loss_sum(model, TokenBatch(batch.ids, torch.full_like(batch.labels, NO_TARGET)))
+    loss.backward()
+    assert loss.item() == 0
+    assert model.out.weight.grad is not None
+    assert not model.out.weight.grad.any()
+
+
+def test_loss_sum_under_bfloat16_autocast_is_float32() -> None:
+    """Logits may be rough, their sum must not be."""
+    model, batch = Bigrams(), a_batch()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = build(NextToken()).loss_sum(model, batch)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(build(NextToken()).loss_sum(model, batch).item(), rel=0.01)
+
+
+@pytest.mark.parametrize("z_loss", [0.0, 0.1])
+@pytest.mark.parametrize("positions", [1, 5, 24])
+def test_loss_sum_in_parts_equals_the_whole(positions: int, z_loss: float) -> None:
+    """Value and gradients; no part of the head sees more positions than asked for."""
+    results = []
+    for largest in (11 * positions, 10**9):
+        model = Bigrams().double()
+        loss = NextTokenObjective(NextToken(z_loss=z_loss), largest_logits=largest).loss_sum(model, a_batch())
+        loss.backward()
+        results.append((loss, model.out.weight.grad, model.table.weight.grad))
+        assert model.largest_head == min(24, largest // 11)
+    torch.testing.assert_close(results[0], results[1])
+
+
+def test_sums_in_parts_equals_the_whole() -> None:
+    """An evaluation is cut the same way, without a gradient."""
+    model = Bigrams()
+    parts = NextTokenObjective(NextToken(), largest_logits=22).sums(model, a_batch())["loss"]
+    assert model.largest_head == 2
+    assert parts.total == pytest.approx(build(NextToken()).sums(model, a_batch())["loss"].total)
+
+
+def test_vocabulary_beyond_the_limit_still_goes_one_position_at_a_time() -> None:
+    """The limit is a wish; a single position is the least."""
+    model = Bigrams()
+    loss = NextTokenObjective(NextToken(), largest_logits=1).loss_sum(model, a_batch(1, 2))
+    assert math.isfinite(loss.item())
+    assert model.largest_head == 1
