@@ -182,10 +182,7 @@ def _on_host(ids: Tensor) -> list[int]:
 
 
 def _device_of(model: NextTokenModel) -> torch.device:
-    if isinstance(model, torch.nn.Module):
-        for tensor in model.parameters():
-            return tensor.device
-    return torch.device("cpu")
+    return next(cast(torch.nn.Module, model).parameters()).device
 
 
 def _uniforms(seeds: Sequence[int], settings: SampleSettings, device: torch.device) -> Tensor:

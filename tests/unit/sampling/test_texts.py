@@ -52,7 +52,7 @@ class WritesBytes(HistoryModel):
         super().__init__(257, 32)
         self.ids = list(ids)
 
-    def step(self, ids: object, state: object) -> object:  # type: ignore[override]
+    def step(self, ids: object, state: object) -> object:
         """Logits that leave one choice."""
         logits = self.embedding.new_full((1, 257), -100.0)
         logits[0, self.ids[self.forwards]] = 100.0

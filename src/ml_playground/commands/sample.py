@@ -1,0 +1,290 @@
+"""`mlp sample`: let a trained model write."""
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+
+import typer
+
+from ml_playground.commands.options import Json, complete_experiment
+from ml_playground.core.atomic import write_file
+from ml_playground.core.deps import Deps
+from ml_playground.core.error_handling import ConfigError
+from ml_playground.core.humanise import printable
+from ml_playground.core.run_folder import new_run_id
+from ml_playground.sampling.recorded import sampling_layers
+
+if TYPE_CHECKING:
+    from ml_playground.sampling.runner import LoadedRun, Which
+    from ml_playground.sampling.texts import Piece
+
+SEPARATOR = "---------------"
+"""Stands on a line of its own between two texts."""
+
+Target = Annotated[
+    str,
+    typer.Argument(
+        metavar="TARGET",
+        help="An experiment (its newest run), a run's id or folder, or a checkpoint's folder.",
+        autocompletion=complete_experiment,
+        show_default=False,
+    ),
+]
+Checkpoint = Annotated[
+    str,
+    typer.Option("--checkpoint", metavar="WHICH", help="best (lowest validation loss), latest, or a step."),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option("--weights", metavar="KIND", help="auto, raw, or ema: the averaged ones."),
+]
+RecordedSets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Set a key of sample or runtime, e.g. --set runtime.device=cpu."),
+]
+
+
+Prompts = Annotated[
+    list[str] | None,
+    typer.Option("--prompt", metavar="TEXT", help="Go on from this, or from FILE:path; may be repeated."),
+]
+NumSamples = Annotated[int | None, typer.Option("--num-samples", help="Texts for each prompt.")]
+MaxNewTokens = Annotated[int | None, typer.Option("--max-new-tokens", help="Longest continuation.")]
+Temperature = Annotated[float | None, typer.Option("--temperature", help="0 takes the likeliest token.")]
+TopK = Annotated[int | None, typer.Option("--top-k", help="Only the k likeliest tokens; 0 is off.")]
+TopP = Annotated[
+    float | None, typer.Option("--top-p", help="Only the likeliest tokens that reach this probability; 1 is off.")
+]
+MinP = Annotated[
+    float | None, typer.Option("--min-p", help="Only tokens this share as likely as the likeliest; 0 is off.")
+]
+RepetitionPenalty = Annotated[
+    float | None, typer.Option("--repetition-penalty", help="Above 1: fewer repeats; 1 is off.")
+]
+Stop = Annotated[
+    list[str] | None, typer.Option("--stop", metavar="TEXT", help="End before this text; may be repeated.")
+]
+Seed = Annotated[int | None, typer.Option("--seed", help="Equal seed, equal texts.")]
+Out = Annotated[
+    Path | None, typer.Option("--out", metavar="FILE", help="Write the texts here instead of the run's samples/.")
+]
+
+
+@dataclass(slots=True)
+class Text:
+    """A continuation as far as it was drawn."""
+
+    prompt: str
+    sample: int
+    text: str = ""
+    tokens: int = 0
+    end: Literal["length", "stop", "interrupted"] = "interrupted"
+
+
+def sample(
+    target: Target,
+    prompt: Prompts = None,
+    num_samples: NumSamples = None,
+    max_new_tokens: MaxNewTokens = None,
+    temperature: Temperature = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    min_p: MinP = None,
+    repetition_penalty: RepetitionPenalty = None,
+    stop: Stop = None,
+    seed: Seed = None,
+    checkpoint: Checkpoint = "best",
+    weights: Weights = None,
+    sets: RecordedSets = None,
+    json_output: Json = False,
+    out: Out = None,
+) -> None:
+    """Let a trained model write; what it writes appears as it is drawn.
+
+    Settings are those that the run recorded, but for the options given here. A text is its prompt and what follows;
+    several are separated by a line of dashes. Texts go to stdout, everything else to stderr. They are also saved in
+    the run's samples/, unless TARGET is a checkpoint's folder. Ctrl-C ends with what was drawn so far.
+    """
+    options: dict[str, tuple[str, Any]] = {
+        "prompts": ("--prompt", prompt or None),
+        "num_samples": ("--num-samples", num_samples),
+        "max_new_tokens": ("--max-new-tokens", max_new_tokens),
+        "temperature": ("--temperature", temperature),
+        "top_k": ("--top-k", top_k),
+        "top_p": ("--top-p", top_p),
+        "min_p": ("--min-p", min_p),
+        "repetition_penalty": ("--repetition-penalty", repetition_penalty),
+        "stop": ("--stop", stop or None),
+        "seed": ("--seed", seed),
+        "weights": ("--weights", weights),
+    }
+    layers = sampling_layers(sets or (), options, os.environ)
+    which = checkpoint_named(checkpoint)
+    from ml_playground.sampling.runner import load_run  # noqa: PLC0415 - torch takes seconds; refusals come first
+
+    draw_from(load_run(target, which=which, layers=layers), json_output=json_output, out=out)
+
+
+def draw_from(
+    run: "LoadedRun", *, json_output: bool = False, quiet: bool = False, out: Path | None = None
+) -> list[Text]:
+    """Draw the texts that the job of a loaded run asks for, show and save them; `quiet` leaves stdout alone.
+
+    Raises:
+        ConfigError: A prompt cannot be read, or the model does not know it.
+        StorageError: The texts could not be saved.
+    """
+    from ml_playground.sampling.prompts import encode_prompt  # noqa: PLC0415 - as in `sample`
+    from ml_playground.sampling.texts import draw_texts  # noqa: PLC0415
+
+    settings = run.job.sample
+    prompts = [encode_prompt(text, run.tokenizer, run.model.max_context) for text in settings.prompts]
+    if not prompts:
+        raise ConfigError("sample.prompts is empty, so there is nothing to go on from; give one: --prompt TEXT.")
+    notes = [*run.notes, *(note for prompt in prompts for note in prompt.notes)]
+    typer.echo(heading(run, run.sampling_dtype), err=True)
+    for note in notes:
+        typer.echo(f"note: {note}", err=True)
+    texts = [Text(prompt.text, sample) for prompt in prompts for sample in range(settings.num_samples)]
+    screen = None if json_output or quiet else Screen(texts)
+    pieces = draw_texts(run.writer(), run.tokenizer, [prompt.ids for prompt in prompts], settings)
+    texts = gather(pieces, texts, settings.num_samples, screen)
+    place = save(texts, run, notes, as_json=json_output, out=out) if texts else None
+    if json_output and not quiet:
+        typer.echo(record_of(texts, run, notes, place))
+    elif place is not None:
+        typer.echo(f"saved: {place}", err=True)
+    return texts
+
+
+def gather(pieces: "Iterable[Piece]", texts: list[Text], num_samples: int, screen: "Screen | None") -> list[Text]:
+    """Fill the texts piece by piece, shown as they grow; those that a Ctrl-C left without a token are dropped."""
+    try:
+        for piece in pieces:
+            text = texts[piece.prompt * num_samples + piece.sample]
+            text.text += piece.text
+            text.tokens = piece.tokens
+            text.end = piece.end or "interrupted"
+            if screen is not None:
+                screen.show()
+    except KeyboardInterrupt:
+        whole = sum(text.end != "interrupted" for text in texts)
+        texts = [text for text in texts if text.tokens]
+        if screen is not None:
+            screen.show_rest(texts)
+        typer.echo(f"interrupted: {whole} whole and {len(texts) - whole} unfinished texts", err=True)
+    return texts
+
+
+class Screen:
+    """Texts on stdout, one after the other: the first unfinished one as it grows, later ones when their turn comes."""
+
+    def __init__(self, texts: Sequence[Text]) -> None:
+        self._texts = texts
+        self._at = 0
+        self._shown = 0
+
+    def show(self) -> None:
+        """Write what has become known."""
+        while self._at < len(self._texts):
+            self._write_current()
+            if self._texts[self._at].end == "interrupted":
+                return
+            self._leave()
+
+    def show_rest(self, texts: Sequence[Text]) -> None:
+        """Write all there is, finished or not; `texts` lack what has not begun, which lies behind the current one."""
+        while self._at < len(texts):
+            self._texts = texts
+            self._write_current()
+            self._leave()
+
+    def _write_current(self) -> None:
+        text = whole_text(self._texts[self._at])
+        if self._shown == 0 and self._at > 0:
+            _write(f"{SEPARATOR}\n")
+        _write(text[self._shown :])
+        self._shown = len(text)
+
+    def _leave(self) -> None:
+        if not whole_text(self._texts[self._at]).endswith("\n"):
+            _write("\n")
+        self._at += 1
+        self._shown = 0
+
+
+def whole_text(text: Text) -> str:
+    """The prompt and what follows it."""
+    return text.prompt + text.text
+
+
+def save(
+    texts: Sequence[Text], run: "LoadedRun", notes: Sequence[str], *, as_json: bool = False, out: Path | None = None
+) -> Path | None:
+    """Write the texts to `out`, else into the run's samples/; a checkpoint without its run has no place for them.
+
+    Raises:
+        StorageError: They could not be written.
+    """
+    as_json = as_json or (out is not None and out.suffix == ".json")
+    if out is None:
+        if run.run is None:
+            return None
+        name = f"sample_{run.checkpoint.progress.step:06d}_{new_run_id(Deps().clock.now())}"
+        out = run.run.samples / f"{name}{'.json' if as_json else '.txt'}"
+    if as_json:
+        content = record_of(texts, run, notes, out) + "\n"
+    else:
+        parts = [whole_text(text) for text in texts]
+        content = f"{SEPARATOR}\n".join(part if part.endswith("\n") else f"{part}\n" for part in parts)
+    write_file(out, content.encode("utf-8", "replace"))
+    return out
+
+
+def record_of(texts: Sequence[Text], run: "LoadedRun", notes: Sequence[str], place: Path | None) -> str:
+    """Texts, settings and origin as one JSON object."""
+    record = {
+        "run": run.run.id if run.run else None,
+        "checkpoint": run.checkpoint.reference,
+        "step": run.checkpoint.progress.step,
+        "weights": run.weights,
+        "settings": run.job.sample.model_dump(mode="json"),
+        "notes": list(notes),
+        "saved": str(place) if place else None,
+        "texts": [asdict(text) for text in texts],
+    }
+    return json.dumps(record)
+
+
+def checkpoint_named(text: str) -> "Which":
+    """What `--checkpoint` means.
+
+    Raises:
+        ConfigError: It is neither best nor latest nor a step.
+    """
+    if text in ("best", "latest"):
+        return cast("Which", text)
+    if text.isdecimal() and text.isascii():
+        return int(text)
+    raise ConfigError(f"--checkpoint {text!r} is no checkpoint; allowed: best, latest, or a step such as 500.")
+
+
+def heading(run: "LoadedRun", dtype: object) -> str:
+    """Which weights these are, and where they run."""
+    metrics = run.checkpoint.metrics or {}
+    loss = f", validation loss {metrics['loss']:.4f}" if "loss" in metrics else ""
+    averaged = ", averaged weights" if run.weights == "ema" else ""
+    name = run.run.id if run.run else run.checkpoint.reference
+    place = f"{run.execution.device.type}, {str(dtype).removeprefix('torch.')}"
+    return f"{name}, step {run.checkpoint.progress.step:,}{loss}{averaged} ({place})"
+
+
+def _write(text: str) -> None:
+    encoding = sys.stdout.encoding or "utf-8"
+    # A model of bytes may write what steers a terminal; a pipe gets what was drawn, but for what its encoding lacks.
+    safe = printable(text, encoding) if sys.stdout.isatty() else text.encode(encoding, "replace").decode(encoding)
+    typer.echo(safe, nl=False, color=True)

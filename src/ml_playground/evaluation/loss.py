@@ -1,0 +1,208 @@
+"""How well a model predicts a split: loss, perplexity, bits per byte, and what counting achieves beside it.
+
+B rows, T tokens, V vocabulary, n targets.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.functional import cross_entropy
+
+from ml_playground.configuration import families
+from ml_playground.configuration.fingerprint import prepare_fingerprint
+from ml_playground.core.error_handling import CheckpointError, DataError
+from ml_playground.core.registry import load_object
+from ml_playground.core.run_folder import data_folder
+from ml_playground.data_pipeline.batches import NO_TARGET, TokenBatch
+from ml_playground.evaluation.baselines import Baselines, Ints, pairs_of
+from ml_playground.models.protocols import NextTokenModel
+from ml_playground.sampling.runner import LoadedRun
+
+LOGITS_AT_ONCE = 1 << 25
+"""Logits that exist at the same time: 128 MB in float32, whatever the batch and the vocabulary."""
+
+
+class Splits(Protocol):
+    """What an evaluation needs of a prepared data set."""
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over the content."""
+        ...
+
+    def split(self, name: str) -> Iterable[TokenBatch]:
+        """The batches of a whole split, each item once."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One predictor on one split."""
+
+    loss: float
+    """Nats per target."""
+    perplexity: float
+    """e to the loss: the number of equally likely tokens that would be as hard to guess."""
+    bits_per_byte: float
+    """Comparable between tokenizers; tokens that stand for no text do not count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A model and its baselines on one split."""
+
+    checkpoint: str
+    step: int
+    weights: str
+    split: str
+    targets: int
+    """Predicted tokens."""
+    text_bytes: int
+    """UTF-8 bytes of the text that they stand for."""
+    model: Score
+    baselines: Mapping[str, Score]
+    """By name: unigram, bigram; fitted on the training split."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values; JSON knows no infinity, so a perplexity beyond all floats is none."""
+
+        def plain(score: Score) -> dict[str, float | None]:
+            return {name: value if math.isfinite(value) else None for name, value in asdict(score).items()}
+
+        baselines = {name: plain(score) for name, score in self.baselines.items()}
+        return asdict(self) | {"model": plain(self.model), "baselines": baselines}
+
+
+class Tally:
+    """Adds up losses of single targets, in float64."""
+
+    def __init__(self, token_bytes: Ints) -> None:
+        self._token_bytes = token_bytes
+        self._nats = 0.0
+        self._nats_of_text = 0.0
+        self.targets = 0
+        self.text_bytes = 0
+
+    def add(self, nats: NDArray[np.floating[Any]], targets: Ints) -> None:
+        """Take in the loss (n,) of each target (n,)."""
+        size_bytes = self._token_bytes[targets]
+        nats = nats.astype(np.float64)
+        self._nats += float(nats.sum())
+        self._nats_of_text += float(nats[size_bytes > 0].sum())
+        self.targets += len(targets)
+        self.text_bytes += int(size_bytes.sum())
+
+    def score(self) -> Score:
+        """The means.
+
+        Raises:
+            DataError: No target counts, for then the quotients have no meaning.
+        """
+        if not self.targets or not self.text_bytes:
+            raise DataError(
+                f"The split holds {self.targets} targets that stand for {self.text_bytes} bytes of text; "
+                "there is nothing to evaluate. Give it more text (prepare.val_fraction, prepare.test_fraction)."
+            )
+        loss = self._nats / self.targets
+        # exp overflows above 709.78; NaN goes through.
+        perplexity = math.inf if loss > 709 else math.exp(loss)  # noqa: PLR2004
+        return Score(loss, perplexity, self._nats_of_text / math.log(2) / self.text_bytes)
+
+
+def ignore_progress(targets: int) -> None:
+    """Nobody watches."""
+
+
+def evaluate(run: LoadedRun, split: str = "val", *, progress: Callable[[int], None] = ignore_progress) -> Evaluation:
+    """A loaded model over a whole split, each target once, with unigram and bigram baselines beside it.
+
+    Args:
+        run: The model; it is run in the precision that its job recorded, as in training.
+        split: train, val or test.
+        progress: Told after each batch how many targets are done.
+
+    Raises:
+        DataError: The data are not prepared, are not those of the training, or have no such split.
+        CheckpointError: The loss is not a number.
+    """
+    data = data_of(run)
+    token_bytes = np.array(run.tokenizer.token_bytes(), dtype=np.int64)
+    baselines = Baselines.fit(data.split("train"), run.tokenizer.vocab_size)
+    model, unigram, bigram = (Tally(token_bytes) for _ in range(3))
+    with _precision_of(run):
+        for batch in data.split(split):
+            before, targets = pairs_of(batch)
+            model.add(target_nats(run.model, batch, run.execution.device), targets)
+            unigram.add(baselines.unigram_nats(targets), targets)
+            bigram.add(baselines.bigram_nats(before, targets), targets)
+            progress(model.targets)
+    score = model.score()
+    if math.isnan(score.loss):
+        raise CheckpointError(
+            f"The loss of {run.checkpoint.reference} on the {split} split is not a number: its weights have diverged. "
+            "Evaluate an earlier checkpoint (--checkpoint STEP), and train again with a lower optimizer.lr."
+        )
+    return Evaluation(
+        checkpoint=run.checkpoint.reference,
+        step=run.checkpoint.progress.step,
+        weights=run.weights,
+        split=split,
+        targets=model.targets,
+        text_bytes=model.text_bytes,
+        model=score,
+        baselines={"unigram": unigram.score(), "bigram": bigram.score()},
+    )
+
+
+def data_of(run: LoadedRun) -> Splits:
+    """The prepared data that a run was trained on.
+
+    Raises:
+        DataError: They are not there, or they are others.
+    """
+    job = run.job
+    folder = data_folder() / prepare_fingerprint(job.prepare)
+    if not folder.is_dir():
+        raise DataError(f"The data of {job.name!r} are not prepared ({folder} is missing); run: mlp prepare {job.name}")
+    data: Splits = load_object(families.DATA[job.data.kind_name].build)(job.data, folder, job.seed)
+    trained_on = run.checkpoint.data_fingerprint
+    if data.fingerprint != trained_on:
+        raise DataError(
+            f"{run.checkpoint.reference} was trained on other data (fingerprint {trained_on[:12]}) than now lie in {folder} "
+            f"({data.fingerprint[:12]}); an evaluation would compare unlike things. Prepare the former data again."
+        )
+    return data
+
+
+def target_nats(
+    model: NextTokenModel, batch: TokenBatch, device: torch.device, *, logits_at_once: int = LOGITS_AT_ONCE
+) -> NDArray[np.float32]:
+    """Loss of each target of a batch, (n,), in nats, in the order of the rows."""
+    with torch.inference_mode():
+        batch = batch.to(device)
+        hidden = model.hidden(batch.ids).flatten(0, 1)
+        labels = batch.labels.flatten()
+        rows = max(1, logits_at_once // model.vocab_size)
+        parts = [
+            cross_entropy(model.head(states).float(), targets, reduction="none")
+            for states, targets in _chunks(hidden, labels, rows)
+        ]
+        nats = torch.cat(parts)[labels != NO_TARGET]
+    return nats.cpu().numpy()
+
+
+def _chunks(hidden: torch.Tensor, labels: torch.Tensor, rows: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    for first in range(0, len(labels), rows):
+        yield hidden[first : first + rows], labels[first : first + rows]
+
+
+def _precision_of(run: LoadedRun) -> AbstractContextManager[Any]:
+    """As in training: matrix products in the job's precision, everything else in float32."""
+    dtype = run.execution.dtype
+    return torch.autocast(run.execution.device.type, dtype=dtype, enabled=dtype is not torch.float32)

@@ -1,0 +1,94 @@
+"""`mlp evaluate` as its user meets it."""
+
+import contextlib
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from ml_playground.cli import main
+from ml_playground.commands.evaluate import table_of
+from ml_playground.core.run_folder import RunFolder
+from ml_playground.evaluation.loss import Evaluation, Score
+from tests.fakes.trained_run import job_of, save_run
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    """A run with two checkpoints and averaged weights."""
+    return save_run(job_of(tmp_path), {5: 2.0, 10: 3.0}, averaged=True)
+
+
+def test_evaluate_prints_the_model_and_its_baselines(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    """A table on stdout, what was evaluated on stderr."""
+    assert main(["evaluate", "bottles"]) == 0
+    shown = capsys.readouterr()
+    assert shown.err == f"{run.id}, step 5, validation loss 2.0000, averaged weights (cpu, float32)\n"
+    lines = shown.out.splitlines()
+    assert lines[0].startswith("val split: ")
+    assert [line.split()[0] for line in lines[1:]] == ["loss", "model", "unigram", "bigram"]
+
+
+def test_evaluate_json_is_one_object(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    """Split, checkpoint and weights are chosen by options."""
+    arguments = ["--split", "train", "--checkpoint", "latest", "--weights", "raw", "--json"]
+    assert main(["evaluate", "bottles", *arguments]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["split"], record["step"], record["weights"]) == ("train", 10, "raw")
+    assert record["checkpoint"] == str(run.checkpoints / "step_000010")
+    assert set(record["baselines"]) == {"unigram", "bigram"}
+    assert set(record["model"]) == {"loss", "perplexity", "bits_per_byte"}
+
+
+def test_evaluate_note_of_a_replaced_device_is_on_stderr(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever is not as recorded is said."""
+    wanted = "mps"
+    assert main(["evaluate", "bottles", "--set", f"runtime.device={wanted}"]) == 0
+    assert "note: runtime.device = 'mps' is not on this machine" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--split", "exam"], "exam"),
+        (["--checkpoint", "first"], "--checkpoint 'first' is no checkpoint"),
+        (["--set", "data.micro_batch_rows=1"], "data cannot be set here"),
+    ],
+)
+def test_evaluate_what_its_user_can_mend_ends_with_2(
+    run: RunFolder, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    """One message on stderr."""
+    assert main(["evaluate", "bottles", *arguments]) == 2
+    shown = capsys.readouterr()
+    assert message in shown.err
+    assert shown.out == ""
+
+
+def test_table_of_evaluation_aligns_numbers() -> None:
+    """Four figures behind the point, thousands separated."""
+    evaluation = Evaluation("here", 5, "raw", "val", 12345, 23456, Score(1.5, 4.481, 1.1), {"unigram": Score(3, 20, 4)})
+    assert table_of(evaluation).splitlines() == [
+        "val split: 12,345 tokens, 23,456 bytes of text",
+        "                loss    perplexity   bits/byte",
+        "model         1.5000          4.48      1.1000",
+        "unigram       3.0000         20.00      4.0000",
+    ]
+
+
+class Terminal(io.StringIO):
+    """A stream that somebody looks at."""
+
+    def isatty(self) -> bool:
+        """Always."""
+        return True
+
+
+def test_evaluate_on_a_terminal_shows_progress_and_clears_it(run: RunFolder) -> None:
+    """One line that grows and is gone when the table comes."""
+    terminal = Terminal()
+    with contextlib.redirect_stderr(terminal):
+        assert main(["evaluate", "bottles"]) == 0
+    assert " tokens" in terminal.getvalue()
+    assert terminal.getvalue().endswith("\r\x1b[K")

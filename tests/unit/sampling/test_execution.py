@@ -1,0 +1,49 @@
+"""Where a model is run: as recorded where that is possible, else said."""
+
+import torch
+
+from ml_playground.configuration.models import RuntimeSettings
+from ml_playground.core.machine import has_native_bfloat16
+from ml_playground.sampling.execution import choose_execution, devices_here, multiplies_bfloat16
+
+
+def test_choose_execution_recorded_cpu_float32_is_taken() -> None:
+    """Nothing to replace, nothing to say."""
+    execution = choose_execution(RuntimeSettings(device="cpu", dtype="float32"))
+    assert (execution.device, execution.dtype, list(execution.notes)) == (torch.device("cpu"), torch.float32, [])
+
+
+def test_choose_execution_device_that_is_not_here_falls_back_and_says_so() -> None:
+    """A run from another machine can be sampled; at most one of cuda and mps is ever there."""
+    missing = "mps" if "cuda" in devices_here() else "cuda"
+    execution = choose_execution(RuntimeSettings(device=missing, dtype="float32"))
+    assert execution.device.type == devices_here()[0]
+    assert list(execution.notes) == [f"runtime.device = '{missing}' is not on this machine; using {devices_here()[0]}"]
+
+
+def test_choose_execution_auto_takes_the_first_device() -> None:
+    """What a job without a recorded choice would train on."""
+    execution = choose_execution(RuntimeSettings())
+    assert execution.device.type == devices_here()[0]
+    assert execution.notes == []
+
+
+def test_choose_execution_bfloat16_only_where_the_hardware_has_it() -> None:
+    """Emulated bfloat16 is slower and less precise than float32, so it is replaced."""
+    execution = choose_execution(RuntimeSettings(device="cpu", dtype="bfloat16"), native_bfloat16=lambda device: False)
+    assert execution.dtype is torch.float32
+    assert list(execution.notes) == ["this machine's cpu does not multiply bfloat16 itself; using float32"]
+    execution = choose_execution(RuntimeSettings(device="cpu", dtype="bfloat16"), native_bfloat16=lambda device: True)
+    assert (execution.dtype, list(execution.notes)) == (torch.bfloat16, [])
+
+
+def test_choose_execution_automatic_dtype_without_hardware_is_float32_in_silence() -> None:
+    """Nobody asked for bfloat16, so there is nothing to say."""
+    execution = choose_execution(RuntimeSettings(device="cpu"), native_bfloat16=lambda device: False)
+    assert (execution.dtype, list(execution.notes)) == (torch.float32, [])
+
+
+def test_multiplies_bfloat16_cpu_asks_the_probe() -> None:
+    """The processor's flags decide; Apple's GPU has it."""
+    assert multiplies_bfloat16("cpu") == has_native_bfloat16()
+    assert multiplies_bfloat16("mps")
