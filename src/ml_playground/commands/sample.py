@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 
 from ml_playground.commands.options import Json, complete_experiment
+from ml_playground.commands.train import stop_on_signals
 from ml_playground.core.atomic import write_file
-from ml_playground.core.deps import Deps
+from ml_playground.core.deps import Deps, never
 from ml_playground.core.error_handling import ConfigError
 from ml_playground.core.humanise import printable
 from ml_playground.core.run_folder import new_run_id
@@ -152,7 +153,8 @@ def draw_from(
     texts = [Text(prompt.text, sample) for prompt in prompts for sample in range(settings.num_samples)]
     screen = None if json_output or quiet else Screen(texts)
     pieces = draw_texts(run.writer(), run.tokenizer, [prompt.ids for prompt in prompts], settings)
-    texts = gather(pieces, texts, settings.num_samples, screen)
+    with stop_on_signals() as signals:
+        texts = gather(pieces, texts, settings.num_samples, screen, signals.requested)
     place = save(texts, run, notes, as_json=json_output, out=out) if texts else None
     if json_output and not quiet:
         typer.echo(record_of(texts, run, notes, place))
@@ -161,19 +163,26 @@ def draw_from(
     return texts
 
 
-def gather(pieces: "Iterable[Piece]", texts: list[Text], num_samples: int, screen: "Screen | None") -> list[Text]:
-    """Fill the texts piece by piece, shown as they grow; those that a Ctrl-C left without a token are dropped."""
-    try:
-        for piece in pieces:
-            text = texts[piece.prompt * num_samples + piece.sample]
-            text.text += piece.text
-            text.tokens = piece.tokens
-            text.end = piece.end or "interrupted"
-            if screen is not None:
-                screen.show()
-    except KeyboardInterrupt:
-        whole = sum(text.end != "interrupted" for text in texts)
-        texts = [text for text in texts if text.tokens]
+def gather(
+    pieces: "Iterable[Piece]",
+    texts: list[Text],
+    num_samples: int,
+    screen: "Screen | None",
+    stop_requested: Callable[[], bool] = never,
+) -> list[Text]:
+    """Fill the texts piece by piece, shown as they grow; those that a stop left without a token are dropped."""
+    for piece in pieces:
+        text = texts[piece.prompt * num_samples + piece.sample]
+        text.text += piece.text
+        text.tokens = piece.tokens
+        text.end = piece.end or "interrupted"
+        if screen is not None:
+            screen.show()
+        if stop_requested():
+            break
+    whole = sum(text.end != "interrupted" for text in texts)
+    if whole < len(texts):
+        texts = [text for text in texts if text.tokens or text.end != "interrupted"]
         if screen is not None:
             screen.show_rest(texts)
         typer.echo(f"interrupted: {whole} whole and {len(texts) - whole} unfinished texts", err=True)

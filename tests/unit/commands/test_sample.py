@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -160,38 +160,44 @@ def test_sample_what_its_user_can_mend_ends_with_2(
     assert not run.samples.exists()
 
 
-def pieces_until_interrupted() -> Iterator[Piece]:
-    """One whole text, one unfinished, one not begun; then Ctrl-C."""
+def pieces_of_three_texts() -> Iterator[Piece]:
+    """One whole text, one unfinished; the third is asked for only if nobody stops."""
     yield Piece(0, 0, "ab", 2)
     yield Piece(0, 1, "c", 1)
     yield Piece(0, 0, "d", 3, "stop")
-    raise KeyboardInterrupt
+    yield Piece(0, 2, "never", 1)
 
 
-def test_gather_interrupted_keeps_what_was_drawn(capsys: pytest.CaptureFixture[str]) -> None:
+def stop_after(pieces: int) -> Callable[[], bool]:
+    """Ctrl-C while this piece is shown."""
+    asked = iter([False] * (pieces - 1) + [True])
+    return lambda: next(asked)
+
+
+def test_gather_stopped_keeps_what_was_drawn(capsys: pytest.CaptureFixture[str]) -> None:
     """Ctrl-C is an end, not a failure: what was drawn is shown, and returned to be saved."""
     texts = [Text("p", sample) for sample in range(3)]
-    kept = gather(pieces_until_interrupted(), texts, 3, Screen(texts))
+    kept = gather(pieces_of_three_texts(), texts, 3, Screen(texts), stop_after(3))
     assert [(text.text, text.end) for text in kept] == [("abd", "stop"), ("c", "interrupted")]
     shown = capsys.readouterr()
     assert shown.out == f"pabd\n{SEPARATOR}\npc\n"
     assert shown.err == "interrupted: 1 whole and 1 unfinished texts\n"
 
 
-def test_gather_interrupted_without_screen_prints_no_text(capsys: pytest.CaptureFixture[str]) -> None:
+def test_gather_stopped_without_screen_prints_no_text(capsys: pytest.CaptureFixture[str]) -> None:
     """With --json nothing but the object may be on stdout."""
-    kept = gather(pieces_until_interrupted(), [Text("p", sample) for sample in range(3)], 3, None)
+    kept = gather(pieces_of_three_texts(), [Text("p", sample) for sample in range(3)], 3, None, stop_after(3))
     assert len(kept) == 2
     assert capsys.readouterr().out == ""
 
 
-def test_gather_interrupted_before_the_first_token_keeps_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    """Nothing drawn, nothing saved."""
-    texts = [Text("p", 0)]
-    assert (
-        gather((piece for piece in pieces_until_interrupted() if piece.end == "never"), texts, 1, Screen(texts)) == []
-    )
-    assert capsys.readouterr().err == "interrupted: 0 whole and 0 unfinished texts\n"
+def test_gather_stopped_keeps_a_whole_text_without_tokens(capsys: pytest.CaptureFixture[str]) -> None:
+    """A model may end a text at once; that is whole, and stays in its place."""
+    pieces = [Piece(0, 0, "", 0, "stop"), Piece(0, 1, "a", 1), Piece(0, 1, "never", 2)]
+    texts = [Text("p", sample) for sample in range(3)]
+    kept = gather(pieces, texts, 3, Screen(texts), stop_after(2))
+    assert [(text.sample, text.end) for text in kept] == [(0, "stop"), (1, "interrupted")]
+    assert capsys.readouterr().out == f"p\n{SEPARATOR}\npa\n"
 
 
 def test_screen_shows_a_text_as_it_grows(capsys: pytest.CaptureFixture[str]) -> None:
@@ -255,10 +261,10 @@ def test_sample_ctrl_c_ends_with_what_was_drawn(run: RunFolder) -> None:
     """A real process, a real signal: exit code 0, the text so far on stdout and in the run's samples/."""
     command = [sys.executable, "-m", "ml_playground.cli", "sample", run.id, "--max-new-tokens", "1000000"]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"}
+        command, bufsize=0, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )
     assert process.stdout is not None
-    beginning = process.stdout.read(20)
+    beginning = process.stdout.read(1)
     process.send_signal(signal.SIGINT)
     rest, messages = process.communicate(timeout=60)
     assert process.returncode == 0
