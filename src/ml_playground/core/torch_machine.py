@@ -2,11 +2,13 @@
 
 import time
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 
 from ml_playground.core.machine import has_native_bfloat16
+
+AMPERE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +27,18 @@ class Device:
 
 def available_devices() -> list[Device]:
     """Devices of this machine, the one that `runtime.device = "auto"` takes first."""
-    found: list[Device] = []
-    for index in range(torch.cuda.device_count()):
-        facts = cast(Any, torch.cuda.get_device_properties(index))
-        capability = f"{facts.major}.{facts.minor}"
-        # Compute capability 8.0, Ampere, is the first with bfloat16 in its matrix units.
-        device = Device(f"cuda:{index}", f"{facts.name}, capability {capability}", facts.total_memory, facts.major >= 8)  # noqa: PLR2004
-        found.append(device)
+    found = [cuda_device(index, torch.cuda.get_device_properties(index)) for index in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
         # Generations differ, and torch does not say which this is.
         found.append(Device("mps", "Apple GPU", None, native_bf16=False))
     found.append(Device("cpu", f"{torch.get_num_threads()} threads", None, has_native_bfloat16()))
     return found
+
+
+def cuda_device(index: int, properties: Any) -> Device:
+    """What torch.cuda knows of a device; compute capability 8.0, Ampere, is the first with bfloat16 in its matrix units."""
+    description = f"{properties.name}, capability {properties.major}.{properties.minor}"
+    return Device(f"cuda:{index}", description, properties.total_memory, properties.major >= AMPERE)
 
 
 # Side of the square matrices, and the time one precision may take: long enough for a steady clock, short enough to wait.
