@@ -9,8 +9,8 @@ import pytest
 from ml_playground.configuration.families import HOOKS
 from ml_playground.core.registry import load_object
 from ml_playground.core.values import Wish
+from ml_playground.training.hook_protocols import BaseHook, Hook, HookContext
 from ml_playground.training.hooks.tolerant import Tolerant
-from ml_playground.training.protocols import BaseHook, Hook, HookContext
 from tests.fakes.hooks import FailingHook, NonsenseHook, Told, event, hook_context, progress
 
 Make = Callable[[HookContext], Hook]

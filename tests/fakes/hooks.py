@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_playground.core.run_folder import RunFolder
 from ml_playground.core.values import NOTHING, Progress, Wish
-from ml_playground.training.protocols import BaseHook, HookContext, StepEvent, StepReading
+from ml_playground.training.hook_protocols import BaseHook, HookContext, StepEvent, StepReading
 from tests.fakes.fixed_clock import FixedClock
 from tests.fakes.tiny_job import tiny_job
 

@@ -13,12 +13,12 @@ from ml_playground.configuration.models import JobConfig
 from ml_playground.core.error_handling import DataError
 from ml_playground.core.registry import load_object
 from ml_playground.core.run_folder import data_folder
-from ml_playground.core.seeding import seed_for
 from ml_playground.core.values import ModelContext
+from ml_playground.training.hook_protocols import Hook, HookContext, Preview
 from ml_playground.training.hooks.tolerant import Tolerant
 from ml_playground.training.learner import GradientLearner
 from ml_playground.training.precision import DTYPES
-from ml_playground.training.protocols import Data, Hook, HookContext, Objective, Preview
+from ml_playground.training.protocols import Data, Objective
 
 
 def open_data(job: JobConfig) -> Data[Any]:
@@ -34,14 +34,13 @@ def open_data(job: JobConfig) -> Data[Any]:
 
 
 def build_model(job: JobConfig, facts: Mapping[str, int], device: torch.device, *, load_pretrained: bool) -> nn.Module:
-    """A model on its device, its random weights a function of the job's seed alone."""
+    """A model on its device; its random weights are drawn from torch's global stream, which the engine seeds."""
     context = ModelContext(
         facts=facts,
         attention="fused" if job.runtime.attention == "fused" else "math",
         activation_checkpointing=job.runtime.activation_checkpointing,
         load_pretrained=load_pretrained,
     )
-    torch.manual_seed(seed_for(job.seed, "weights"))
     model: nn.Module = load_object(families.MODELS[job.model.kind_name].build)(job.model, context)
     return model.to(device)
 

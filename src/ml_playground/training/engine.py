@@ -1,33 +1,30 @@
 """run_job: from a job and what reaches out of the process to a trained run."""
 
-import json
 import math
-import shutil
-from collections.abc import Generator
-from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
-from torch import nn
 
 from ml_playground.configuration import families
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.atomic import write_file
 from ml_playground.core.deps import Deps
-from ml_playground.core.error_handling import DataError, RunError
+from ml_playground.core.error_handling import DataError
 from ml_playground.core.registry import load_object
 from ml_playground.core.run_folder import RunFolder, new_run_id, runs_folder
 from ml_playground.core.run_schema import Result
+from ml_playground.core.seeding import seed_for
 from ml_playground.training.building import build_hooks, build_learner, build_model, build_preview, open_data
 from ml_playground.training.checkpointing.directory_store import DirectoryStore
-from ml_playground.training.environment import environment_record
+from ml_playground.training.environment import facts_of, record_start
+from ml_playground.training.hook_protocols import HookContext
 from ml_playground.training.hooks.journal import EventJournal
 from ml_playground.training.learner import GradientLearner
 from ml_playground.training.loop import Ending, Parts, Start, fit
 from ml_playground.training.precision import apply_runtime, decide_runtime
-from ml_playground.training.protocols import Data, HookContext, JobResult, Objective, OpenCheckpoint
+from ml_playground.training.protocols import Data, JobResult, Objective, OpenCheckpoint
 from ml_playground.training.resume import Choice, choose_run, read_job, with_decided_runtime
+from ml_playground.training.run_lock import held, nothing_left_of_a_false_start
 
 
 def run_job(job: JobConfig, deps: Deps, choice: Choice | None = None) -> JobResult:
@@ -51,7 +48,7 @@ def run_job(job: JobConfig, deps: Deps, choice: Choice | None = None) -> JobResu
     if run.config.exists():
         job = with_decided_runtime(job, read_job(run).runtime)
     job = job.model_copy(update={"runtime": decide_runtime(job.runtime, max_steps=max_steps)})
-    with _held(run), _nothing_left_of_a_false_start(run):
+    with held(run), nothing_left_of_a_false_start(run):
         ending = _train(job, deps, run, data, max_steps, choice)
     return JobResult(ending.reason, run.path, ending.step, max_steps, ending.metrics, ending.message)
 
@@ -67,11 +64,12 @@ def _train(job: JobConfig, deps: Deps, run: RunFolder, data: Data[Any], max_step
     device = apply_runtime(job.runtime)
     store = DirectoryStore(run.checkpoints, job.checkpointing)
     checkpoint = store.latest()
+    torch.manual_seed(seed_for(job.seed, "weights"))
     model = build_model(job, data.facts, device, load_pretrained=checkpoint is None)
     objective: Objective[Any, Any] = load_object(families.OBJECTIVES[job.objective.kind_name].build)(job.objective)
     learner = build_learner(job, model, objective)
     start = _restore(learner, checkpoint, store, data)
-    _record(job, run)
+    record_start(job, run)
     context = HookContext(
         job=job,
         run=run,
@@ -81,7 +79,7 @@ def _train(job: JobConfig, deps: Deps, run: RunFolder, data: Data[Any], max_step
         preview=build_preview(job, model, learner, data),
         first_step=start.step,
         elapsed_s=start.elapsed_s,
-        facts=_facts(job, model, device, store, choice),
+        facts=facts_of(job, model, store.problems, choice),
     )
     journal = EventJournal(run, deps.clock)
     hooks = build_hooks(job, context, checkpoint.hooks if checkpoint is not None else {})
@@ -143,48 +141,3 @@ def _restore(
         lr_factor=checkpoint.lr_factor,
         best_loss=min(losses, default=math.inf),
     )
-
-
-def _record(job: JobConfig, run: RunFolder) -> None:
-    write_file(run.config, json.dumps(job.model_dump(mode="json"), indent=2) + "\n")
-    write_file(run.environment, json.dumps(environment_record(job), indent=2) + "\n")
-    run.result.unlink(missing_ok=True)
-
-
-def _facts(
-    job: JobConfig, model: nn.Module, device: torch.device, store: DirectoryStore, choice: Choice
-) -> dict[str, str]:
-    parameters = sum(p.numel() for p in model.parameters())
-    precision = f"{job.runtime.dtype}, {job.runtime.threads} threads" if device.type == "cpu" else job.runtime.dtype
-    facts = {
-        "parameters": f"{parameters:,}",
-        "device": f"{device} ({precision}{', compiled' if job.runtime.compile is True else ''})",
-    }
-    if store.problems:
-        facts["passed over"] = "; ".join(store.problems)
-    if choice.differences:
-        facts["branched"] = "; ".join(str(difference) for difference in choice.differences)
-    return facts
-
-
-@contextmanager
-def _nothing_left_of_a_false_start(run: RunFolder) -> Generator[None]:
-    """A run whose parts could not be built leaves no folder behind."""
-    try:
-        yield
-    except BaseException:
-        if not run.config.exists():
-            shutil.rmtree(run.path)
-        raise
-
-
-def _held(run: RunFolder) -> AbstractContextManager[Any]:
-    try:
-        run.path.mkdir(parents=True, exist_ok=True)
-        # Viewers hold the lock for microseconds, to see whether the run lives: wait a little before refusing.
-        return FileLock(run.lock, timeout=1).acquire()
-    except Timeout:
-        raise RunError(
-            f"The run {run.id} is being trained by another process; wait for it, pause it (mlp control {run.id} pause), "
-            "or start another run beside it: --fresh."
-        ) from None

@@ -1,15 +1,21 @@
 """What a run was made with: commit, versions, device, seed."""
 
 import importlib.metadata
+import json
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from ml_playground.configuration.models import JobConfig
+from ml_playground.core.atomic import write_file
+from ml_playground.core.run_folder import RunFolder
+from ml_playground.training.resume import Choice
 
 PACKAGES = ("ml-playground", "torch", "numpy", "tokenizers", "safetensors", "pydantic")
 
@@ -43,3 +49,32 @@ def _commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return reply.stdout.strip() or None
+
+
+def record_start(job: JobConfig, run: RunFolder) -> None:
+    """Write down the resolved job and its environment; the result of an earlier process no longer holds."""
+    write_file(run.config, json.dumps(job.model_dump(mode="json"), indent=2) + "\n")
+    write_file(run.environment, json.dumps(environment_record(job), indent=2) + "\n")
+    run.result.unlink(missing_ok=True)
+
+
+def facts_of(job: JobConfig, model: nn.Module, problems: Sequence[str], choice: Choice) -> dict[str, str]:
+    """What the console and the events say at the start, in words.
+
+    Args:
+        job: The resolved job.
+        model: Whose parameters are counted.
+        problems: Checkpoints that were passed over.
+        choice: Which run this is, and how its settings differ from the saved ones.
+    """
+    runtime = job.runtime
+    precision = f"{runtime.dtype}, {runtime.threads} threads" if runtime.device == "cpu" else runtime.dtype
+    facts = {
+        "parameters": f"{sum(p.numel() for p in model.parameters()):,}",
+        "device": f"{runtime.device} ({precision}{', compiled' if runtime.compile is True else ''})",
+    }
+    if problems:
+        facts["passed over"] = "; ".join(problems)
+    if choice.differences:
+        facts["branched"] = "; ".join(str(difference) for difference in choice.differences)
+    return facts

@@ -11,17 +11,8 @@ from ml_playground.configuration.models import CheckpointingSettings, TrainSetti
 from ml_playground.core.deps import Deps
 from ml_playground.core.run_schema import Reason
 from ml_playground.core.values import NOTHING, Action, Progress, Wish
-from ml_playground.training.protocols import (
-    CheckpointStore,
-    Data,
-    Hook,
-    Journal,
-    Learner,
-    Snapshot,
-    StepEvent,
-    StepNumbers,
-    StepReading,
-)
+from ml_playground.training.hook_protocols import Hook, Journal, StepEvent, StepReading
+from ml_playground.training.protocols import CheckpointStore, Data, Learner, Snapshot, StepNumbers
 
 
 @dataclass(frozen=True, slots=True)

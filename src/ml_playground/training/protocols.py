@@ -1,19 +1,15 @@
 """What the loop, the learner, the store and the hooks ask of each other; the loop knows tensors only as things to hand on."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from ml_playground.configuration.models import JobConfig
-from ml_playground.core.deps import Clock
-from ml_playground.core.run_folder import RunFolder
 from ml_playground.core.run_schema import Reason
-from ml_playground.core.values import NOTHING, Progress, Sum, Wish
+from ml_playground.core.values import Progress, Sum
 
 BatchT = TypeVar("BatchT")
 BatchT_co = TypeVar("BatchT_co", covariant=True)
@@ -164,144 +160,6 @@ class Learner(Protocol[BatchT_contra]):
 
 
 @dataclass(frozen=True, slots=True)
-class StepReading:
-    """A step's numbers on the host."""
-
-    step: int
-    loss: float
-    grad_norm: float
-    lr: float
-    targets: float
-
-
-@dataclass(frozen=True, slots=True)
-class StepEvent:
-    """A completed step, and the readings that became known with it (none between log intervals)."""
-
-    progress: Progress
-    readings: Sequence[StepReading] = ()
-    targets_per_s: float | None = None
-    """Training speed since the last reading, evaluations and saves left out."""
-
-
-class Hook(Protocol):
-    """Told what happens; answers with what it wants. The loop obeys at the step boundary."""
-
-    steering: ClassVar[bool]
-    """True: the run depends on this hook, and its errors end it. False: it only watches, and may fail."""
-
-    def on_start(self, progress: Progress) -> None:
-        """Before the first step of this process."""
-        ...
-
-    def on_step(self, event: StepEvent) -> Wish:
-        """After each step."""
-        ...
-
-    def on_evaluation(self, progress: Progress, metrics: Mapping[str, float]) -> Wish:
-        """After an evaluation of the validation split."""
-        ...
-
-    def on_saved(self, progress: Progress, reference: str) -> None:
-        """A checkpoint is durable."""
-        ...
-
-    def on_end(self, progress: Progress, reason: Reason | None, error: BaseException | None) -> None:
-        """The loop was left: with a reason, or with an error."""
-        ...
-
-    def state_dict(self) -> Mapping[str, Any]:
-        """JSON values that must survive a resume."""
-        ...
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore them."""
-        ...
-
-
-class BaseHook:
-    """A hook that does nothing: override what you need."""
-
-    steering: ClassVar[bool] = False
-
-    def on_start(self, progress: Progress) -> None:
-        """Nothing."""
-
-    def on_step(self, event: StepEvent) -> Wish:
-        """Nothing."""
-        return NOTHING
-
-    def on_evaluation(self, progress: Progress, metrics: Mapping[str, float]) -> Wish:
-        """Nothing."""
-        return NOTHING
-
-    def on_saved(self, progress: Progress, reference: str) -> None:
-        """Nothing."""
-
-    def on_end(self, progress: Progress, reason: Reason | None, error: BaseException | None) -> None:
-        """Nothing."""
-
-    def state_dict(self) -> Mapping[str, Any]:
-        """Nothing."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Nothing."""
-
-
-class Preview(Protocol):
-    """Draws a text from the model as it stands."""
-
-    def __call__(self, prompt: str, *, max_new_tokens: int, seed: int) -> str:
-        """The continuation of a prompt, without it."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class LiveSample:
-    """A text drawn while training."""
-
-    step: int
-    prompt: str
-    text: str
-
-
-@dataclass(slots=True)
-class Board:
-    """What the hooks of one run tell each other; written and read on the training thread only."""
-
-    newest_sample: LiveSample | None = None
-    """Written by the samples hook, shown by the console."""
-    draws_samples: bool = False
-    """Whether some hook answers `sample_wanted`."""
-    sample_wanted: bool = False
-    """Set by the control hook, cleared by the samples hook."""
-
-
-@dataclass(frozen=True, slots=True)
-class HookContext:
-    """What a hook may hold on to when it is built."""
-
-    job: JobConfig
-    """The resolved job."""
-    run: RunFolder
-    clock: Clock
-    unit: str
-    """"token" or "image"."""
-    max_steps: int
-    preview: Preview | None = None
-    """None where the objective draws no text."""
-    first_step: int = 0
-    """Where this process begins."""
-    elapsed_s: float = 0.0
-    """Seconds spent by earlier processes of this run."""
-    facts: Mapping[str, str] = field(default_factory=dict[str, str])
-    """What the console shows at the start: parameters, device, dtype, ..."""
-    board: Board = field(default_factory=Board)
-    """One for all hooks of a run, which are therefore built from one context."""
-
-
-@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything a checkpoint holds."""
 
@@ -408,18 +266,6 @@ class CheckpointStore(Protocol):
         ...
 
 
-class Journal(Protocol):
-    """Remembers wishes from outside by their step, so that a resumed run obeys them again at the same steps."""
-
-    def recorded(self, step: int) -> Wish:
-        """What was wished at this step by an earlier process; NOTHING if nothing was."""
-        ...
-
-    def record(self, step: int, wish: Wish) -> None:
-        """Remember what hooks wish now."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class JobResult:
     """How a job ended. Only `completed` and `stopped_early` mean that nothing is left to do."""
@@ -431,7 +277,3 @@ class JobResult:
     metrics: Mapping[str, float]
     """The last evaluation."""
     message: str = ""
-
-
-ScheduleFunction = Callable[[int], float]
-EvaluationWeights = Callable[[], AbstractContextManager[None]]

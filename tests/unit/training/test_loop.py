@@ -11,10 +11,11 @@ from ml_playground.configuration.models import CheckpointingSettings, TrainSetti
 from ml_playground.core.deps import Deps
 from ml_playground.core.run_schema import Reason
 from ml_playground.core.values import NOTHING, Action, Progress, Wish
+from ml_playground.training.hook_protocols import BaseHook, StepEvent
 from ml_playground.training.learner import GradientLearner
 from ml_playground.training.loop import Ending, Parts, Start, fit
 from ml_playground.training.optim import adamw
-from ml_playground.training.protocols import BaseHook, StepEvent, StepNumbers
+from ml_playground.training.protocols import StepNumbers
 from ml_playground.training.settings import AdamW
 from tests.fakes.fixed_clock import FixedClock
 from tests.fakes.memory_journal import MemoryJournal

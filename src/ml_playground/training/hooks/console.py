@@ -15,6 +15,7 @@ from rich.text import Text
 from ml_playground.core.humanise import printable
 from ml_playground.core.run_schema import Reason
 from ml_playground.core.values import NOTHING, Progress, Wish
+from ml_playground.training.hook_protocols import BaseHook, HookContext, StepEvent
 from ml_playground.training.hooks.console_text import (
     Numbers,
     end_line,
@@ -27,7 +28,6 @@ from ml_playground.training.hooks.console_text import (
 )
 from ml_playground.training.hooks.pace import Pace
 from ml_playground.training.hooks.records import json_number
-from ml_playground.training.protocols import BaseHook, HookContext, StepEvent
 from ml_playground.training.settings import Console
 
 LIVE_SECONDS = 0.25

@@ -13,7 +13,7 @@ from rich.text import Text
 from ml_playground.core.humanise import count, duration, printable
 from ml_playground.core.run_schema import Reason
 from ml_playground.core.values import Progress
-from ml_playground.training.protocols import LiveSample, StepReading
+from ml_playground.training.hook_protocols import LiveSample, StepReading
 
 SAMPLE_LINES = 8
 """Lines of a sample that are shown: with the two lines above, the picture fits half a small terminal."""

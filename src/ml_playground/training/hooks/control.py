@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from ml_playground.core.run_schema import ControlRequest, Reason, complaint
 from ml_playground.core.values import NOTHING, Action, Progress, Wish
+from ml_playground.training.hook_protocols import BaseHook, HookContext, StepEvent
 from ml_playground.training.hooks.records import EventLog, Tell, tell_stderr
-from ml_playground.training.protocols import BaseHook, HookContext, StepEvent
 from ml_playground.training.settings import Control
 
 ACTIONS = {"pause": Action.PAUSE, "stop": Action.FINISH, "save": Action.SAVE, "evaluate": Action.EVALUATE}

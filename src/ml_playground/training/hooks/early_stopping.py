@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from ml_playground.core.error_handling import ConfigError
 from ml_playground.core.registry import did_you_mean
 from ml_playground.core.values import NOTHING, Action, Progress, Wish
-from ml_playground.training.protocols import BaseHook, HookContext
+from ml_playground.training.hook_protocols import BaseHook, HookContext
 from ml_playground.training.settings import EarlyStopping
 
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 from ml_playground.core.run_schema import MetricRow, Reason
 from ml_playground.core.values import NOTHING, Progress, Wish
+from ml_playground.training.hook_protocols import BaseHook, HookContext, StepEvent
 from ml_playground.training.hooks.records import Appender, EventLog, Tell, cut_after, tell_stderr
-from ml_playground.training.protocols import BaseHook, HookContext, StepEvent
 from ml_playground.training.settings import JsonlMetrics
 
 

@@ -1,7 +1,7 @@
 """How fast a run goes, and how long it will still take."""
 
 from ml_playground.core.deps import Clock
-from ml_playground.training.protocols import StepEvent
+from ml_playground.training.hook_protocols import StepEvent
 
 MEMORY = 0.9
 """Weight of the past at each reading: a reading counts for about the next ten."""

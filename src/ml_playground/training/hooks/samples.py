@@ -6,8 +6,8 @@ from ml_playground.core.error_handling import ConfigError
 from ml_playground.core.run_schema import Reason
 from ml_playground.core.seeding import seed_for
 from ml_playground.core.values import NOTHING, Progress, Wish
+from ml_playground.training.hook_protocols import BaseHook, HookContext, LiveSample, Preview, StepEvent
 from ml_playground.training.hooks.records import Appender, Tell, cut_after, tell_stderr
-from ml_playground.training.protocols import BaseHook, HookContext, LiveSample, Preview, StepEvent
 from ml_playground.training.settings import Samples
 
 

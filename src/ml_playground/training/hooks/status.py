@@ -9,9 +9,9 @@ from ml_playground.core.atomic import write_file
 from ml_playground.core.error_handling import StorageError
 from ml_playground.core.run_schema import Reason, RunState, Status
 from ml_playground.core.values import NOTHING, Progress, Wish
+from ml_playground.training.hook_protocols import BaseHook, HookContext, StepEvent
 from ml_playground.training.hooks.pace import Pace
 from ml_playground.training.hooks.records import Tell, json_number, tell_stderr
-from ml_playground.training.protocols import BaseHook, HookContext, StepEvent
 from ml_playground.training.settings import StatusFile
 
 

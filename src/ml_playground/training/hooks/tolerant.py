@@ -7,8 +7,8 @@ from typing import Any, ClassVar, TypeVar
 
 from ml_playground.core.run_schema import Reason
 from ml_playground.core.values import NOTHING, Action, Progress, Wish
+from ml_playground.training.hook_protocols import Hook, HookContext, StepEvent
 from ml_playground.training.hooks.records import EventLog, Tell, tell_stderr
-from ml_playground.training.protocols import Hook, HookContext, StepEvent
 
 FAILURES_IN_A_ROW = 3
 """Of one method; then the hook is switched off, for it will not mend itself."""

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console as Terminal
 
+from ml_playground.training.hook_protocols import HookContext, LiveSample
 from ml_playground.training.hooks.console import ConsoleHook, build
-from ml_playground.training.protocols import HookContext, LiveSample
 from ml_playground.training.settings import Console
 from tests.fakes.fixed_clock import FixedClock
 from tests.fakes.hooks import event, hook_context, progress

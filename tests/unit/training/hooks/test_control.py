@@ -7,8 +7,8 @@ import pytest
 from ml_playground.core.atomic import read_lines
 from ml_playground.core.run_schema import ControlRequest, Event
 from ml_playground.core.values import NOTHING, Action, Wish
+from ml_playground.training.hook_protocols import HookContext
 from ml_playground.training.hooks.control import ControlHook, build
-from ml_playground.training.protocols import HookContext
 from ml_playground.training.settings import Control
 from tests.fakes.fixed_clock import FixedClock
 from tests.fakes.hooks import Told, event, hook_context, progress

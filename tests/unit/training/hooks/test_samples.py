@@ -10,8 +10,8 @@ import pytest
 from ml_playground.core.atomic import read_lines
 from ml_playground.core.error_handling import ConfigError
 from ml_playground.core.seeding import seed_for
+from ml_playground.training.hook_protocols import HookContext, LiveSample
 from ml_playground.training.hooks.samples import build
-from ml_playground.training.protocols import HookContext, LiveSample
 from ml_playground.training.settings import Samples
 from tests.fakes.hooks import event, hook_context, progress
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from ml_playground.core.run_schema import Reason, Status
+from ml_playground.training.hook_protocols import HookContext
 from ml_playground.training.hooks.status import StatusHook, build
-from ml_playground.training.protocols import HookContext
 from ml_playground.training.settings import StatusFile
 from tests.fakes.fixed_clock import FixedClock
 from tests.fakes.hooks import Told, event, hook_context, progress

@@ -8,8 +8,8 @@ import pytest
 from ml_playground.core.atomic import read_lines
 from ml_playground.core.run_schema import Event
 from ml_playground.core.values import NOTHING, Action, Wish
+from ml_playground.training.hook_protocols import HookContext
 from ml_playground.training.hooks.tolerant import Tolerant
-from ml_playground.training.protocols import HookContext
 from tests.fakes.hooks import FailingHook, NonsenseHook, Told, event, hook_context, progress
 
 

@@ -1,0 +1,39 @@
+"""One process for each run; a start that fails leaves nothing behind."""
+
+import shutil
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from ml_playground.core.error_handling import RunError
+from ml_playground.core.run_folder import RunFolder
+
+
+@contextmanager
+def nothing_left_of_a_false_start(run: RunFolder) -> Generator[None]:
+    """A run whose parts could not be built leaves no folder behind."""
+    try:
+        yield
+    except BaseException:
+        if not run.config.exists():
+            shutil.rmtree(run.path)
+        raise
+
+
+def held(run: RunFolder) -> AbstractContextManager[Any]:
+    """Hold a run until the end of the block, or of the process, however it ends.
+
+    Raises:
+        RunError: Another process trains it.
+    """
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+        # Viewers hold the lock for microseconds, to see whether the run lives: wait a little before refusing.
+        return FileLock(run.lock, timeout=1).acquire()
+    except Timeout:
+        raise RunError(
+            f"The run {run.id} is being trained by another process; wait for it, pause it (mlp control {run.id} pause), "
+            "or start another run beside it: --fresh."
+        ) from None
