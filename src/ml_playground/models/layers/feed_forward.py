@@ -13,6 +13,8 @@ from ml_playground.models.settings import Gpt
 
 def squared_relu(x: Tensor) -> Tensor:
     """max(x, 0)²; source: So et al. 2021, arXiv 2109.08668."""
+    if not torch.is_grad_enabled():
+        return functional.relu(x).square()
     return cast(Tensor, _SquaredRelu.apply(x))
 
 

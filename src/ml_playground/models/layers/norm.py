@@ -37,7 +37,8 @@ class RmsNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., C)."""
         dtype = product_dtype(self.weight)
-        if x.device.type == "cpu" and not torch.compiler.is_compiling():
+        # Without a way back, and for the few tokens of a generation, torch's own is as fast and costs less to call.
+        if x.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling():
             return cast(Tensor, _CpuRmsNorm.apply(x, self.weight, self.eps, dtype))
         return functional.rms_norm(x, (self.width,), self.weight.to(x.dtype), self.eps).to(dtype)
 
@@ -62,6 +63,8 @@ class _CpuRmsNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The factor times (g - n mean(g n)), where g is the gradient times the gain and n the normalised input."""
+        # Behind an attention the gradient comes transposed, which would slow down each of the passes below.
+        grad = grad.contiguous()
         normal, factor, weight = ctx.saved_tensors
         gain = weight.to(normal.dtype)
         product = grad * normal

@@ -58,6 +58,8 @@ class Rotary(nn.Module):
 
 def rotated(x: Tensor, rotation: Rotation) -> Tensor:
     """`x` (B, T, H, D) turned by its positions."""
+    if not torch.is_grad_enabled():
+        return _turned(x, *rotation, back=False)
     return cast(Tensor, _Turn.apply(x, *rotation))
 
 
