@@ -43,7 +43,7 @@ def main() -> None:
         ]
         job = load("python_stdlib", sets=sets).job
         prepared = prepare(job.prepare, Deps())
-        from ml_playground.training.engine import run_job  # noqa: PLC0415 - prepare runs without torch, as for a user
+        from ml_playground.training.engine import run_job
 
         result = run_job(job, Deps())
         rows = [json.loads(line) for line in RunFolder(result.run).metrics.read_text().splitlines()]

@@ -22,7 +22,9 @@ def main() -> None:
             [str(HERE / "plain_loop.py"), *arguments],
             figure="tokens_per_s",
         )
-        print(f"| {name} | {pair.a:,.0f} | {pair.b:,.0f} | {pair.ratio:.2f} ({pair.lowest:.2f} to {pair.highest:.2f}) |")
+        print(
+            f"| {name} | {pair.a:,.0f} | {pair.b:,.0f} | {pair.ratio:.2f} ({pair.lowest:.2f} to {pair.highest:.2f}) |"
+        )
 
 
 main()

@@ -78,7 +78,7 @@ class StopSignals:
         """Whether somebody asked to stop."""
         return self._count > 0
 
-    def receive(self, number: int, frame: FrameType | None) -> None:
+    def receive(self, _number: int, _frame: FrameType | None) -> None:
         """The handler.
 
         Raises:

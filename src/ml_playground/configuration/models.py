@@ -61,7 +61,7 @@ class TrainSettings(Strict):
     evaluate_every_steps: Count = 250
     """Steps between evaluations; the last step is always evaluated."""
     evaluation_batches: Count | None = None
-    """Validation batches an evaluation reads; none: the whole split."""
+    """Validation batches an evaluation reads, spread evenly over the split; none: the whole split."""
     log_every_steps: Count = 10
     """Steps between readings of the loss from the device; each step still gets its own row."""
 

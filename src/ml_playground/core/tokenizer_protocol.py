@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,10 +78,9 @@ class BulkTokenizer(Tokenizer, Protocol):
 
 
 class TokenizerClass(Protocol):
-    """What a tokenizer kind's class offers beside its instances (the `build` of the family)."""
+    """What a tokenizer kind's class offers as an object (the `build` of the family)."""
 
-    @classmethod
-    def train(cls, texts: Iterable[str], settings: Any) -> Self:
+    def train(self, texts: Iterable[str], settings: Any) -> BulkTokenizer:
         """Learn a vocabulary; `texts` is read once, each a part of the training text that ends at a safe cut.
 
         Raises:
@@ -89,13 +88,11 @@ class TokenizerClass(Protocol):
         """
         ...
 
-    @staticmethod
-    def safe_cut(text: str, start: int) -> int | None:
+    def safe_cut(self, text: str, start: int) -> int | None:
         """As of the instances: where a text may be cut before the vocabulary is known."""
         ...
 
-    @classmethod
-    def load(cls, folder: Path) -> Self:
+    def load(self, folder: Path) -> BulkTokenizer:
         """Read what `save` wrote.
 
         Raises:

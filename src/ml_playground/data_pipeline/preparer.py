@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from filelock import FileLock, Timeout
 
@@ -21,7 +21,7 @@ from ml_playground.core.error_handling import DataError
 from ml_playground.core.registry import kind_of, load_object
 from ml_playground.core.run_folder import data_folder
 from ml_playground.core.storage_errors import storage_errors
-from ml_playground.core.tokenizer_protocol import BulkTokenizer
+from ml_playground.core.tokenizer_protocol import BulkTokenizer, TokenizerClass
 from ml_playground.data_pipeline.encoding import DatasetWriter, batches, chunks, utf8_bytes
 from ml_playground.data_pipeline.ledger import Ledger, check_balance
 from ml_playground.data_pipeline.manifest import (
@@ -226,7 +226,7 @@ def _plan(settings: PrepareSettings, survey: Survey) -> Assign:
 
 def _train(settings: PrepareSettings, dealt: Iterable[Part]) -> BulkTokenizer:
     """A tokenizer that has seen the training part alone."""
-    kind: Any = load_object(kind_of("tokenizer", TOKENIZERS, settings.tokenizer.kind_name).build)
+    kind: TokenizerClass = load_object(kind_of("tokenizer", TOKENIZERS, settings.tokenizer.kind_name).build)
     training = (part for part in dealt if part.split == "train")
     return kind.train((chunk.text for chunk in chunks(training, kind.safe_cut)), settings.tokenizer)
 

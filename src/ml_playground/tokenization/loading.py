@@ -5,7 +5,7 @@ from pathlib import Path
 from ml_playground.configuration.families import TOKENIZERS
 from ml_playground.core.error_handling import DataError
 from ml_playground.core.registry import did_you_mean, load_object
-from ml_playground.core.tokenizer_protocol import BulkTokenizer
+from ml_playground.core.tokenizer_protocol import BulkTokenizer, TokenizerClass
 from ml_playground.tokenization.stored import FILE_NAME, read_content
 
 
@@ -23,4 +23,5 @@ def load_tokenizer(folder: Path) -> BulkTokenizer:
             f"{folder / FILE_NAME} holds a tokenizer of unknown kind {kind!r}{hint} "
             f"(known: {', '.join(sorted(TOKENIZERS))}); install the plugin that brings it, or prepare the data again."
         )
-    return load_object(TOKENIZERS[kind].build).load(folder)
+    found: TokenizerClass = load_object(TOKENIZERS[kind].build)
+    return found.load(folder)

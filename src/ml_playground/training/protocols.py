@@ -11,7 +11,6 @@ from torch import Tensor
 from ml_playground.core.run_schema import Reason
 from ml_playground.core.values import Progress, Sum
 
-BatchT = TypeVar("BatchT")
 BatchT_co = TypeVar("BatchT_co", covariant=True)
 BatchT_contra = TypeVar("BatchT_contra", contravariant=True)
 ModelT_contra = TypeVar("ModelT_contra", contravariant=True)

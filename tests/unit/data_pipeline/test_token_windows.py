@@ -93,11 +93,19 @@ def test_split_gives_every_target_once_in_order(tmp_path: Path) -> None:
     assert [len(batch.ids) for batch in batches] == [4, 4, 2]
 
 
-def test_split_with_max_batches_stops_there(tmp_path: Path) -> None:
-    """A quick look at the validation loss."""
+def test_split_with_max_batches_is_spread_evenly_over_the_whole_split(tmp_path: Path) -> None:
+    """The beginning of a text alone stands for nothing but itself."""
+    data = data_over(tmp_path, TEXT * 10, sequence_tokens=7, micro_batch_rows=2)
+    whole = torch.cat([batch.ids for batch in data.split("val")])
+    some = torch.cat([batch.ids for batch in data.split("val", max_batches=2)])
+    assert torch.equal(some, whole[[0, len(whole) // 4, len(whole) // 2, 3 * len(whole) // 4]])
+
+
+def test_split_with_more_max_batches_than_there_are_is_the_whole_split(tmp_path: Path) -> None:
+    """Each window once."""
     data = data_over(tmp_path, TEXT * 10, sequence_tokens=7, micro_batch_rows=4)
-    assert len(list(data.split("val", max_batches=2))) == 2
-    assert len(list(data.split("val", max_batches=99))) == 3
+    many, whole = (list(data.split("val", max_batches=limit)) for limit in (99, None))
+    assert torch.equal(torch.cat([b.ids for b in many]), torch.cat([b.ids for b in whole]))
 
 
 def test_split_that_is_not_there_names_those_that_are(tmp_path: Path) -> None:

@@ -125,16 +125,16 @@ class TokenWindowData:
     def split(self, name: str, *, max_batches: int | None = None) -> Iterator[TokenBatch]:
         """The windows of a split in order, each once; the last batch may have fewer rows.
 
+        At most `max_batches` are spread evenly over the whole split: its beginning alone would stand for nothing but itself.
+
         Raises:
             DataError: The data set has no such split.
         """
         windows = Windows(self._prepared.tokens(name), self._settings.sequence_tokens)
         rows = self._settings.micro_batch_rows
-        stop = len(windows) if max_batches is None else min(len(windows), max_batches * rows)
-        return (
-            windows.batch(np.arange(start, min(start + rows, len(windows)), dtype=np.int64))
-            for start in range(0, stop, rows)
-        )
+        wanted = len(windows) if max_batches is None else min(len(windows), max_batches * rows)
+        chosen = np.arange(wanted, dtype=np.int64) * len(windows) // wanted
+        return (windows.batch(chosen[start : start + rows]) for start in range(0, wanted, rows))
 
 
 def build(settings: TokenWindows, folder: Path, seed: int) -> TokenWindowData:
