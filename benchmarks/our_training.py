@@ -28,6 +28,7 @@ def main() -> None:
         os.environ["MLP_HOME"] = home
         sets = [
             "prepare.source.max_files=60",
+            "prepare.split_by=position",
             'prepare.tokenizer={kind="char"}',
             f"data.sequence_tokens={options.context}",
             f"data.micro_batch_rows={options.rows}",
