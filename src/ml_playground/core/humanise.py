@@ -1,7 +1,10 @@
-"""Numbers and texts as people read them; nothing here can disturb a terminal."""
+"""Numbers and texts as people read them; nothing here can disturb a terminal. And numbers as every JSON reader takes them."""
 
+import json
 import math
 import unicodedata
+from collections.abc import Mapping
+from typing import Any, cast
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
@@ -41,3 +44,22 @@ def printable(text: str, encoding: str = "utf-8") -> str:
         for letter in text
     )
     return clean.encode(encoding, "replace").decode(encoding)
+
+
+def json_text(value: Any) -> str:
+    """One line of JSON; NaN and infinities, which JSON lacks, become null.
+
+    Raises:
+        TypeError: It holds something that is no JSON value.
+    """
+    return json.dumps(_finite(value), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in cast(Mapping[str, Any], value).items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in cast(list[Any], value)]
+    return value

@@ -8,8 +8,6 @@ import torch
 
 from ml_playground.core.machine import has_native_bfloat16
 
-AMPERE = 8
-
 
 @dataclass(frozen=True, slots=True)
 class Device:
@@ -22,23 +20,36 @@ class Device:
     memory_bytes: int | None
     """Its own memory; none: it shares the machine's."""
     native_bf16: bool
-    """Whether it multiplies bfloat16 itself."""
+    """Whether it multiplies bfloat16 itself: see `multiplies_bfloat16`."""
+
+
+def devices_here() -> list[str]:
+    """Kinds of devices of this machine, the one that `runtime.device = "auto"` takes first."""
+    there = ["cuda"] if torch.cuda.is_available() else []
+    return [*there, "mps", "cpu"] if torch.backends.mps.is_available() else [*there, "cpu"]
+
+
+def multiplies_bfloat16(device: str) -> bool:
+    """Whether a kind of device has it in hardware; where it is emulated, float32 is faster and more precise."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # Generations of Apple's GPUs differ, and torch does not say which this is.
+    return device == "cpu" and has_native_bfloat16()
 
 
 def available_devices() -> list[Device]:
     """Devices of this machine, the one that `runtime.device = "auto"` takes first."""
     found = [cuda_device(index, torch.cuda.get_device_properties(index)) for index in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
-        # Generations differ, and torch does not say which this is.
-        found.append(Device("mps", "Apple GPU", None, native_bf16=False))
-    found.append(Device("cpu", f"{torch.get_num_threads()} threads", None, has_native_bfloat16()))
+        found.append(Device("mps", "Apple GPU", None, multiplies_bfloat16("mps")))
+    found.append(Device("cpu", f"{torch.get_num_threads()} threads", None, multiplies_bfloat16("cpu")))
     return found
 
 
 def cuda_device(index: int, properties: Any) -> Device:
-    """What torch.cuda knows of a device; compute capability 8.0, Ampere, is the first with bfloat16 in its matrix units."""
+    """What torch.cuda knows of a device."""
     description = f"{properties.name}, capability {properties.major}.{properties.minor}"
-    return Device(f"cuda:{index}", description, properties.total_memory, properties.major >= AMPERE)
+    return Device(f"cuda:{index}", description, properties.total_memory, multiplies_bfloat16("cuda"))
 
 
 # Side of the square matrices, and the time one precision may take: long enough for a steady clock, short enough to wait.

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ml_playground.core.humanise import count, duration, printable
+from ml_playground.core.humanise import count, duration, json_text, printable
 
 
 @pytest.mark.parametrize(
@@ -58,3 +58,15 @@ def test_printable_any_text_holds_no_control_and_fits_its_encoding(text: str, en
     shown.encode(encoding)
     assert not [letter for letter in shown if unicodedata.category(letter)[0] == "C" and letter not in "\n\t"]
     assert len(shown) == len(text)
+
+
+def test_json_text_numbers_that_are_none_become_null_wherever_they_stand() -> None:
+    """NaN and infinities are no JSON; strict readers refuse the whole text."""
+    value = {"loss": float("nan"), "rows": [1.5, float("inf"), ("x", float("-inf"))], "text": "NaN", "flag": True}
+    assert json_text(value) == '{"loss": null, "rows": [1.5, null, ["x", null]], "text": "NaN", "flag": true}'
+
+
+def test_json_text_something_else_is_refused() -> None:
+    """Only JSON values have a text."""
+    with pytest.raises(TypeError):
+        json_text({"place": object()})
