@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ml_playground.configuration.models import CheckpointingSettings
 from ml_playground.core.error_handling import CheckpointError
+from ml_playground.core.run_schema import Reason
 from ml_playground.core.values import Progress
 from ml_playground.training.checkpointing.retention import Kept, to_drop
 from ml_playground.training.protocols import Saved, Snapshot, TensorGroups
@@ -21,6 +22,7 @@ class KeptSnapshot:
     progress: Progress
     metrics: Mapping[str, float] | None
     lr_factor: float
+    ending: Reason | None
     data_fingerprint: str
     config: str
     hooks: Mapping[str, Mapping[str, Any]]
@@ -75,6 +77,7 @@ class MemoryStore:
             progress=snapshot.progress,
             metrics=deepcopy(snapshot.metrics),
             lr_factor=snapshot.lr_factor,
+            ending=snapshot.ending,
             data_fingerprint=snapshot.data_fingerprint,
             config=snapshot.config,
             hooks=deepcopy(snapshot.hooks),

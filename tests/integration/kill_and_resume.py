@@ -26,7 +26,7 @@ from ml_playground.training.resume import Choice
 for module in ("torch._dynamo", "ml_playground.models.core.gpt", "ml_playground.objectives.next_token"):
     importlib.import_module(module)
 
-KILL_BETWEEN_STEPS = ((1, 12), (13, 24), (25, 36), (37, 48))
+KILL_BETWEEN_STEPS = ((1, 12), (13, 24), (25, 36), (37, 48), (60, 60))
 """Each of the first attempts is killed some milliseconds after a random step of its range was written down."""
 
 

@@ -68,7 +68,7 @@ def test_run_job_again_has_nothing_to_do(tmp_path: Path) -> None:
     """A finished run answers with its own result."""
     job = prepared(tmp_path)
     first, again = run_job(job, Deps()), run_job(job, Deps())
-    assert (again.message, again.run, again.metrics) == ("nothing to do", first.run, first.metrics)
+    assert (again.nothing_to_do, again.run, again.metrics) == (True, first.run, first.metrics)
 
 
 def test_run_job_paused_goes_on_in_the_same_run(tmp_path: Path) -> None:
@@ -88,8 +88,92 @@ def test_run_job_branch_with_more_steps_goes_on_and_says_so(tmp_path: Path) -> N
     choice = choose_run(longer, first.run.parent.parent, named=RunFolder(first.run))
     second = run_job(longer, Deps(), choice)
     assert (second.run, second.step) == (first.run, 8)
-    started = [event for event in lines(RunFolder(first.run).events) if event["kind"] == "resumed"][-1]
-    assert "train.max_steps: saved 6, wanted 8" in json.dumps(started["data"])
+    branched = next(event for event in lines(RunFolder(first.run).events) if event["kind"] == "branched")
+    assert branched["data"] == {"differences": ["train.max_steps: saved 6, wanted 8 (recorded)"]}
+
+
+def test_run_job_branch_to_fewer_steps_than_done_is_refused(tmp_path: Path) -> None:
+    """It cannot be un-trained."""
+    first = run_job(prepared(tmp_path), Deps())
+    shorter = prepared(tmp_path, train={"max_steps": 3, "log_every_steps": 3}, schedule={"warmup_steps": 1})
+    choice = choose_run(shorter, first.run.parent.parent, named=RunFolder(first.run))
+    with pytest.raises(
+        ConfigError, match=r"taken at step 6, but the run is now to end at step 3; set train.max_steps to 6"
+    ):
+        run_job(shorter, Deps(), choice)
+
+
+@pytest.mark.parametrize("stopping", [False, True])
+def test_run_job_killed_between_its_last_save_and_its_result_has_ended(tmp_path: Path, stopping: bool) -> None:
+    """The last checkpoint itself knows that nothing was left to do: not a step is added."""
+    hooks = {"stop": {"kind": "early_stopping", "patience": 1, "min_delta": 100.0, "enabled": stopping}}
+    job = prepared(tmp_path, hooks=hooks, train={"max_steps": 8, "evaluate_every_steps": 2, "evaluation_batches": 2})
+    first = run_job(job, Deps())
+    RunFolder(first.run).result.unlink()
+    again = run_job(job, Deps())
+    assert (again.reason, again.step, again.metrics) == (first.reason, first.step, first.metrics)
+    assert RunFolder(first.run).result.exists()
+
+
+def test_run_job_no_whole_checkpoint_left_is_refused(tmp_path: Path) -> None:
+    """Starting over in silence would lose the run."""
+    job = prepared(tmp_path)
+    run = RunFolder(run_job(job, stopping_after(2)).run)
+    (run.checkpoints / "step_000002" / "stray.txt").write_text("x")
+    with pytest.raises(
+        CheckpointError, match=r"(?s)No checkpoint in .* is whole:.*stray.txt.*begin a new run beside it: --fresh"
+    ):
+        run_job(job, Deps())
+    assert [row["step"] for row in lines(run.metrics)] == [1, 2]
+
+
+def test_run_job_warmup_longer_than_the_epochs_is_refused(tmp_path: Path) -> None:
+    """Also when the steps are computed."""
+    job = prepared(tmp_path, train={"max_steps": None, "max_epochs": 0.02}, schedule={"warmup_steps": 100})
+    with pytest.raises(
+        ConfigError, match=r"schedule.warmup_steps = 100 is longer than the run, which has \d+ steps; make"
+    ):
+        run_job(job, Deps())
+
+
+def test_run_job_unexpected_failure_leaves_its_traceback_in_the_log(tmp_path: Path) -> None:
+    """And is raised."""
+
+    class BrokenClock(FixedClock):
+        def tick(self) -> float:
+            raise RuntimeError("no clock")
+
+    job = prepared(tmp_path)
+    run = RunFolder(run_job(job, stopping_after(2)).run)
+    with pytest.raises(RuntimeError, match="no clock"):
+        run_job(job, Deps(clock=BrokenClock()))
+    assert "RuntimeError: no clock" in run.log.read_text()
+
+
+def test_run_job_requests_to_an_earlier_process_are_dropped(tmp_path: Path) -> None:
+    """A pause that came too late does not pause the next start."""
+    job = prepared(tmp_path)
+    run = RunFolder(run_job(job, stopping_after(2)).run)
+    run.control.mkdir(exist_ok=True)
+    (run.control / "1.json").write_text('{"action": "pause"}')
+    assert run_job(job, Deps()).reason == "completed"
+    assert "control_dropped" in [event["kind"] for event in lines(run.events)]
+
+
+def test_run_job_hook_name_of_another_kind_remembers_nothing(tmp_path: Path) -> None:
+    """What one kind remembered means nothing to another."""
+    stopping = {"x": {"kind": "early_stopping", "patience": 9}}
+    run = RunFolder(run_job(prepared(tmp_path, hooks={"x": {"kind": "status"}}), stopping_after(2)).run)
+    branch = prepared(tmp_path, hooks=stopping)
+    choice = choose_run(branch, run.path.parent.parent, named=run)
+    assert run_job(branch, Deps(), choice).reason == "completed"
+
+
+def test_run_job_memory_that_gives_out_while_building_says_what_to_change(tmp_path: Path) -> None:
+    """The command ends with 3, as when it gives out in a step."""
+    job = prepared(tmp_path, model={"n_embd": 2**22})
+    with pytest.raises(MemoryError, match="halve data.micro_batch_rows"):
+        run_job(job, Deps())
 
 
 def test_run_job_unprepared_data_says_what_to_type(tmp_path: Path) -> None:
@@ -177,7 +261,7 @@ def test_run_job_early_stopping_is_finished(tmp_path: Path) -> None:
     job = prepared(tmp_path, hooks=hooks, train={"max_steps": 20, "evaluate_every_steps": 2, "evaluation_batches": 2})
     result = run_job(job, Deps())
     assert (result.reason, result.step) == ("stopped_early", 4)
-    assert run_job(job, Deps()).message == "nothing to do"
+    assert run_job(job, Deps()).nothing_to_do
 
 
 def test_run_job_hook_that_is_off_is_not_built(tmp_path: Path) -> None:

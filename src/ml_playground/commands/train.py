@@ -1,9 +1,10 @@
 """`mlp train`: go on with a run, or begin one."""
 
 import json
+import os
 import signal
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -17,13 +18,13 @@ from ml_playground.configuration.models import JobConfig
 from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import ConfigError
 from ml_playground.core.run_folder import RunFolder, find_run, runs_folder
+from ml_playground.core.run_schema import FINISHED
 from ml_playground.training.resume import choose_run
 
 if TYPE_CHECKING:
     from ml_playground.training.protocols import JobResult
 
 EXHAUSTED = 3
-FINISHED = ("completed", "stopped_early")
 
 Fresh = Annotated[bool, typer.Option("--fresh", help="Begin a new run beside the ones there are.")]
 Resume = Annotated[
@@ -87,7 +88,9 @@ class StopSignals:
         self._count += 1
         if self._count > 1:
             raise KeyboardInterrupt
-        typer.echo("\nstopping after this step and saving; once more to leave at once", err=True)
+        # Straight to the descriptor: the signal may have come in the midst of a write, or killed what reads the pipe.
+        with suppress(OSError):
+            os.write(2, b"\nstopping after this step and saving; once more to leave at once\n")
 
 
 @contextmanager
@@ -113,7 +116,7 @@ def summary_of(result: "JobResult") -> str:
     experiment = run.path.parent.name
     loss = f", validation loss {result.metrics['loss']:.4f}" if "loss" in result.metrics else ""
     place = f"step {result.step:,} of {result.max_steps:,}{loss}"
-    if result.message == "nothing to do":
+    if result.nothing_to_do:
         head = f"nothing to do: {run.id} is finished ({result.reason.replace('_', ' ')}, {place})"
         return f"{head}\nnext: mlp sample {run.id}   or begin another one: mlp train {experiment} --fresh"
     lines = {

@@ -42,6 +42,9 @@ class Component(Strict):
 class HookSettings(Component):
     """What every hook's settings share."""
 
+    decides_the_end: ClassVar[bool] = False
+    """Whether these settings decide at which step a run ends, so that they belong to what it computes."""
+
     enabled: bool = True
     """Off: the hook is not built."""
 
@@ -97,4 +100,12 @@ class PathMark:
     """Marks a path that the loader makes absolute: against the folder of the file that set it, or the working directory."""
 
 
+class PromptMark:
+    """Marks a text that may be `FILE:path`, whose path the loader makes absolute in the same way."""
+
+
+FILE_MARK = "FILE:"
+"""Before the path of a file whose content is the text."""
+
+ConfigPrompt = Annotated[str, PromptMark()]
 ConfigPath = Annotated[Path, PathMark()]

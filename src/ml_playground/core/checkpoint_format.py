@@ -24,7 +24,7 @@ from ml_playground.core.checkpoint_manifest import (
     verify,
 )
 from ml_playground.core.error_handling import CheckpointError
-from ml_playground.core.run_schema import complaint
+from ml_playground.core.run_schema import Reason, complaint
 from ml_playground.core.values import Progress
 
 PROGRESS = "progress.json"
@@ -47,6 +47,8 @@ class ProgressFile(Record):
     """The evaluation at this very step; None when there was none."""
     lr_factor: float
     data_fingerprint: str
+    ending: Reason | None = None
+    """Why nothing was left to do; None for a run that was to go on."""
 
     @property
     def progress(self) -> Progress:
@@ -65,6 +67,8 @@ class CheckpointFolder:
     data_fingerprint: str
     groups: Sequence[str]
     """Its groups of tensors: "model", "optimizer", and "ema" where weights are averaged."""
+    ending: Reason | None = None
+    """Why nothing was left to do; None for a run that was to go on."""
     passed_over: Sequence[str] = ()
     """Damaged checkpoints that would have come first, in words."""
 
@@ -146,6 +150,7 @@ def open_unverified(path: Path) -> CheckpointFolder:
         metrics=saved.metrics,
         lr_factor=saved.lr_factor,
         data_fingerprint=saved.data_fingerprint,
+        ending=saved.ending,
         groups=sorted(name.removesuffix(TENSOR_SUFFIX) for name in files if _is_group(name)),
     )
 

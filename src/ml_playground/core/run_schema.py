@@ -10,6 +10,9 @@ SCHEMA_VERSION = 1
 Reason = Literal["completed", "stopped_early", "paused", "nan", "out_of_memory"]
 """How a run left its loop; anything else is an exception."""
 
+FINISHED: tuple[Reason, ...] = ("completed", "stopped_early")
+"""The ends that leave nothing to do."""
+
 RunState = Literal["starting", "training", "evaluating", "ended", "failed"]
 
 

@@ -1,5 +1,6 @@
 """Turns the components that a job names into parts, by their kinds; knows none of them by name."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +19,7 @@ from ml_playground.training.hook_protocols import Hook, HookContext, Preview
 from ml_playground.training.hooks.tolerant import Tolerant
 from ml_playground.training.learner import GradientLearner
 from ml_playground.training.precision import DTYPES
-from ml_playground.training.protocols import Data, Objective
+from ml_playground.training.protocols import Data, Objective, OpenCheckpoint
 
 
 def open_data(job: JobConfig) -> Data[Any]:
@@ -61,8 +62,12 @@ def build_learner(job: JobConfig, model: nn.Module, objective: Objective[Any, An
     )
 
 
-def build_hooks(job: JobConfig, context: HookContext, saved: Mapping[str, Mapping[str, Any]]) -> dict[str, Hook]:
+def build_hooks(job: JobConfig, context: HookContext, checkpoint: OpenCheckpoint | None = None) -> dict[str, Hook]:
     """The enabled hooks with what they remembered; those that only watch are made harmless."""
+    former: dict[str, Any] = {} if checkpoint is None else json.loads(checkpoint.config)["hooks"]
+    # A name that now stands for another kind of hook remembers nothing.
+    same = {name for name, hook in job.hooks.items() if former.get(name, {}).get("kind") == hook.kind_name}
+    saved = {} if checkpoint is None else {name: s for name, s in checkpoint.hooks.items() if name in same}
     hooks: dict[str, Hook] = {}
     for name, settings in job.hooks.items():
         if isinstance(settings, HookSettings) and not settings.enabled:

@@ -29,19 +29,16 @@ class AveragedWeights:
     @contextmanager
     def in_place(self) -> Generator[None]:
         """The model holds the averaged weights inside, its own again after."""
-        self._swap()
+        parameters = [p.detach() for p in self._parameters.values()]
+        # Copied before anything is changed: running out of memory here leaves the model as it was.
+        kept = [p.clone() for p in parameters]
+        for parameter, mean in zip(parameters, self._means.values(), strict=True):
+            parameter.copy_(mean)
         try:
             yield
         finally:
-            self._swap()
-
-    @torch.no_grad()
-    def _swap(self) -> None:
-        for name, parameter in self._parameters.items():
-            mean = self._means[name]
-            kept = parameter.detach().clone()
-            parameter.copy_(mean)
-            mean.copy_(kept)
+            for parameter, own in zip(parameters, kept, strict=True):
+                parameter.copy_(own)
 
     def state_tensors(self) -> dict[str, Tensor]:
         """The means by parameter name, by reference."""

@@ -17,6 +17,9 @@ from ml_playground.core.atomic import write_file
 from ml_playground.core.run_folder import RunFolder
 from ml_playground.training.resume import Choice
 
+CHECKOUT = Path(__file__).parents[3]
+"""Where `src/` lies, if this is a checkout."""
+
 PACKAGES = ("ml-playground", "torch", "numpy", "tokenizers", "safetensors", "pydantic")
 
 
@@ -37,10 +40,12 @@ def environment_record(job: JobConfig) -> dict[str, Any]:
 
 def _commit() -> str | None:
     """The commit of the checkout this code runs from; None for an installed package."""
+    if not (CHECKOUT / ".git").exists():
+        return None
     try:
         reply = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],  # noqa: S607 - git is found as its user finds it
-            cwd=Path(__file__).parent,
+            cwd=CHECKOUT,
             capture_output=True,
             text=True,
             timeout=5,
@@ -52,10 +57,14 @@ def _commit() -> str | None:
 
 
 def record_start(job: JobConfig, run: RunFolder) -> None:
-    """Write down the resolved job and its environment; the result of an earlier process no longer holds."""
-    write_file(run.config, json.dumps(job.model_dump(mode="json"), indent=2) + "\n")
-    write_file(run.environment, json.dumps(environment_record(job), indent=2) + "\n")
+    """Write down the resolved job and its environment; the result of an earlier process no longer holds.
+
+    In this order: killed in between, the run is unfinished under its former settings, never finished under the new ones.
+    """
+    environment = json.dumps(environment_record(job), indent=2) + "\n"
     run.result.unlink(missing_ok=True)
+    write_file(run.environment, environment)
+    write_file(run.config, json.dumps(job.model_dump(mode="json"), indent=2) + "\n")
 
 
 def facts_of(job: JobConfig, model: nn.Module, problems: Sequence[str], choice: Choice) -> dict[str, str]:

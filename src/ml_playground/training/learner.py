@@ -55,7 +55,7 @@ class GradientLearner:
         for number, batch in enumerate(batches):
             torch.manual_seed(seed_for(self._seed, "step", step, number))
             with self._precision():
-                part = self._loss_sum(self._model, batch.to(self._device)) / max(targets, 1.0)
+                part = self._loss_sum(self._model, batch.to(self._device)) / (targets or 1.0)
             part.backward()
             loss = loss + part.detach()
         grad_norm = nn.utils.clip_grad_norm_(self._parameters, self._grad_clip or float("inf"))

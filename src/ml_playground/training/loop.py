@@ -2,17 +2,21 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
-
-import torch
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ml_playground.configuration.models import CheckpointingSettings, TrainSettings
 from ml_playground.core.deps import Deps
+from ml_playground.core.error_handling import StorageError
 from ml_playground.core.run_schema import Reason
 from ml_playground.core.values import NOTHING, Action, Progress, Wish
 from ml_playground.training.hook_protocols import Hook, Journal, StepEvent, StepReading
-from ml_playground.training.protocols import CheckpointStore, Data, Learner, Snapshot, StepNumbers
+from ml_playground.training.memory import out_of_memory_advice
+from ml_playground.training.protocols import CheckpointStore, Data, Learner, Saved, Snapshot, StepNumbers
+from ml_playground.training.readings import first_bad, nan_message, read_numbers
+
+LEAVING = Action.PAUSE | Action.FINISH
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,8 @@ class Parts:
     checkpointing: CheckpointingSettings
     max_steps: int
     config: str
+    tell: Callable[[str], None]
+    """Says one line to whoever sits before the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,8 @@ class Start:
     elapsed_s: float = 0.0
     lr_factor: float = 1.0
     best_loss: float = math.inf
+    metrics: Mapping[str, float] = field(default_factory=dict[str, float])
+    """The evaluation at this step, if there was one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +67,12 @@ def fit(parts: Parts, start: Start) -> Ending:
     try:
         ending = loop.run()
     except BaseException as error:
-        for hook in parts.hooks.values():
-            hook.on_end(loop.progress(), None, error)
-        raise
-    for hook in parts.hooks.values():
-        hook.on_end(loop.progress(), ending.reason, None)
+        advice = out_of_memory_advice(error)
+        loop.tell_the_end("out_of_memory" if advice else None, error)
+        if advice is None:
+            raise
+        return Ending("out_of_memory", loop.progress().step, {}, advice)
+    loop.tell_the_end(ending.reason, None)
     return ending
 
 
@@ -79,8 +88,8 @@ class _Loop:
         self._began_s = self._saved_s = self._mark_s = parts.deps.clock.tick()
         self._mark_targets = start.targets
         self._pending: list[StepNumbers] = []
-        self._metrics: Mapping[str, float] = {}
-        self._metrics_step = -1
+        self._metrics: Mapping[str, float] = start.metrics
+        self._metrics_step = start.step if start.metrics else -1
 
     def run(self) -> Ending:
         parts = self._parts
@@ -93,21 +102,27 @@ class _Loop:
                 asked = asked | Wish(Action.PAUSE)
             actions = asked.action | self._due()
             readings, rate = self._read() if actions or self._step % parts.train.log_every_steps == 0 else ((), None)
-            if (bad := _first_bad(readings)) is not None:
+            if (bad := first_bad(readings)) is not None:
                 self._tell(lambda hook, r=readings: hook.on_step(StepEvent(self.progress(), r)))
-                return Ending("nan", self._step, self._metrics, _nan_message(bad, self._saved_step))
+                return Ending("nan", self._step, self._metrics, nan_message(bad, self._saved_step))
             self._obey(asked)
             event = StepEvent(self.progress(), readings, rate)
             wished = Wish.all_of([hook.on_step(event) for hook in parts.hooks.values()])
             self._obey(Wish(lr_factor=wished.lr_factor))
-            # Actions wait for the next boundary, where the readings they need are fetched first.
-            asked = Wish(wished.action)
+            asked = NOTHING
+            if actions & LEAVING:
+                # There is no next boundary in this process: what hooks wish now is done now.
+                actions |= wished.action
+            else:
+                # Actions wait for the next boundary, where the readings they need are fetched first.
+                asked = Wish(wished.action)
+                self._journal(self._step + 1, Wish(wished.action & Action.EVALUATE))
             if Action.EVALUATE in actions:
                 actions |= self._evaluate()
-            if actions & (Action.SAVE | Action.PAUSE | Action.FINISH):
-                self._save()
+            if actions & (Action.SAVE | LEAVING):
+                self._save(self._reason_to_end(actions), leaving=bool(actions & LEAVING))
             self._announce(parts.store.poll())
-            if actions & (Action.PAUSE | Action.FINISH) and self._step < parts.max_steps:
+            if actions & LEAVING and self._step < parts.max_steps:
                 self._announce(parts.store.drain())
                 return self._left_early(actions)
             if readings:
@@ -149,24 +164,27 @@ class _Loop:
     def _read(self) -> tuple[Sequence[StepReading], float]:
         """Fetch the pending numbers in one transfer: the only place where the host waits for the device."""
         pending, self._pending = self._pending, []
-        both = torch.stack([torch.stack([n.loss.double(), n.grad_norm.double()]) for n in pending])
-        on_host = cast(list[tuple[float, float]], both.tolist())
-        first = self._step - len(pending) + 1
-        readings = [
-            StepReading(first + i, loss, norm, numbers.lr, numbers.targets)
-            for i, (numbers, (loss, norm)) in enumerate(zip(pending, on_host, strict=True))
-        ]
+        readings = read_numbers(pending, first_step=self._step - len(pending) + 1)
         elapsed_s = self._parts.deps.clock.tick() - self._mark_s
         return readings, (self._targets - self._mark_targets) / max(elapsed_s, 1e-9)
 
     def _obey(self, asked: Wish) -> None:
-        """Take over a learning-rate factor from the next step on; remember what came from outside."""
-        recorded = self._parts.journal.recorded(self._step)
-        lasting = Wish(asked.action & Action.EVALUATE, asked.lr_factor)
-        if recorded | lasting != recorded:
-            self._parts.journal.record(self._step, lasting)
+        """Take over a learning-rate factor from the next step on, and remember it."""
         if asked.lr_factor is not None:
             self._lr_factor = asked.lr_factor
+            self._journal(self._step, Wish(lr_factor=asked.lr_factor))
+
+    def _journal(self, step: int, lasting: Wish) -> None:
+        """Remember what is to be obeyed again when this step is done again."""
+        recorded = self._parts.journal.recorded(step)
+        if recorded | lasting != recorded:
+            self._parts.journal.record(step, lasting)
+
+    def _reason_to_end(self, actions: Action) -> Reason | None:
+        """Why nothing is left to do after this step; None while something is."""
+        if self._step == self._parts.max_steps:
+            return "completed"
+        return "stopped_early" if Action.FINISH in actions else None
 
     def _evaluate(self) -> Action:
         """Evaluate; what the hooks and a new best loss ask for in return."""
@@ -176,12 +194,14 @@ class _Loop:
         wishes = [hook.on_evaluation(self.progress(), self._metrics) for hook in parts.hooks.values()]
         loss = self._metrics.get("loss", math.inf)
         better = loss < self._best_loss
-        self._best_loss = min(loss, self._best_loss)
+        if better:
+            self._best_loss = loss
         wish = Wish.all_of(wishes)
         self._obey(Wish(lr_factor=wish.lr_factor))
         return wish.action | (Action.SAVE if better and parts.checkpointing.keep_best else Action.NONE)
 
-    def _save(self) -> None:
+    def _save(self, ending: Reason | None, *, leaving: bool) -> None:
+        """Save; a disk that is full ends the run only when nothing but the save is left to do."""
         parts = self._parts
         snapshot = Snapshot(
             progress=self.progress(),
@@ -191,32 +211,36 @@ class _Loop:
             data_fingerprint=parts.data.fingerprint,
             metrics=self._metrics if self._metrics_step == self._step else None,
             lr_factor=self._lr_factor,
+            ending=ending,
             attachments=parts.data.attachments,
         )
-        parts.store.begin_save(snapshot)
+        self._saved_s = parts.deps.clock.tick()
+        try:
+            parts.store.begin_save(snapshot)
+        except StorageError as error:
+            if leaving or ending is not None:
+                raise
+            parts.tell(f"step {self._step:,} was not saved, training goes on and saves again when it is due: {error}")
+            return
         self._saved_step, self._saved_s = self._step, parts.deps.clock.tick()
 
-    def _announce(self, saved: Sequence[Any]) -> None:
+    def _announce(self, saved: Sequence[Saved]) -> None:
         for checkpoint in saved:
-            self._tell(lambda hook, c=checkpoint: hook.on_saved(self.progress(), c.reference))
+            at = replace(self.progress(), step=checkpoint.step)
+            self._tell(lambda hook, at=at, c=checkpoint: hook.on_saved(at, c.reference))
 
     def _left_early(self, actions: Action) -> Ending:
         if Action.FINISH in actions:
             return Ending("stopped_early", self._step, self._metrics, f"finished at step {self._step} by its own rule")
         return Ending("paused", self._step, self._metrics, f"paused at step {self._step}; the same command goes on")
 
+    def tell_the_end(self, reason: Reason | None, error: BaseException | None) -> None:
+        """Tell every hook, even if one before it fails; what failed is raised after."""
+        progress = self.progress()
+        with ExitStack() as told:
+            for hook in reversed(list(self._parts.hooks.values())):
+                told.callback(hook.on_end, progress, reason, error)
+
     def _tell(self, message: Callable[[Hook], Any]) -> None:
         for hook in self._parts.hooks.values():
             message(hook)
-
-
-def _first_bad(readings: Sequence[StepReading]) -> StepReading | None:
-    return next((r for r in readings if not (math.isfinite(r.loss) and math.isfinite(r.grad_norm))), None)
-
-
-def _nan_message(bad: StepReading, saved_step: int) -> str:
-    kept = f"the checkpoint of step {saved_step} is from before" if saved_step else "no checkpoint was saved before"
-    return (
-        f"at step {bad.step} the loss was {bad.loss:g} and the gradient norm {bad.grad_norm:g}; {kept}. "
-        "Lower optimizer.lr, lengthen schedule.warmup_steps, or set train.grad_clip to 1."
-    )

@@ -1,5 +1,7 @@
 """Decides each "auto" of `[runtime]` once, and makes the process so."""
 
+import os
+
 import torch
 
 from ml_playground.configuration.models import RuntimeSettings
@@ -47,8 +49,12 @@ def apply_runtime(decided: RuntimeSettings) -> torch.device:
         retain_freed_memory()
     if isinstance(decided.threads, int):
         torch.set_num_threads(decided.threads)
+    if decided.deterministic:
+        # cuBLAS sums in a fixed order only with a workspace of fixed size; read when CUDA starts.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(decided.deterministic)
-    torch.set_float32_matmul_precision("highest" if decided.deterministic else "high")
+    # Where bfloat16 is good enough, so is TF32 for what remains in float32; where float32 is asked for, it is not.
+    torch.set_float32_matmul_precision("highest" if decided.dtype == "float32" else "high")
     return torch.device(decided.device)
 
 
@@ -62,8 +68,9 @@ def _device(wanted: str) -> str:
         return there[0]
     if wanted not in there:
         raise ConfigError(
-            f"runtime.device = {wanted!r} is not on this machine (there: {', '.join(there)}); "
-            'set runtime.device = "auto", or see `mlp doctor`.'
+            f"runtime.device = {wanted!r} is not on this machine (there: {', '.join(there)}); name one that is, "
+            f"e.g. --set runtime.device={there[0]} (with --resume RUN for a run that began on another device), "
+            "or see `mlp doctor`."
         )
     return wanted
 

@@ -173,6 +173,8 @@ class Snapshot:
     """The evaluation at this very step; None when there was none."""
     lr_factor: float = 1.0
     """The factor in force, set by a wish."""
+    ending: Reason | None = None
+    """Set by the last save of a run that has nothing left to do: completed or stopped_early."""
     attachments: Mapping[str, Path] = field(default_factory=dict[str, Path])
 
 
@@ -197,6 +199,16 @@ class OpenCheckpoint(Protocol):
     @property
     def lr_factor(self) -> float:
         """The factor in force."""
+        ...
+
+    @property
+    def metrics(self) -> Mapping[str, float] | None:
+        """The evaluation at this very step; None when there was none."""
+        ...
+
+    @property
+    def ending(self) -> Reason | None:
+        """Why nothing was left to do; None for a run that was to go on."""
         ...
 
     @property
@@ -228,11 +240,15 @@ class CheckpointStore(Protocol):
     """Keeps snapshots so that each is complete or absent."""
 
     def list(self) -> Sequence[Saved]:
-        """Complete checkpoints, oldest first; damaged ones are left out."""
+        """Complete checkpoints, oldest first, by names and sizes; those that `latest` found damaged are left out."""
         ...
 
     def latest(self) -> OpenCheckpoint | None:
-        """The newest whole one, checked byte by byte; damaged newer ones are passed over and named in `problems`."""
+        """The newest whole one, checked byte by byte; damaged newer ones are passed over and named in `problems`.
+
+        Raises:
+            CheckpointError: There are some, but none is whole: starting over in silence would lose the run.
+        """
         ...
 
     def open(self, step: int) -> OpenCheckpoint:
@@ -276,3 +292,5 @@ class JobResult:
     metrics: Mapping[str, float]
     """The last evaluation."""
     message: str = ""
+    nothing_to_do: bool = False
+    """The run was finished before; nothing was computed."""

@@ -7,17 +7,18 @@ from typing import Any, Literal, cast
 
 from pydantic import ValidationError
 
+from ml_playground.configuration.base import HookSettings
 from ml_playground.configuration.models import JobConfig, RuntimeSettings
 from ml_playground.core.error_handling import RunError
 from ml_playground.core.run_folder import RunFolder
-from ml_playground.core.run_schema import Result
+from ml_playground.core.run_schema import FINISHED, Result, complaint
 
 Lock = Literal["locked", "recorded", "free"]
 
-LOCKED = ("model", "adapter", "objective", "prepare", "data.sequence_tokens")
-"""Another value would not fit the saved weights or the data they were trained on."""
+LOCKED = ("name", "model", "adapter", "objective", "prepare", "data.sequence_tokens", "optimizer.kind")
+"""Another value would not fit the saved weights and optimizer state, the data they were trained on, or the run's folder."""
 FREE = ("hooks", "checkpointing", "sample", "use", "train.log_every_steps")
-"""Changes nothing that the run computes."""
+"""Changes nothing that the run computes; hooks that decide where it ends are recorded all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,14 @@ def differences(saved: JobConfig, wanted: JobConfig) -> list[Difference]:
     A wanted "auto" agrees with whatever the saved run had decided.
     """
     old, new = _flat(saved.model_dump(mode="json")), _flat(wanted.model_dump(mode="json"))
+    deciding = tuple(
+        f"hooks.{name}"
+        for job in (saved, wanted)
+        for name, hook in job.hooks.items()
+        if isinstance(hook, HookSettings) and hook.decides_the_end
+    )
     return [
-        Difference(path, old.get(path), new.get(path), lock_of(path))
+        Difference(path, old.get(path), new.get(path), "recorded" if _under(path, deciding) else lock_of(path))
         for path in list(old) + [path for path in new if path not in old]
         if old.get(path) != new.get(path) and not (path.startswith("runtime.") and new.get(path) == "auto")
     ]
@@ -48,11 +55,13 @@ def differences(saved: JobConfig, wanted: JobConfig) -> list[Difference]:
 
 def lock_of(path: str) -> Lock:
     """Whether a setting may differ on resume: never, only as a branch, or freely."""
-    if any(path == name or path.startswith(name + ".") for name in LOCKED):
+    if _under(path, LOCKED):
         return "locked"
-    if any(path == name or path.startswith(name + ".") for name in FREE):
-        return "free"
-    return "recorded"
+    return "free" if _under(path, FREE) else "recorded"
+
+
+def _under(path: str, sections: Sequence[str]) -> bool:
+    return any(path == section or path.startswith(f"{section}.") for section in sections)
 
 
 def with_decided_runtime(wanted: JobConfig, saved: RuntimeSettings) -> JobConfig:
@@ -74,7 +83,7 @@ class Choice:
 
 
 def choose_run(job: JobConfig, runs: Path, *, fresh: bool = False, named: RunFolder | None = None) -> Choice:
-    """Go on with the newest unfinished run of equal settings, or begin another one.
+    """Go on with the newest run of equal settings; else begin another one, unless an unfinished run differs.
 
     Args:
         job: The job as it is wanted now.
@@ -83,22 +92,25 @@ def choose_run(job: JobConfig, runs: Path, *, fresh: bool = False, named: RunFol
         named: Go on with this run, even if recorded settings differ.
 
     Raises:
-        RunError: Locked settings differ from the named run's; or any but free ones from the newest run's.
+        RunError: Locked settings differ from the named run's; or any but free ones from the newest unfinished run's.
     """
     if named is not None:
         return _go_on(job, named, named=True)
     candidates = sorted((runs / job.name).glob("*/config.json"), reverse=True)
     if fresh or not candidates:
         return Choice("new")
-    newest = RunFolder(candidates[0].parent)
-    if read_result(newest) is not None:
-        changed = [d for d in differences(read_job(newest), job) if d.lock != "free"]
-        return Choice("new") if changed else Choice("nothing_to_do", newest)
-    return _go_on(job, newest, named=False)
+    unfinished: RunFolder | None = None
+    for config in candidates:
+        run = RunFolder(config.parent)
+        finished = finished_result(run) is not None
+        if not _changed(job, run):
+            return Choice("nothing_to_do" if finished else "resume", run)
+        unfinished = unfinished or (None if finished else run)
+    return Choice("new") if unfinished is None else _go_on(job, unfinished, named=False)
 
 
 def _go_on(job: JobConfig, run: RunFolder, *, named: bool) -> Choice:
-    changed = [d for d in differences(read_job(run), job) if d.lock != "free"]
+    changed = _changed(job, run)
     locked = [d for d in changed if d.lock == "locked"]
     if locked or (changed and not named):
         listed = "\n".join(f"  {difference}" for difference in (locked if named else changed))
@@ -108,9 +120,13 @@ def _go_on(job: JobConfig, run: RunFolder, *, named: bool) -> Choice:
             else f"Start a new run beside it: --fresh. Or go on with the changed settings, as a branch: --resume {run.id}."
         )
         raise RunError(f"The run {run.id} was started with other settings:\n{listed}\n{remedy}")
-    if not changed and read_result(run) is not None:
+    if not changed and finished_result(run) is not None:
         return Choice("nothing_to_do", run)
     return Choice("resume", run, tuple(changed))
+
+
+def _changed(job: JobConfig, run: RunFolder) -> list[Difference]:
+    return [difference for difference in differences(read_job(run), job) if difference.lock != "free"]
 
 
 def read_job(run: RunFolder) -> JobConfig:
@@ -124,10 +140,10 @@ def read_job(run: RunFolder) -> JobConfig:
     except FileNotFoundError:
         raise RunError(f"{run.path} is no run: it holds no config.json. `mlp runs` lists the runs there are.") from None
     except ValidationError as error:
-        raise RunError(f"{run.config} is no job that this version can read: {_first_line(error)}.") from None
+        raise RunError(f"{run.config} is no job that this version can read: {complaint(error)}.") from None
 
 
-def read_result(run: RunFolder) -> Result | None:
+def finished_result(run: RunFolder) -> Result | None:
     """How a finished run ended; None while something is left to do.
 
     Raises:
@@ -138,14 +154,8 @@ def read_result(run: RunFolder) -> Result | None:
     except FileNotFoundError:
         return None
     except ValidationError as error:
-        raise RunError(f"{run.result} cannot be read: {_first_line(error)}; delete it to go on with the run.") from None
-    return result if result.reason in ("completed", "stopped_early") else None
-
-
-def _first_line(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"]) or "the file"
-    return f"{where}: {first['msg']}"
+        raise RunError(f"{run.result} cannot be read: {complaint(error)}; delete it to go on with the run.") from None
+    return result if result.reason in FINISHED else None
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,14 +1,17 @@
 """One process for each run; a start that fails leaves nothing behind."""
 
 import shutil
+import traceback
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ml_playground.core.error_handling import RunError
+from ml_playground.core.error_handling import PlaygroundError, RunError
 from ml_playground.core.run_folder import RunFolder
+from ml_playground.training.memory import out_of_memory_advice
 
 
 @contextmanager
@@ -19,6 +22,26 @@ def nothing_left_of_a_false_start(run: RunFolder) -> Generator[None]:
     except BaseException:
         if not run.config.exists():
             shutil.rmtree(run.path)
+        raise
+
+
+@contextmanager
+def traceback_in(log: Path) -> Generator[None]:
+    """An unexpected failure leaves its traceback in the run's log; a lack of memory says what to change.
+
+    Raises:
+        MemoryError: Memory ran out, while the parts were being built.
+    """
+    try:
+        yield
+    except PlaygroundError:
+        raise
+    except Exception as error:
+        if advice := out_of_memory_advice(error):
+            raise MemoryError(advice) from error
+        if log.parent.is_dir():
+            with log.open("a", encoding="utf-8") as stream:
+                traceback.print_exc(file=stream)
         raise
 
 

@@ -1,11 +1,12 @@
 """Settings of optimizers, schedules and hooks; free of torch."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from ml_playground.configuration.base import (
     Component,
+    ConfigPrompt,
     Count,
     CountOrZero,
     HookSettings,
@@ -143,7 +144,7 @@ class Samples(HookSettings):
     """Live samples."""
     every_steps: Count = 500
     """Steps between samples."""
-    prompt: str | None = None
+    prompt: ConfigPrompt | None = None
     """Text to go on from; none: the first of sample.prompts."""
     max_new_tokens: Count = 80
     """Length of a sample."""
@@ -151,6 +152,8 @@ class Samples(HookSettings):
 
 class EarlyStopping(HookSettings):
     """Finish when the validation loss has not improved for a while."""
+
+    decides_the_end: ClassVar[bool] = True
 
     kind: Literal["early_stopping"] = "early_stopping"
     """Early stopping."""

@@ -22,8 +22,8 @@ from ml_playground.training.protocols import JobResult
 from tests.fakes.tiny_job import tiny_job
 
 
-def result_of(reason: Reason, message: str = "") -> JobResult:
-    return JobResult(reason, Path("/runs/toy/20260101-000000-aaaa"), 1200, 5000, {"loss": 1.5}, message)
+def result_of(reason: Reason, message: str = "", *, nothing_to_do: bool = False) -> JobResult:
+    return JobResult(reason, Path("/runs/toy/20260101-000000-aaaa"), 1200, 5000, {"loss": 1.5}, message, nothing_to_do)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def result_of(reason: Reason, message: str = "") -> JobResult:
             "out of memory: halve the rows\nrun:  /runs/toy/20260101-000000-aaaa",
         ),
         (
-            result_of("completed", "nothing to do"),
+            result_of("completed", nothing_to_do=True),
             (
                 "nothing to do: toy/20260101-000000-aaaa is finished (completed, step 1,200 of 5,000, validation loss "
                 "1.5000)\nnext: mlp sample toy/20260101-000000-aaaa   or begin another one: mlp train toy --fresh"
@@ -90,7 +90,7 @@ def test_train_job_fresh_and_resume_together_are_refused(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stop_on_signals_first_is_remembered_second_ends(number: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stop_on_signals_first_is_remembered_second_ends(number: int, capfd: pytest.CaptureFixture[str]) -> None:
     """Once to save and leave, twice to leave at once."""
     with stop_on_signals() as signals:
         assert not signals.requested()
@@ -98,7 +98,23 @@ def test_stop_on_signals_first_is_remembered_second_ends(number: int, capsys: py
         assert signals.requested()
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), number)
-    assert "stopping after this step and saving; once more to leave at once" in capsys.readouterr().err
+    assert "stopping after this step and saving; once more to leave at once" in capfd.readouterr().err
+
+
+def test_stop_on_signals_reader_of_stderr_gone_is_no_failure() -> None:
+    """Ctrl-C on `mlp train X 2>&1 | tee log` ends tee first."""
+    reading, writing = os.pipe()
+    kept = os.dup(2)
+    os.dup2(writing, 2)
+    os.close(reading)
+    os.close(writing)
+    try:
+        with stop_on_signals() as signals:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert signals.requested()
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def test_stop_on_signals_puts_the_former_handlers_back() -> None:

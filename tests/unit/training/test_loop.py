@@ -9,13 +9,15 @@ import torch
 
 from ml_playground.configuration.models import CheckpointingSettings, TrainSettings
 from ml_playground.core.deps import Deps
+from ml_playground.core.error_handling import StorageError
 from ml_playground.core.run_schema import Reason
 from ml_playground.core.values import NOTHING, Action, Progress, Wish
 from ml_playground.training.hook_protocols import BaseHook, StepEvent
 from ml_playground.training.learner import GradientLearner
 from ml_playground.training.loop import Ending, Parts, Start, fit
+from ml_playground.training.memory import ADVICE
 from ml_playground.training.optim import adamw
-from ml_playground.training.protocols import StepNumbers
+from ml_playground.training.protocols import Snapshot, StepNumbers
 from ml_playground.training.settings import AdamW
 from tests.fakes.fixed_clock import FixedClock
 from tests.fakes.memory_journal import MemoryJournal
@@ -75,6 +77,8 @@ class Bench:
         self.checkpointing = CheckpointingSettings(every_steps=4, every_minutes=None, keep_last=99, keep_best=0)
         self.store = store or MemoryStore(self.checkpointing)
         self.journal = MemoryJournal()
+        self.told: list[str] = []
+        self.more_hooks: dict[str, Scribe] = {}
         self.deps = Deps(clock=deps.pop("clock", FixedClock()), **deps)
 
     def fit(self, max_steps: int = 10, start: Start | None = None, **settings: Any) -> Ending:
@@ -87,7 +91,7 @@ class Bench:
             learner=self.learner,
             data=self.data,
             store=self.store,
-            hooks={"scribe": self.scribe},
+            hooks={"scribe": self.scribe} | self.more_hooks,
             journal=self.journal,
             schedule=lambda step: 1.0,
             deps=self.deps,
@@ -95,6 +99,7 @@ class Bench:
             checkpointing=checkpointing,
             max_steps=max_steps,
             config="{}",
+            tell=self.told.append,
         )
         return fit(parts, start or Start())
 
@@ -169,7 +174,7 @@ def test_fit_killed_and_resumed_from_an_older_checkpoint_equals_one_that_was_not
     with pytest.raises(SystemError, match="killed"):
         first.fit(max_steps=12)
     second, start = resumed(first.store)
-    assert start.step == killed_at // 4 * 4 or killed_at % 4 == 0
+    assert start.step == (killed_at - 1) // 4 * 4
     second.fit(max_steps=12, start=start)
     assert all(torch.equal(t, second.weights()[n]) for n, t in whole.weights().items())
 
@@ -212,6 +217,101 @@ def test_fit_wish_to_save_and_evaluate_is_obeyed() -> None:
     assert "evaluation 6" in bench.scribe.told
 
 
+def test_fit_evaluation_wished_at_the_boundary_of_a_pause_is_done_at_once() -> None:
+    """There is no next boundary in this process."""
+    asked = iter([False, False, True])
+    bench = Bench(scribe=Scribe({3: Wish(Action.EVALUATE | Action.FINISH)}), stop_requested=lambda: next(asked))
+    assert bench.fit().reason == "stopped_early"
+    assert bench.scribe.told == ["start 0", "evaluation 3", "saved 3", "end 3 stopped_early"]
+
+
+def test_fit_wished_evaluation_is_journaled_for_the_step_that_does_it() -> None:
+    """So that it is done again when that step is done again after a kill."""
+    bench = Bench(scribe=Scribe({5: Wish(Action.EVALUATE)}))
+    bench.fit()
+    assert bench.journal.rows == {6: Wish(Action.EVALUATE)}
+
+
+class FullStore(MemoryStore):
+    """A disk that is full at some steps."""
+
+    full_at: tuple[int, ...] = ()
+
+    def begin_save(self, snapshot: Snapshot) -> None:
+        if snapshot.progress.step in self.full_at:
+            raise StorageError("no space left")
+        super().begin_save(snapshot)
+
+
+def test_fit_disk_full_at_a_scheduled_save_goes_on_and_says_so() -> None:
+    """A run that could go on is not ended; the next save that is due is tried."""
+    store = FullStore(CheckpointingSettings(keep_last=99))
+    store.full_at = (4,)
+    bench = Bench(store=store)
+    assert bench.fit().reason == "completed"
+    assert [saved.step for saved in store.list()] == [8, 10]
+    assert bench.told == ["step 4 was not saved, training goes on and saves again when it is due: no space left"]
+
+
+def test_fit_disk_full_at_the_last_save_is_raised() -> None:
+    """Then nothing but the save is left to do."""
+    store = FullStore(CheckpointingSettings(keep_last=99))
+    store.full_at = (10,)
+    with pytest.raises(StorageError, match="no space left"):
+        Bench(store=store).fit()
+
+
+def test_fit_last_save_knows_how_the_run_ended() -> None:
+    """Only the last one."""
+    bench = Bench()
+    bench.fit()
+    assert [bench.store.open(step).ending for step in (4, 8, 10)] == [None, None, "completed"]
+
+
+def test_fit_evaluation_that_is_no_number_is_never_the_best() -> None:
+    """And the next one may be."""
+
+    class Blinking(GradientLearner):
+        answers = iter([math.nan, 2.0, 3.0])
+
+        def evaluate(self, batches: Iterable[Any]) -> Mapping[str, float]:
+            return {"loss": next(self.answers)}
+
+    bench = Bench()
+    bench.learner = Blinking(bench.model, ToyObjective(), adamw.build(AdamW(), bench.model, torch.float32), seed=1)
+    settings = CheckpointingSettings(every_steps=None, every_minutes=None, keep_best=1)
+    bench.fit(max_steps=12, evaluate_every_steps=4, checkpointing=settings)
+    assert [line for line in bench.scribe.told if "saved" in line] == ["saved 8", "saved 12"]
+
+
+def test_fit_every_hook_is_told_the_end_even_if_one_fails() -> None:
+    """A live console must be closed whatever the others do."""
+
+    class Failing(Scribe):
+        def on_end(self, progress: Progress, reason: Reason | None, error: BaseException | None) -> None:
+            raise ValueError("cannot say goodbye")
+
+    bench, last = Bench(), Scribe()
+    bench.more_hooks = {"failing": Failing(), "last": last}
+    with pytest.raises(ValueError, match="cannot say goodbye"):
+        bench.fit(max_steps=1)
+    assert last.told[-1] == "end 1 completed"
+
+
+def test_fit_out_of_memory_in_a_step_is_an_ending_with_advice() -> None:
+    """The hooks are told the reason, not an error of their own."""
+
+    class Full(Scribe):
+        def on_step(self, event: StepEvent) -> Wish:
+            raise MemoryError
+
+    bench = Bench(scribe=Full())
+    ending = bench.fit()
+    assert (ending.reason, ending.step) == ("out_of_memory", 1)
+    assert ending.message == f"out of memory; {ADVICE}"
+    assert bench.scribe.told[-1] == "end 1 out_of_memory MemoryError"
+
+
 def test_fit_lr_factor_counts_from_the_step_after_and_is_journaled() -> None:
     """Wished at step 2, used by step 3."""
     bench = Bench(scribe=Scribe({2: Wish(lr_factor=0.5)}))
@@ -227,17 +327,14 @@ def test_fit_lr_factor_after_evaluation_counts_from_the_next_step() -> None:
     assert bench.scribe.lrs == [0.01] * 5 + [0.001] * 2
 
 
-def test_fit_journaled_wish_is_obeyed_again_after_a_kill() -> None:
-    """A wish from outside belongs to its step, also when that step is done again."""
+def test_fit_journaled_wish_is_obeyed_again_when_its_step_is_done_again() -> None:
+    """A wish from outside belongs to its step, whoever wished it."""
     first = Bench(scribe=Scribe({5: Wish(lr_factor=0.5)}))
     first.fit(max_steps=12)
-    again, start = resumed(first.store)
-    store = MemoryStore(first.checkpointing)
-    replay = Bench(store=store)
+    replay = Bench()
     replay.journal.rows = dict(first.journal.rows)
     replay.fit(max_steps=12)
     assert all(torch.equal(t, replay.weights()[n]) for n, t in first.weights().items())
-    assert (again.store.latest() is not None, start.lr_factor) == (True, 0.5)
 
 
 def test_fit_journaled_wish_obeyed_again_is_not_written_twice() -> None:

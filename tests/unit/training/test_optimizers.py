@@ -76,10 +76,18 @@ def test_optimizer_lr_is_the_peak_of_the_first_group_after_steps(kind: str) -> N
 def test_load_state_misfits_are_all_listed() -> None:
     """A state of another model is refused whole."""
     optimizer = BUILDERS["adamw"](ToyModel())
+    state = {"step/inner.weight": torch.zeros(()), "exp_avg_sq/inner.weight": torch.zeros(6, 3)}
+    state |= {
+        "exp_avg/nowhere": torch.zeros(1),
+        "exp_avg/inner.weight": torch.zeros(2),
+        "momentum/outer.bias": torch.zeros(1),
+    }
     with pytest.raises(
-        CheckpointError, match=r"exp_avg/nowhere belongs to no parameter; exp_avg/inner.weight is \(2,\)"
+        CheckpointError,
+        match=r"does not fit this job: exp_avg/inner.weight is \(2,\), the parameter \(6, 3\); exp_avg/nowhere belongs to no "
+        r"parameter; outer.bias has momentum, its optimizer keeps exp_avg, exp_avg_sq, step\.",
     ):
-        optimizer.load_state_tensors({"exp_avg/nowhere": torch.zeros(1), "exp_avg/inner.weight": torch.zeros(2)})
+        optimizer.load_state_tensors(state)
 
 
 def test_by_decay_gains_and_biases_do_not_decay() -> None:

@@ -49,7 +49,8 @@ def test_decide_runtime_on_the_cpu_writes_attention_out_and_does_not_compile() -
 def test_decide_runtime_device_that_is_not_there_is_refused() -> None:
     """Never a silent fall back to the CPU."""
     with pytest.raises(
-        ConfigError, match=r"runtime.device = 'cuda' is not on this machine \(there: .*cpu\); set runtime"
+        ConfigError,
+        match=r"runtime.device = 'cuda' is not on this machine \(there: .*cpu\); name one that is, e\.g\. --set",
     ):
         decide_runtime(RuntimeSettings(device="cuda"), max_steps=10)
 

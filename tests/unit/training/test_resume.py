@@ -13,9 +13,9 @@ from ml_playground.core.run_schema import Reason, Result
 from ml_playground.training.resume import (
     choose_run,
     differences,
+    finished_result,
     lock_of,
     read_job,
-    read_result,
     with_decided_runtime,
 )
 
@@ -82,6 +82,8 @@ def test_differences_wanted_auto_agrees_with_what_was_decided() -> None:
         ("data.sequence_tokens", "locked"),
         ("data.micro_batch_rows", "recorded"),
         ("modelling", "recorded"),
+        ("name", "locked"),
+        ("optimizer.kind", "locked"),
         ("hooks.samples.enabled", "free"),
     ],
 )
@@ -129,6 +131,23 @@ def test_choose_run_finished_with_other_settings_begins_another(tmp_path: Path) 
     """A finished run is in nobody's way."""
     run_with(tmp_path, "20260101-000000-aaaa", job_of(), "completed")
     assert choose_run(job_of(optimizer={"lr": 0.5}), tmp_path).action == "new"
+
+
+def test_choose_run_unfinished_of_equal_settings_is_found_behind_a_finished_one(tmp_path: Path) -> None:
+    """A paused run is not forgotten because something else was run since."""
+    paused = run_with(tmp_path, "20260101-000000-aaaa", job_of(), "paused")
+    run_with(tmp_path, "20260102-000000-aaaa", job_of(optimizer={"lr": 0.5}), "completed")
+    choice = choose_run(job_of(), tmp_path)
+    assert (choice.action, choice.run) == ("resume", paused)
+
+
+def test_choose_run_settings_that_decide_the_end_are_recorded(tmp_path: Path) -> None:
+    """A run that stopped early goes on with more patience, when that is asked for."""
+    stopping = {"stop": {"kind": "early_stopping", "patience": 1}}
+    run = run_with(tmp_path, "20260101-000000-aaaa", job_of(hooks=stopping), "stopped_early")
+    patient = job_of(hooks={"stop": {"kind": "early_stopping", "patience": 9}})
+    choice = choose_run(patient, tmp_path, named=run)
+    assert (choice.action, [d.path for d in choice.differences]) == ("resume", ["hooks.stop.patience"])
 
 
 def test_choose_run_unfinished_with_other_recorded_settings_asks(tmp_path: Path) -> None:
@@ -179,15 +198,15 @@ def test_read_job_damaged_names_file_and_key(tmp_path: Path) -> None:
         read_job(run)
 
 
-def test_read_result_damaged_is_said(tmp_path: Path) -> None:
+def test_finished_result_damaged_is_said(tmp_path: Path) -> None:
     """Not taken for unfinished in silence."""
     run = run_with(tmp_path, "20260101-000000-aaaa", job_of())
     run.result.write_text("{")
-    with pytest.raises(RunError, match=r"result.json cannot be read: the file: .*; delete it to go on with the run"):
-        read_result(run)
+    with pytest.raises(RunError, match=r"result.json cannot be read: .*; delete it to go on with the run"):
+        finished_result(run)
 
 
 @pytest.mark.parametrize("reason", ["paused", "nan", "out_of_memory"])
-def test_read_result_of_an_interrupted_run_is_none(tmp_path: Path, reason: Reason) -> None:
+def test_finished_result_of_an_interrupted_run_is_none(tmp_path: Path, reason: Reason) -> None:
     """Something is left to do."""
-    assert read_result(run_with(tmp_path, "20260101-000000-aaaa", job_of(), reason)) is None
+    assert finished_result(run_with(tmp_path, "20260101-000000-aaaa", job_of(), reason)) is None

@@ -62,13 +62,23 @@ class DirectoryStore:
         ]
 
     def latest(self) -> StoredCheckpoint | None:
-        """The newest whole one, checked byte by byte; damaged newer ones are passed over and named in `problems`."""
+        """The newest whole one, checked byte by byte; damaged newer ones are passed over and named in `problems`.
+
+        Raises:
+            CheckpointError: There are some, but none is whole; names each.
+        """
         self._damaged = {}
         for step in reversed(steps_in(self._folder)):
             try:
                 return self.open(step)
             except CheckpointError as error:
                 self._damaged[step] = str(error)
+        if self._damaged:
+            found = "\n".join(f"  {problem}" for problem in self._damaged.values())
+            raise CheckpointError(
+                f"No checkpoint in {self._folder} is whole:\n{found}\n"
+                "Put right what is named, or begin a new run beside it: --fresh."
+            )
         return None
 
     def open(self, step: int) -> StoredCheckpoint:
@@ -171,6 +181,7 @@ def _small_files(snapshot: Snapshot) -> Mapping[str, bytes]:
         elapsed_s=progress.elapsed_s,
         metrics=None if snapshot.metrics is None else dict(snapshot.metrics),
         lr_factor=snapshot.lr_factor,
+        ending=snapshot.ending,
         data_fingerprint=snapshot.data_fingerprint,
     )
     attachments = {

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import ClassVar
 
+from ml_playground.core.run_folder import RunFolder
 from ml_playground.core.run_schema import ControlRequest, Reason, complaint
 from ml_playground.core.values import NOTHING, Action, Progress, Wish
 from ml_playground.training.hook_protocols import BaseHook, HookContext, StepEvent
@@ -21,19 +22,15 @@ class ControlHook(BaseHook):
     def __init__(self, settings: Control, context: HookContext, tell: Tell = tell_stderr) -> None:
         self._every_seconds = settings.every_seconds
         self._context = context
-        self._folder = context.run.control
         self._events = EventLog(context.run, context.clock, tell)
         self._tell = tell
         self._next_s = -math.inf
         self._unmovable: set[str] = set()
-
-    def on_start(self, progress: Progress) -> None:
-        """Drop what an earlier process was asked and did not live to do: it was not meant for this one."""
-        if self._context.first_step:
-            self._drop_all(progress.step)
+        self._step = context.first_step
 
     def on_step(self, event: StepEvent) -> Wish:
         """Take what lies there, if it is time to look."""
+        self._step = event.progress.step
         now_s = self._context.clock.tick()
         if now_s < self._next_s:
             return NOTHING
@@ -42,19 +39,15 @@ class ControlHook(BaseHook):
 
     def on_end(self, progress: Progress, reason: Reason | None, error: BaseException | None) -> None:
         """Drop what came too late, so that the next start does not pause at once."""
-        self._drop_all(progress.step)
+        drop_requests(self._context.run, self._events, progress.step, self._tell)
 
     def _requests(self) -> list[Path]:
-        """Complete files only: what is being written has another name until it is whole."""
         try:
-            names = sorted(
-                path.name
-                for path in self._folder.iterdir()
-                if path.suffix == ".json" and not path.name.startswith(".") and path.name not in self._unmovable
-            )
-        except FileNotFoundError:
+            found = complete_requests(self._context.run)
+        except OSError as error:
+            self._ignore(self._context.run.control, self._step, error)
             return []
-        return [self._folder / name for name in names]
+        return [path for path in found if path.name not in self._unmovable]
 
     def _take(self, path: Path, step: int) -> Wish:
         """Read a request and remove its file; one that cannot be read is moved aside."""
@@ -81,16 +74,6 @@ class ControlHook(BaseHook):
             return NOTHING
         return Wish(ACTIONS.get(request.action, Action.NONE), request.lr_factor)
 
-    def _drop_all(self, step: int) -> None:
-        for path in self._requests():
-            try:
-                path.unlink()
-            except OSError as error:
-                self._ignore(path, step, error)
-            else:
-                self._events.note("control_dropped", step, file=path.name)
-                self._tell(f"the request {path.name} came when no process was training; it is dropped, ask again")
-
     def _reject(self, path: Path, step: int, reason: str) -> None:
         aside = path.with_name(f"{path.name}.rejected")
         try:
@@ -103,9 +86,34 @@ class ControlHook(BaseHook):
 
     def _ignore(self, path: Path, step: int, error: OSError) -> None:
         """A file that cannot be read or removed would be obeyed at every look, so it is passed over from here on."""
+        if path.name in self._unmovable:
+            return
         self._unmovable.add(path.name)
         self._events.note("control_rejected", step, file=path.name, reason=str(error))
         self._tell(f"the request {path} cannot be read or removed and is ignored: {error}")
+
+
+def complete_requests(run: RunFolder) -> list[Path]:
+    """The requests to a run in the order of their names; what is being written has another name until it is whole.
+
+    Raises:
+        OSError: The folder is there but cannot be read.
+    """
+    try:
+        return sorted(path for path in run.control.iterdir() if path.suffix == ".json" and path.name[0] != ".")
+    except FileNotFoundError:
+        return []
+
+
+def drop_requests(run: RunFolder, events: EventLog, step: int, tell: Tell = tell_stderr) -> None:
+    """Drop what came when no process was training: a pause that was meant for an earlier one must not stop the next."""
+    try:
+        for path in complete_requests(run):
+            path.unlink()
+            events.note("control_dropped", step, file=path.name)
+            tell(f"the request {path.name} came when no process was training; it is dropped, ask again")
+    except OSError as error:
+        tell(f"requests in {run.control} cannot be read or removed and are ignored: {error}")
 
 
 def build(settings: Control, context: HookContext) -> ControlHook:

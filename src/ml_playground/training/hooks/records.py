@@ -5,6 +5,7 @@ import math
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,8 +24,9 @@ PENDING_LINES = 100_000
 
 
 def tell_stderr(text: str) -> None:
-    """One line on stderr, which the live console prints above its own lines."""
-    sys.stderr.write(f"{text}\n")
+    """One line on stderr, which the live console prints above its own lines; nobody need be there to read it."""
+    with suppress(OSError):
+        sys.stderr.write(f"{text}\n")
 
 
 class Appender:

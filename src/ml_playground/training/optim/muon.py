@@ -75,7 +75,7 @@ class MatrixMomentum(torch.optim.Optimizer):
         newton_schulz_steps: int,
         compute_dtype: torch.dtype,
     ) -> None:
-        super().__init__(matrices, {"lr": lr})
+        super().__init__(matrices, {"lr": lr, "momentum": momentum})
         self._momentum = momentum
         self._weight_decay = weight_decay
         self._newton_schulz_steps = newton_schulz_steps

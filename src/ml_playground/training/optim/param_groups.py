@@ -8,6 +8,10 @@ from torch import Tensor, nn
 
 from ml_playground.core.error_handling import CheckpointError
 
+ADAM_STATE = {"exp_avg", "exp_avg_sq", "step"}
+MATRIX_STATE = {"momentum"}
+"""What each of the optimizers here keeps of a parameter once it has had a gradient."""
+
 
 def by_decay(parameters: Iterable[nn.Parameter], *, lr: float, weight_decay: float) -> list[dict[str, Any]]:
     """Two groups: tensors with two or more dimensions decay; gains and biases do not."""
@@ -57,29 +61,41 @@ class NamedOptimizers:
         """Restore what `state_tensors` gave.
 
         Raises:
-            CheckpointError: A parameter is unknown, or a shape does not fit; all are listed.
+            CheckpointError: A parameter is unknown, its state is not what its optimizer keeps, or a shape does not fit; all
+                are listed.
         """
-        problems = [problem for name, tensor in tensors.items() for problem in self._misfits(name, tensor)]
-        if problems:
-            raise CheckpointError("The optimizer's state does not fit this model: " + "; ".join(problems) + ".")
         owners = {
             parameter: optimizer
             for optimizer in self._optimizers
             for group in optimizer.param_groups
             for parameter in group["params"]
         }
+        loaded: dict[str, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             what, _, parameter_name = name.partition("/")
-            parameter = self._parameters[parameter_name]
+            loaded.setdefault(parameter_name, {})[what] = tensor
+        problems = [problem for name, state in loaded.items() for problem in self._misfits(name, state, owners)]
+        if problems:
+            raise CheckpointError("The optimizer's state does not fit this job: " + "; ".join(problems) + ".")
+        for name, state in loaded.items():
+            parameter = self._parameters[name]
             owner = owners[parameter]
-            # Only a fused kernel keeps Adam's step counter beside the parameter; elsewhere it lives on the CPU.
-            beside = tensor.ndim or owner.defaults.get("fused")
-            owner.state[parameter][what] = tensor.to(parameter.device if beside else "cpu", copy=True)
+            for what, tensor in state.items():
+                # Only a fused kernel keeps Adam's step counter beside the parameter; elsewhere it lives on the CPU.
+                beside = tensor.ndim or owner.defaults.get("fused")
+                owner.state[parameter][what] = tensor.to(parameter.device if beside else "cpu", copy=True)
 
-    def _misfits(self, name: str, tensor: Tensor) -> list[str]:
-        parameter = self._parameters.get(name.partition("/")[2])
+    def _misfits(
+        self, name: str, state: Mapping[str, Tensor], owners: Mapping[nn.Parameter, torch.optim.Optimizer]
+    ) -> list[str]:
+        parameter = self._parameters.get(name)
         if parameter is None:
-            return [f"{name} belongs to no parameter"]
-        if tensor.ndim and tensor.shape != parameter.shape:
-            return [f"{name} is {tuple(tensor.shape)}, the parameter {tuple(parameter.shape)}"]
-        return []
+            return [f"{what}/{name} belongs to no parameter" for what in sorted(state)]
+        kept = MATRIX_STATE if "momentum" in owners[parameter].defaults else ADAM_STATE
+        if set(state) != kept:
+            return [f"{name} has {', '.join(sorted(state))}, its optimizer keeps {', '.join(sorted(kept))}"]
+        return [
+            f"{what}/{name} is {tuple(tensor.shape)}, the parameter {tuple(parameter.shape)}"
+            for what, tensor in sorted(state.items())
+            if tensor.ndim and tensor.shape != parameter.shape
+        ]

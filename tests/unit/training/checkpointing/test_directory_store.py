@@ -137,13 +137,27 @@ def test_latest_damaged_newest_falls_back_and_is_not_counted_by_rotation(tmp_pat
 def test_begin_save_over_a_damaged_checkpoint_mends_it(tmp_path: Path) -> None:
     """A step that is trained again after a fallback is whole again."""
     store = DirectoryStore(tmp_path, KEEP_ALL)
+    store.begin_save(snapshot(5))
     store.begin_save(snapshot(10))
     (tmp_path / "step_000010" / "MANIFEST.json").unlink()
-    assert store.latest() is None
-    assert len(store.problems) == 1
+    whole = store.latest()
+    assert whole is not None
+    assert (whole.progress.step, len(store.problems)) == (5, 1)
     store.begin_save(snapshot(10))
     assert list(store.problems) == []
-    assert [saved.step for saved in store.list()] == [10]
+    assert [saved.step for saved in store.list()] == [5, 10]
+
+
+def test_latest_when_none_is_whole_names_each(tmp_path: Path) -> None:
+    """Nothing and nothing whole are not the same."""
+    store = DirectoryStore(tmp_path, KEEP_ALL)
+    for step in (5, 10):
+        store.begin_save(snapshot(step))
+        (tmp_path / f"step_{step:06d}" / "MANIFEST.json").unlink()
+    with pytest.raises(
+        CheckpointError, match=r"(?s)No checkpoint in .* is whole:.*step_000010.*step_000005.*begin a new run"
+    ):
+        store.latest()
 
 
 def test_open_after_the_file_was_removed_says_which(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from ml_playground.core.atomic import read_lines
 from ml_playground.core.run_schema import ControlRequest, Event
 from ml_playground.core.values import NOTHING, Action, Wish
 from ml_playground.training.hook_protocols import HookContext
-from ml_playground.training.hooks.control import ControlHook, build
+from ml_playground.training.hooks.control import ControlHook, build, drop_requests
+from ml_playground.training.hooks.records import EventLog
 from ml_playground.training.settings import Control
 from tests.fakes.fixed_clock import FixedClock
 from tests.fakes.hooks import Told, event, hook_context, progress
@@ -146,24 +147,14 @@ def test_on_step_sample_without_a_samples_hook_is_refused_in_words(tmp_path: Pat
     assert told == ["asked for a sample, but the run has no samples hook"]
 
 
-def test_on_start_resumed_drops_requests_of_an_earlier_process(tmp_path: Path) -> None:
-    """A pause that came as the process was killed must not pause the next one at its first step."""
-    context, told = hook_context(tmp_path, first_step=5), Told()
+def test_drop_requests_of_an_earlier_process_are_gone_before_the_first_step(tmp_path: Path) -> None:
+    """A pause that came as the process was killed must not pause the next one."""
+    context, told = hook_context(tmp_path), Told()
     put(context, "a.json", '{"action": "pause"}')
-    hook = ControlHook(EACH_STEP, context, told)
-    hook.on_start(progress(5))
-    assert hook.on_step(event(6)) == NOTHING
+    drop_requests(context.run, EventLog(context.run, context.clock), 0, told)
+    assert build(EACH_STEP, context).on_step(event(6)) == NOTHING
     assert told == ["the request a.json came when no process was training; it is dropped, ask again"]
     assert kinds_of(context) == ["control_dropped"]
-
-
-def test_on_start_new_run_keeps_what_waits_for_it(tmp_path: Path) -> None:
-    """A run that has no past has no stale requests."""
-    context = hook_context(tmp_path)
-    put(context, "a.json", '{"action": "pause"}')
-    hook = build(EACH_STEP, context)
-    hook.on_start(progress(0))
-    assert hook.on_step(event(1)) == Wish(Action.PAUSE)
 
 
 def test_on_end_late_request_is_dropped_and_told(tmp_path: Path) -> None:
@@ -172,7 +163,8 @@ def test_on_end_late_request_is_dropped_and_told(tmp_path: Path) -> None:
     put(context, "a.json", '{"action": "save"}')
     (context.run.control / "b.json").mkdir()
     ControlHook(EACH_STEP, context, told).on_end(progress(60), "completed", None)
-    assert kinds_of(context) == ["control_dropped", "control_rejected"]
+    assert kinds_of(context) == ["control_dropped"]
+    assert "cannot be read or removed and are ignored" in told[-1]
     assert not (context.run.control / "a.json").exists()
 
 
