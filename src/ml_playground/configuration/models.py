@@ -7,6 +7,7 @@ from pydantic import Field, StringConstraints, model_validator
 from ml_playground.configuration.base import (
     ByKind,
     Component,
+    ConfigPrompt,
     Count,
     CountOrZero,
     NonNegative,
@@ -113,8 +114,8 @@ class RuntimeSettings(Strict):
 class SampleSettings(Strict):
     """`[sample]`: how text is drawn from a model."""
 
-    prompts: tuple[str, ...] = ("\n",)
-    """Texts to go on from; `FILE:path` reads one from a file."""
+    prompts: Annotated[tuple[ConfigPrompt, ...], Field(min_length=1)] = ("\n",)
+    """Texts to go on from; `FILE:path` reads one from a file, its path relative to the file that sets it."""
     num_samples: Count = 3
     """Continuations of each prompt."""
     max_new_tokens: Count = 200
@@ -129,7 +130,7 @@ class SampleSettings(Strict):
     """Only tokens at least this share as likely as the likeliest; 0 is off."""
     repetition_penalty: Positive = 1.0
     """Above 1: tokens that already occur become less likely; 1 is off."""
-    stop: tuple[str, ...] = ()
+    stop: tuple[Annotated[str, StringConstraints(min_length=1)], ...] = ()
     """Texts that end a continuation; they are not part of it."""
     seed: CountOrZero = 1337
     """Seed of the draws; sample i of prompt j is the same whatever else is drawn."""

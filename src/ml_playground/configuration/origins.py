@@ -1,11 +1,12 @@
 """Layers laid over each other; who set, cleared or dropped each key on the way."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from ml_playground.configuration.base import FILE_MARK
 from ml_playground.configuration.schema import (
     ROOT,
     Key,
@@ -160,31 +161,45 @@ def _settle(merged: Merged, path: KeyPath, value: Any) -> None:
         table = table[part]
     if value == WORD_FOR_NONE and shape.none and not shape.text:
         table[path[-1]] = None
-    elif shape.path:
+    elif shape.path or shape.prompt:
+        settle = absolute if shape.path else absolute_prompt
         try:
-            table[path[-1]] = _absolute_all(value, merged.folders[path])
+            table[path[-1]] = _absolute_all(value, merged.folders[path], settle)
         except ValueError as error:
             where = merged.chains[path][-1].where
             merged.problems.append(f"{where}: {dotted(path)} = {value!r} is no path: {error}")
 
 
-def _absolute_all(value: Any, folder: Path) -> Any:
+def _absolute_all(value: Any, folder: Path, settle: Callable[[str, Path], str]) -> Any:
     """Each text in it made an absolute path; what is no text is left for the validation to refuse."""
     if isinstance(value, list):
-        return [_absolute_all(entry, folder) for entry in cast(list[Any], value)]
-    return absolute(value, folder) if isinstance(value, str) else value
+        return [_absolute_all(entry, folder, settle) for entry in cast(list[Any], value)]
+    return settle(value, folder) if isinstance(value, str) else value
+
+
+def absolute_prompt(text: str, folder: Path) -> str:
+    """A prompt, its path made absolute when it is `FILE:path`.
+
+    Raises:
+        ValueError: The path is empty, or with a NUL in it.
+    """
+    return FILE_MARK + absolute(text.removeprefix(FILE_MARK), folder) if text.startswith(FILE_MARK) else text
 
 
 def absolute(text: str, folder: Path) -> str:
-    """A path as a user writes it, made absolute: `~` is the home folder, a relative one counts from `folder`.
+    """A path as a user writes it, made absolute: `~` and `~user` are home folders, a relative one counts from `folder`.
 
     Raises:
-        ValueError: Empty, or with a NUL in it.
+        ValueError: Empty, with a NUL in it, or in the home folder of nobody.
     """
     if not text or "\0" in text:
         raise ValueError("it is empty" if not text else "it holds a NUL character")
-    home = Path.home() if text == "~" or text.startswith(("~/", f"~{os.sep}")) else None
-    path = home / text[2:] if home else Path(text)
+    try:
+        # Path("./~a") is Path("~a"), which would be expanded too.
+        path = Path(text).expanduser() if text.startswith("~") else Path(text)
+    except RuntimeError as error:
+        user = Path(text).parts[0][1:]
+        raise ValueError(f"this machine has no user {user!r}; for a file of that name write ./{text}") from error
     return os.path.normpath(folder / path)
 
 

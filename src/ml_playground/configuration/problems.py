@@ -61,6 +61,9 @@ def _problems(error: ValidationError, merged: Merged) -> Iterator[str]:
             yield _unknown(path, merged)
         elif kind == "value_error":
             yield _contradiction(path, detail["msg"].removeprefix("Value error, "), merged)
+        elif kind == "too_short" and len(node_at(path, merged.tree)) >= detail.get("ctx", {})["min_length"]:
+            # Pydantic counts the entries that it could read; those that it could not have messages of their own.
+            continue
         elif kind in ("component_kind", "component_type"):
             yield _wrong_component(path, detail["msg"], kind, merged)
         elif rest == "[key]":

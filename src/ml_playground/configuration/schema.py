@@ -13,7 +13,7 @@ import annotated_types
 from pydantic import StringConstraints
 from pydantic.fields import FieldInfo
 
-from ml_playground.configuration.base import ByKind, Component, PathMark, Strict
+from ml_playground.configuration.base import ByKind, Component, PathMark, PromptMark, Strict
 from ml_playground.configuration.families import FAMILIES
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.registry import load_object
@@ -41,6 +41,8 @@ class Shape:
     """A list of texts."""
     path: bool = False
     """Relative paths are made absolute by the loader."""
+    prompt: bool = False
+    """So are those behind `FILE:`."""
     section: type[Strict] | None = None
     """A table with these settings."""
     family: str | None = None
@@ -186,7 +188,7 @@ def _shape(annotation: Any, metadata: list[Any]) -> Shape:
         return _union([_shape(member, []) for member in typing.get_args(annotation)])
     if typing.get_origin(annotation) is Literal:
         return Shape("one of " * (len(typing.get_args(annotation)) > 1) + _choices(annotation), other=True)
-    return _container(annotation) or _plain(annotation, flat)
+    return _container(annotation, flat) or _plain(annotation, flat)
 
 
 def _union(members: list[Shape]) -> Shape:
@@ -207,11 +209,13 @@ def _choices(annotation: Any) -> str:
     return ", ".join(f'"{choice}"' for choice in typing.get_args(annotation))
 
 
-def _container(annotation: Any) -> Shape | None:
+def _container(annotation: Any, metadata: list[Any]) -> Shape | None:
     arguments = typing.get_args(annotation)
     if typing.get_origin(annotation) is tuple:
         entry = _shape(arguments[0], [])
-        return Shape(f"a list, each {entry.allowed}", other=True, text_list=entry.text, path=entry.path)
+        least = next((item.min_length for item in metadata if isinstance(item, annotated_types.MinLen)), 0)
+        words = f"a list of at least {least}, each {entry.allowed}" if least else f"a list, each {entry.allowed}"
+        return replace(entry, allowed=words, text=False, other=True, none=False, text_list=entry.text)
     if typing.get_origin(annotation) is dict:
         entry = _shape(arguments[1], [])
         return Shape(f"a table of names, each {entry.allowed}", other=True, table_of=entry.family)
@@ -224,8 +228,10 @@ def _plain(annotation: Any, metadata: list[Any]) -> Shape:
     if annotation is type(None):
         return Shape("none", none=True)
     if annotation is str:
-        pattern = next((item.pattern for item in metadata if isinstance(item, StringConstraints)), None)
-        return Shape(f"text that matches {pattern}" if pattern else "text", text=True)
+        limits = next((item for item in metadata if isinstance(item, StringConstraints)), StringConstraints())
+        words = f"text that matches {limits.pattern}" if limits.pattern else "text"
+        words += " that is not empty" if limits.min_length else ""
+        return Shape(words, text=True, prompt=any(isinstance(item, PromptMark) for item in metadata))
     if annotation is Path:
         return Shape("a path", text=True, path=any(isinstance(item, PathMark) for item in metadata))
     words = {bool: "true or false", int: "a whole number", float: "a number"}

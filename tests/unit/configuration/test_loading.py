@@ -1,5 +1,7 @@
 """From a name to a job: finding, layering, paths, histories."""
 
+import os
+import pwd
 from pathlib import Path
 from typing import Any
 
@@ -370,6 +372,37 @@ def test_load_home_folder_in_path_is_expanded(
         path_of(load(experiment(tmp_path / "demo"), sets=[f"prepare.source.path={text}"]))
         == str(tmp_path / "me") + expected
     )
+
+
+def test_load_home_folder_of_another_user_is_expanded(tmp_path: Path) -> None:
+    """As shells do it outside quotes."""
+    user = pwd.getpwuid(os.getuid())
+    name = experiment(tmp_path / "demo")
+    assert path_of(load(name, sets=[f"prepare.source.path=~{user.pw_name}/a"])) == os.path.normpath(f"{user.pw_dir}/a")
+
+
+def test_load_home_folder_of_nobody_is_refused_everywhere(tmp_path: Path) -> None:
+    """It is not taken for a folder named `~...`."""
+    name = experiment(tmp_path / "demo")
+    with pytest.raises(
+        ConfigError,
+        match=r"'~no-such-one/a' is no path: this machine has no user 'no-such-one'; for a file of that name write \./~no",
+    ):
+        load(name, sets=["prepare.source.path=~no-such-one/a"])
+    assert path_of(load(name, sets=["prepare.source.path=./~no/a"], cwd=tmp_path)) == str(tmp_path / "~no/a")
+    with pytest.raises(ConfigError, match=r"no experiment '~no-such-one/a': this machine has no user 'no-such-one'"):
+        find_experiment("~no-such-one/a")
+    with pytest.raises(ConfigError, match=r"~no-such-one/a\.toml: no such file"):
+        load(name, files=[Path("~no-such-one/a.toml")])
+
+
+def test_load_prompt_file_counts_from_the_file_that_sets_it(tmp_path: Path) -> None:
+    """As every other path; a prompt that is no file stays as it is."""
+    name = experiment(tmp_path / "demo", '[sample]\nprompts = ["FILE:a.txt", "file:b", "FILE:/c"]')
+    assert load(name).job.sample.prompts == (f"FILE:{tmp_path / 'demo' / 'a.txt'}", "file:b", "FILE:/c")
+    job = load(name, sets=["sample.prompts=FILE:a.txt", "hooks.samples.prompt=FILE:~/b"], cwd=tmp_path).job
+    assert job.sample.prompts == (f"FILE:{tmp_path / 'a.txt'}",)
+    assert job.hooks["samples"].model_dump()["prompt"] == f"FILE:{Path.home() / 'b'}"
 
 
 def test_load_group_path_counts_from_the_group(tmp_path: Path) -> None:

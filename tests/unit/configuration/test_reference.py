@@ -137,6 +137,8 @@ def fits(schema: Any, value: Any, root: dict[str, Any]) -> bool:
             if re.search(pattern, name)
         ),
         "items": lambda part: all(fits(part, entry, root) for entry in value),
+        "minItems": lambda least: len(value) >= least,
+        "minLength": lambda least: len(value) >= least,
         "minimum": lambda limit: value >= limit,
         "maximum": lambda limit: value <= limit,
         "exclusiveMinimum": lambda limit: value > limit,

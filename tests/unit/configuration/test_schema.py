@@ -3,9 +3,9 @@
 from typing import Annotated, Literal
 
 import pytest
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
-from ml_playground.configuration.base import ConfigPath, Count, Probability, Strict
+from ml_playground.configuration.base import ConfigPath, ConfigPrompt, Count, Probability, Strict
 from ml_playground.configuration.models import Name, PrepareSettings
 from ml_playground.configuration.schema import find_key, find_shape, keys_of
 from ml_playground.data_pipeline.settings import PythonStdlib
@@ -27,6 +27,9 @@ class Every(Strict):
     path: ConfigPath
     paths: tuple[ConfigPath, ...] = ()
     texts: tuple[str, ...] = ()
+    some_texts: Annotated[tuple[ConfigPrompt, ...], Field(min_length=2)] = ("a", "b")
+    full_texts: tuple[Annotated[str, StringConstraints(min_length=1)], ...] = ()
+    prompt: ConfigPrompt | None = None
     unbounded: Annotated[int, Field(multiple_of=2)] = 2
 
 
@@ -45,6 +48,9 @@ class Every(Strict):
         ("path", "a path"),
         ("paths", "a list, each a path"),
         ("texts", "a list, each text"),
+        ("some_texts", "a list of at least 2, each text"),
+        ("full_texts", "a list, each text that is not empty"),
+        ("prompt", "text, or none"),
         ("unbounded", "a whole number"),
     ],
 )
@@ -56,9 +62,10 @@ def test_keys_of_every_type_is_told_in_words(key: str, allowed: str) -> None:
 def test_keys_of_flags_decide_how_bare_words_are_read() -> None:
     """Text, none, lists of texts and paths are told apart."""
     keys = keys_of(Every)
-    assert [name for name, shape in keys.items() if shape.text] == ["name", "text", "path"]
-    assert [name for name, shape in keys.items() if shape.none] == ["count", "text"]
-    assert [name for name, shape in keys.items() if shape.text_list] == ["paths", "texts"]
+    assert [name for name, shape in keys.items() if shape.text] == ["name", "text", "path", "prompt"]
+    assert [name for name, shape in keys.items() if shape.none] == ["count", "text", "prompt"]
+    assert [name for name, shape in keys.items() if shape.prompt] == ["some_texts", "prompt"]
+    assert [name for name, shape in keys.items() if shape.text_list] == ["paths", "texts", "some_texts", "full_texts"]
     assert [name for name, shape in keys.items() if shape.path] == ["path", "paths"]
 
 
