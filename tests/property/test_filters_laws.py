@@ -180,3 +180,20 @@ def test_temperature_tiny_leaves_the_likeliest() -> None:
     """A temperature so small that plain division overflows is greedy, not NaN."""
     logits = logits_of(7)
     assert torch.equal(draw(temperature(logits, 1e-38), torch.full((ROWS,), 0.7)), logits.argmax(-1))
+
+
+@pytest.mark.parametrize("uniform", [0.0, 0.5, float(torch.nextafter(torch.tensor(1.0), torch.tensor(0.0)))])
+def test_draw_of_a_large_vocabulary_never_gives_a_removed_token(uniform: float) -> None:
+    """However the sum of 50,000 probabilities is rounded: half of the tokens are removed, the last ones among them."""
+    logits = torch.randn(1, 50_000, generator=torch.Generator().manual_seed(1))
+    logits[:, ::2] = -torch.inf
+    logits[:, 40_000:] = -torch.inf
+    assert logits[0, draw(logits, torch.tensor([uniform]))].isfinite()
+
+
+def test_draw_of_a_large_vocabulary_is_as_precise_as_its_uniform_number() -> None:
+    """Of 50,000 equal tokens each has its share, up to the rounding of the number itself."""
+    ids = torch.arange(0, 50_000, 97)
+    logits = torch.zeros(1, 50_000).expand(len(ids), -1)
+    drawn = draw(logits, ((ids.double() + 0.5) / 50_000).float())
+    assert (drawn - ids).abs().max() <= 1

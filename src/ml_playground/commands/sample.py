@@ -45,7 +45,7 @@ Weights = Annotated[
 ]
 RecordedSets = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Set a key of sample or runtime, e.g. --set runtime.device=cpu."),
+    typer.Option("--set", metavar="KEY=VALUE", help="Set a key of sample, or runtime.device, dtype or threads."),
 ]
 
 
@@ -144,8 +144,6 @@ def draw_from(
 
     settings = run.job.sample
     prompts = [encode_prompt(text, run.tokenizer, run.model.max_context) for text in settings.prompts]
-    if not prompts:
-        raise ConfigError("sample.prompts is empty, so there is nothing to go on from; give one: --prompt TEXT.")
     notes = [*run.notes, *(note for prompt in prompts for note in prompt.notes)]
     typer.echo(heading(run, run.sampling_dtype), err=True)
     for note in notes:
@@ -285,7 +283,9 @@ def checkpoint_named(text: str) -> "Which":
 def heading(run: "LoadedRun", dtype: object) -> str:
     """Which weights these are, and where they run."""
     metrics = run.checkpoint.metrics or {}
-    loss = f", validation loss {metrics['loss']:.4f}" if "loss" in metrics else ""
+    # The averaged weights are those that a training evaluates, where it keeps some.
+    evaluated = "ema" if "ema" in run.checkpoint.groups else "raw"
+    loss = f", validation loss {metrics['loss']:.4f}" if "loss" in metrics and run.weights == evaluated else ""
     averaged = ", averaged weights" if run.weights == "ema" else ""
     name = run.run.id if run.run else run.checkpoint.reference
     place = f"{run.execution.device.type}, {str(dtype).removeprefix('torch.')}"

@@ -2,27 +2,22 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
 from ml_playground.configuration.models import RuntimeSettings
-from ml_playground.core.machine import has_native_bfloat16
+from ml_playground.core.torch_machine import devices_here, multiplies_bfloat16
 
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """A device, a precision of matrix products, and what differs from the record."""
+    """A device, a precision of matrix products, what differs from the record, and how attention is computed."""
 
     device: torch.device
     dtype: torch.dtype
     notes: Sequence[str] = ()
-
-
-def multiplies_bfloat16(device: str) -> bool:
-    """Whether the hardware has it; where it is emulated, float32 is faster and more precise."""
-    if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device == "mps" or has_native_bfloat16()
+    attention: Literal["math", "fused"] = "math"
 
 
 def choose_execution(
@@ -41,10 +36,7 @@ def choose_execution(
             dtype = torch.bfloat16
         elif runtime.dtype == "bfloat16":
             notes.append(f"this machine's {device} does not multiply bfloat16 itself; using float32")
-    return Execution(torch.device(device), dtype, notes)
-
-
-def devices_here() -> list[str]:
-    """Kinds of devices, the one that "auto" takes first."""
-    there = ["cuda"] if torch.cuda.is_available() else []
-    return [*there, "mps", "cpu"] if torch.backends.mps.is_available() else [*there, "cpu"]
+    attention = runtime.attention
+    if attention == "auto":
+        attention = "fused" if device == "cuda" else "math"
+    return Execution(torch.device(device), dtype, notes, attention)

@@ -105,9 +105,14 @@ def draw(logits: Tensor, uniforms: Tensor) -> Tensor:
     Returns:
         Ids of tokens that are not removed; NOTHING_DRAWN where the logits are not numbers.
     """
-    cumulative = logits.softmax(dim=-1).cumsum(dim=-1)
+    # In float32 the rounding of each partial sum, 6e-8, is as much as an unlikely token weighs; Apple's GPUs lack float64.
+    precise = torch.float32 if logits.device.type == "mps" else torch.float64
+    cumulative = logits.softmax(dim=-1).cumsum(dim=-1, dtype=precise)
     total = cumulative[:, -1:]
     # Rounding may lift u * total up to total, where no token lies.
     below = torch.nextafter(total, torch.zeros_like(total))
-    ids = torch.searchsorted(cumulative, torch.minimum(uniforms[:, None] * total, below), right=True)[:, 0]
+    ids = torch.searchsorted(cumulative, torch.minimum(uniforms[:, None] * total, below), right=True)
+    ids = ids.clamp(max=logits.shape[-1] - 1)
+    removed = logits.gather(-1, ids) == REMOVED
+    ids = torch.where(removed, logits.argmax(dim=-1, keepdim=True), ids)[:, 0]
     return torch.where(total[:, 0].isfinite(), ids, NOTHING_DRAWN)

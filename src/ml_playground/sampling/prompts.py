@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ml_playground.configuration.base import FILE_MARK
 from ml_playground.core.error_handling import ConfigError
 from ml_playground.core.tokenizer_protocol import Tokenizer
 from ml_playground.sampling.generate import window_start
 
-FILE_MARK = "FILE:"
 LISTED_CHARACTERS = 12
 
 
@@ -23,7 +23,7 @@ class Prompt:
 
 
 def prompt_text(prompt: str) -> str:
-    """The prompt itself, or the whole content of the file that `FILE:path` names (relative to the working directory).
+    """The prompt itself, or the whole content of the file that `FILE:path` names.
 
     Raises:
         ConfigError: The file is missing, unreadable, empty, or not UTF-8.
@@ -36,7 +36,7 @@ def prompt_text(prompt: str) -> str:
     except FileNotFoundError:
         raise ConfigError(
             f"The prompt {prompt!r} names a file that is not there ({path.absolute()}); correct the path, "
-            "which counts from the working directory."
+            "which counts from the folder of the file that sets it, in an option from the working directory."
         ) from None
     except OSError as error:
         raise ConfigError(

@@ -9,39 +9,57 @@ from ml_playground.configuration.models import JobConfig
 from ml_playground.configuration.origins import Layer, merge
 from ml_playground.configuration.overrides import environment_layers, set_layer
 from ml_playground.configuration.problems import validated
+from ml_playground.configuration.schema import KeyPath, dotted, find_shape, leaves
 from ml_playground.core.error_handling import ConfigError
 
-OPEN_SECTIONS = ("sample", "runtime")
-"""What may differ from the record: everything else decided what was trained."""
+FOR_SAMPLES = ("sample", "runtime.device", "runtime.dtype", "runtime.threads")
+"""What has an effect on texts: everything else was decided when the model was trained."""
+FOR_EVALUATION = ("sample.weights", "runtime.device", "runtime.dtype", "runtime.attention", "runtime.threads")
+"""What has an effect on an evaluation."""
 
 
-def recorded_job(file: Path, layers: Sequence[Layer] = ()) -> JobConfig:
-    """A recorded job with layers laid over its `[sample]` and `[runtime]`.
+def recorded_job(file: Path, layers: Sequence[Layer] = (), open_keys: Sequence[str] = FOR_SAMPLES) -> JobConfig:
+    """A recorded job with layers laid over it, which may set `open_keys`.
 
     Raises:
         ConfigError: The file is no job of this version, or a layer sets something else or a wrong value.
     """
     document = read_document(file)
     recorded = Layer("recorded job", document.table, file.parent, file, document.lines)
-    closed = [f"{layer.name}: {key}" for layer in layers for key in layer.table if key not in OPEN_SECTIONS]
+    closed = [
+        f"{layer.name}: {dotted(path)}"
+        for layer in layers
+        for path, _ in leaves(layer.table)
+        # What no job has is left for the validation, which knows what was probably meant.
+        if not _is_open(path, open_keys) and (path[0] == "hooks" or find_shape(path, document.table))
+    ]
     if closed:
+        sections = [f"{key}.*" if "." not in key else key for key in open_keys]
         raise ConfigError(
-            f"{'; '.join(closed)} cannot be set here: the model is trained already. "
-            f"Allowed are keys of {' and '.join(OPEN_SECTIONS)}, e.g. sample.temperature=0.8 or runtime.device=cpu."
+            f"{'; '.join(closed)} cannot be set here: the model is trained already, and it would change nothing. "
+            f"Allowed: {', '.join(sections)}."
         )
     return validated(merge([recorded, *layers]))
 
 
+def _is_open(path: KeyPath, open_keys: Sequence[str]) -> bool:
+    return any(path[: key.count(".") + 1] == tuple(key.split(".")) for key in open_keys)
+
+
 def sampling_layers(
-    sets: Sequence[str], options: Mapping[str, tuple[str, Any]], environ: Mapping[str, str]
+    sets: Sequence[str],
+    options: Mapping[str, tuple[str, Any]],
+    environ: Mapping[str, str],
+    open_keys: Sequence[str] = FOR_SAMPLES,
 ) -> list[Layer]:
     """The layers of a command line, lowest first: environment, `--set`, options.
 
     Args:
         sets: `KEY=VALUE` each.
         options: Key of `[sample]` -> the option that sets it, and its value; none leaves the key alone.
-        environ: `ML_PLAYGROUND_SAMPLE_OVERRIDES` and `ML_PLAYGROUND_OVERRIDES` are read, of the latter only what may
-            be set here: it is meant for all commands.
+        environ: `ML_PLAYGROUND_SAMPLE_OVERRIDES` and `ML_PLAYGROUND_OVERRIDES` are read, of both only what may be set
+            here, and what no job has: they are meant for several commands.
+        open_keys: What may be set here.
 
     Raises:
         ConfigError: A variable or a `--set` cannot be read; one line each.
@@ -53,8 +71,7 @@ def sampling_layers(
         if isinstance(layer, str):
             problems.append(layer)
         else:
-            open_part = {key: value for key, value in layer.table.items() if key in OPEN_SECTIONS}
-            layers.append(Layer(layer.name, open_part, here))
+            layers.append(Layer(layer.name, _open_part(layer.table, open_keys), here))
     typed, wrong = set_layer(sets, here, {})
     if problems or wrong:
         raise ConfigError("\n".join([*problems, *wrong]))
@@ -63,3 +80,16 @@ def sampling_layers(
         if value is not None:
             layers.append(Layer(option, {"sample": {key: value}}, here))
     return layers
+
+
+def _open_part(table: Mapping[str, Any], open_keys: Sequence[str]) -> dict[str, Any]:
+    """What of a variable counts here; misspelt keys of open sections stay, for the validation to refuse."""
+    sections = {key.partition(".")[0] for key in open_keys}
+    part: dict[str, Any] = {}
+    for path, value in leaves(table):
+        if _is_open(path, open_keys) or (path[0] in sections and find_shape(path, {}) is None):
+            node = part
+            for name in path[:-1]:
+                node = node.setdefault(name, {})
+            node[path[-1]] = value
+    return part

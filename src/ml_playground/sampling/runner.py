@@ -24,7 +24,7 @@ from ml_playground.core.torch_tensors import read_tensors
 from ml_playground.core.values import ModelContext
 from ml_playground.sampling.execution import Execution, choose_execution
 from ml_playground.sampling.preview import LOAD_TOKENIZER
-from ml_playground.sampling.recorded import recorded_job
+from ml_playground.sampling.recorded import FOR_SAMPLES, recorded_job
 
 Which = Literal["best", "latest"] | int
 """Which checkpoint of a run: the one with the lowest validation loss, the newest, or the one of a step."""
@@ -71,7 +71,12 @@ class LoadedRun:
 
 
 def load_run(
-    target: str | Path, *, which: Which = "best", weights: Weights | None = None, layers: Sequence[Layer] = ()
+    target: str | Path,
+    *,
+    which: Which = "best",
+    weights: Weights | None = None,
+    layers: Sequence[Layer] = (),
+    open_keys: Sequence[str] = FOR_SAMPLES,
 ) -> LoadedRun:
     """The model of a run or of a checkpoint.
 
@@ -79,7 +84,8 @@ def load_run(
         target: A run's folder or id, an experiment (its newest run), or a checkpoint's folder.
         which: Which of a run's checkpoints; a checkpoint that is named itself is taken as it is.
         weights: `auto` takes the averaged ones where there are some; none: as `sample.weights` says.
-        layers: Laid over the recorded job: its `[sample]` and `[runtime]` may be set.
+        layers: Laid over the recorded job.
+        open_keys: What they may set: keys, or sections as a whole.
 
     Raises:
         RunError: No such run, or it has no checkpoint yet.
@@ -88,11 +94,13 @@ def load_run(
     """
     found = find_checkpoint(target, which)
     checkpoint = found.checkpoint
-    job = recorded_job(checkpoint.path / checkpoint_format.CONFIG, layers)
+    job = recorded_job(checkpoint.path / checkpoint_format.CONFIG, layers, open_keys)
     tokenizer = _tokenizer_of(checkpoint)
     execution = choose_execution(job.runtime)
+    if isinstance(job.runtime.threads, int):
+        torch.set_num_threads(job.runtime.threads)
     chosen = _weights_of(checkpoint, weights or job.sample.weights)
-    model = build_model(job, tokenizer)
+    model = build_model(job, tokenizer, execution.attention)
     tensors = read_tensors(checkpoint.tensor_file("model"))
     if chosen == "ema":
         tensors |= read_tensors(checkpoint.tensor_file("ema"))
@@ -129,12 +137,11 @@ def find_checkpoint(target: str | Path, which: Which = "best") -> Found:
     return Found(checkpoint, run, notes)
 
 
-def build_model(job: JobConfig, tokenizer: Tokenizer) -> nn.Module:
+def build_model(job: JobConfig, tokenizer: Tokenizer, attention: Literal["math", "fused"] = "math") -> nn.Module:
     """The job's model on the CPU; its weights are random until `load_weights`."""
     facts = {"vocab_size": tokenizer.vocab_size} | {
         name: value for name, value in job.data if name == "sequence_tokens"
     }
-    attention = "fused" if job.runtime.attention == "fused" else "math"
     context = ModelContext(facts=facts, attention=attention, load_pretrained=False)
     return load_object(families.MODELS[job.model.kind_name].build)(job.model, context)
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ml_playground.configuration.models import SampleSettings
-from ml_playground.core.error_handling import ConfigError
 from ml_playground.core.seeding import seed_for
 from ml_playground.core.tokenizer_protocol import Tokenizer
 from ml_playground.models.protocols import NextTokenModel
@@ -50,11 +49,8 @@ def draw_texts(
         rows_at_once: Bounds the memory; changes no text.
 
     Raises:
-        ConfigError: A stop text is empty.
         CheckpointError: The model gives logits that are not numbers.
     """
-    if "" in settings.stop:
-        raise ConfigError("sample.stop holds an empty text, before which every continuation would end; remove it.")
     jobs = [(prompt, sample) for prompt in range(len(prompts)) for sample in range(settings.num_samples)]
     for first in range(0, len(jobs), rows_at_once):
         yield from _draw_batch(model, tokenizer, prompts, settings, jobs[first : first + rows_at_once])

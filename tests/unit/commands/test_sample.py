@@ -91,6 +91,17 @@ def test_sample_set_reaches_what_has_no_option(run: RunFolder, capsys: pytest.Ca
     assert record["settings"]["max_new_tokens"] == 2
 
 
+def test_sample_weights_that_were_not_evaluated_show_no_loss(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The recorded loss is that of the averaged weights, where there are some."""
+    save_run(job_of(tmp_path), {10: 1.0}, averaged=True)
+    assert main(["sample", "bottles"]) == 0
+    assert "step 10, validation loss 1.0000, averaged weights (" in capsys.readouterr().err
+    assert main(["sample", "bottles", "--weights", "raw"]) == 0
+    assert "step 10 (cpu" in capsys.readouterr().err
+
+
 def test_sample_same_seed_gives_the_same_text(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
     """And another seed another one."""
     first, again, other = (record_of(capsys, "bottles", "--seed", seed)["texts"] for seed in ("1", "1", "2"))
@@ -143,7 +154,7 @@ def test_sample_notes_are_on_stderr(run: RunFolder, capsys: pytest.CaptureFixtur
         (["bottles", "--temperature", "-1"], "--temperature: sample.temperature"),
         (["bottles", "--weights", "averaged"], "--weights: sample.weights"),
         (["bottles", "--stop", ""], "sample.stop"),
-        (["bottles", "--set", "model.n_layer=2"], "model cannot be set here"),
+        (["bottles", "--set", "model.n_layer=2"], "model.n_layer cannot be set here"),
         (["bottles", "--set", "sample.prompts=[]"], "sample.prompts"),
         (["bottles", "--prompt", "FILE:nowhere.txt"], "names a file that is not there"),
         (["bottles", "--prompt", "XYZ"], "knows no character of the prompt 'XYZ'"),

@@ -3,8 +3,8 @@
 import torch
 
 from ml_playground.configuration.models import RuntimeSettings
-from ml_playground.core.machine import has_native_bfloat16
-from ml_playground.sampling.execution import choose_execution, devices_here, multiplies_bfloat16
+from ml_playground.core.torch_machine import devices_here
+from ml_playground.sampling.execution import choose_execution
 
 
 def test_choose_execution_recorded_cpu_float32_is_taken() -> None:
@@ -43,7 +43,9 @@ def test_choose_execution_automatic_dtype_without_hardware_is_float32_in_silence
     assert (execution.dtype, list(execution.notes)) == (torch.float32, [])
 
 
-def test_multiplies_bfloat16_cpu_asks_the_probe() -> None:
-    """The processor's flags decide; Apple's GPU has it."""
-    assert multiplies_bfloat16("cpu") == has_native_bfloat16()
-    assert multiplies_bfloat16("mps")
+def test_choose_execution_automatic_attention_is_fused_on_cuda_only() -> None:
+    """As a training decides it; what is recorded or asked for is taken."""
+    expected = "fused" if devices_here()[0] == "cuda" else "math"
+    assert choose_execution(RuntimeSettings()).attention == expected
+    assert choose_execution(RuntimeSettings(device="cpu")).attention == "math"
+    assert choose_execution(RuntimeSettings(device="cpu", attention="fused")).attention == "fused"

@@ -19,7 +19,7 @@ def test_prompt_text_plain_is_itself() -> None:
 
 
 def test_prompt_text_file_is_its_whole_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`FILE:` reads UTF-8, relative to the working directory, line ends as they are."""
+    """`FILE:` reads UTF-8, line ends as they are."""
     (tmp_path / "prompt.txt").write_bytes("zwölf\r\n".encode())
     monkeypatch.chdir(tmp_path)
     assert prompt_text("FILE:prompt.txt") == "zwölf\r\n"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ml_playground.core.error_handling import ConfigError
-from ml_playground.sampling.recorded import recorded_job, sampling_layers
+from ml_playground.sampling.recorded import FOR_EVALUATION, recorded_job, sampling_layers
 from tests.fakes.trained_run import job_of
 
 
@@ -56,7 +56,8 @@ def test_recorded_job_key_of_another_section_is_refused(record: Path) -> None:
     layers = sampling_layers(["model.n_layer=3"], {}, {})
     with pytest.raises(
         ConfigError,
-        match=r"^--set: model cannot be set here: the model is trained already. Allowed are keys of sample and runtime, e.g.",
+        match=r"^--set: model.n_layer cannot be set here: the model is trained already, and it would change nothing. "
+        r"Allowed: sample.\*, runtime.device, runtime.dtype, runtime.threads.$",
     ):
         recorded_job(record, layers)
 
@@ -79,3 +80,44 @@ def test_sampling_layers_unreadable_set_and_variable_are_both_named() -> None:
     """Everything that is wrong at once."""
     with pytest.raises(ConfigError, match=r"ML_PLAYGROUND_SAMPLE_OVERRIDES[^\n]*\n--set nonsense: must look like"):
         sampling_layers(["nonsense"], {}, {"ML_PLAYGROUND_SAMPLE_OVERRIDES": "{"})
+
+
+@pytest.mark.parametrize("key", ["runtime.compile=true", "runtime.attention=math", "hooks.console.every_seconds=3"])
+def test_recorded_job_key_without_effect_on_texts_is_refused(record: Path, key: str) -> None:
+    """A setting that changes nothing is a misunderstanding."""
+    with pytest.raises(ConfigError, match=rf"^--set: {key.partition('=')[0]} cannot be set here"):
+        recorded_job(record, sampling_layers([key], {}, {}))
+
+
+@pytest.mark.parametrize(("key", "meant"), [("trian.max_steps=3", "train"), ("runtime.devise=cpu", "runtime.device")])
+def test_recorded_job_key_of_no_job_is_answered_with_the_nearest(record: Path, key: str, meant: str) -> None:
+    """A slip of the finger is no wish to train."""
+    with pytest.raises(ConfigError, match=rf"unknown .*did you mean {meant}"):
+        recorded_job(record, sampling_layers([key], {}, {}))
+
+
+def test_recorded_job_for_an_evaluation_takes_weights_and_attention_only(record: Path) -> None:
+    """How texts are drawn does not matter to a loss."""
+    layers = sampling_layers(["sample.weights=raw", "runtime.attention=fused"], {}, {}, FOR_EVALUATION)
+    job = recorded_job(record, layers, FOR_EVALUATION)
+    assert (job.sample.weights, job.runtime.attention) == ("raw", "fused")
+    with pytest.raises(ConfigError, match=r"^--set: sample.top_k cannot be set here.*Allowed: sample.weights, runtime"):
+        recorded_job(record, sampling_layers(["sample.top_k=3"], {}, {}, FOR_EVALUATION), FOR_EVALUATION)
+
+
+def test_sampling_layers_variable_for_texts_is_left_alone_by_an_evaluation(record: Path, tmp_path: Path) -> None:
+    """Whoever exports it once for all commands can still evaluate; what is misspelt is refused all the same."""
+    environ = {"ML_PLAYGROUND_SAMPLE_OVERRIDES": '{"top_k": 3}'}
+    assert recorded_job(record, sampling_layers([], {}, environ, FOR_EVALUATION), FOR_EVALUATION) == job_of(tmp_path)
+    environ = {"ML_PLAYGROUND_SAMPLE_OVERRIDES": '{"topk": 3}'}
+    with pytest.raises(ConfigError, match=r"did you mean sample.top_k"):
+        recorded_job(record, sampling_layers([], {}, environ, FOR_EVALUATION), FOR_EVALUATION)
+
+
+def test_recorded_job_prompt_file_of_an_option_counts_from_the_working_directory(
+    record: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where its user stands."""
+    monkeypatch.chdir(tmp_path)
+    layers = sampling_layers([], {"prompts": ("--prompt", ["FILE:a/../p.txt", "x"])}, {})
+    assert recorded_job(record, layers).sample.prompts == (f"FILE:{tmp_path / 'p.txt'}", "x")

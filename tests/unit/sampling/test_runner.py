@@ -10,7 +10,7 @@ from ml_playground.core.checkpoint_format import step_folder_name
 from ml_playground.core.error_handling import CheckpointError, ConfigError, DataError, RunError
 from ml_playground.core.run_folder import RunFolder, runs_folder
 from ml_playground.core.torch_tensors import read_tensors
-from ml_playground.sampling.recorded import sampling_layers
+from ml_playground.sampling.recorded import FOR_EVALUATION, sampling_layers
 from ml_playground.sampling.runner import find_checkpoint, load_run, load_weights
 from tests.fakes.trained_run import job_of, save_run
 
@@ -263,3 +263,18 @@ def test_writer_precision_is_float32_unless_asked_for(tmp_path: Path) -> None:
     asked = load_run("bottles", layers=sampling_layers(["runtime.dtype=bfloat16"], {}, {}))
     assert next(asked.writer().parameters()).dtype is asked.execution.dtype
     assert next(asked.model.parameters()).dtype is torch.float32
+
+
+def test_load_run_threads_and_attention_have_their_effect(run: RunFolder) -> None:
+    """What may be set does something."""
+    before = torch.get_num_threads()
+    try:
+        layers = sampling_layers(["runtime.threads=3", "runtime.attention=fused"], {}, {}, FOR_EVALUATION)
+        loaded = load_run("bottles", layers=layers, open_keys=FOR_EVALUATION)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    ids = torch.tensor([[1, 2, 3]])
+    written_out = load_run("bottles")
+    assert (loaded.execution.attention, written_out.execution.attention) == ("fused", "math")
+    torch.testing.assert_close(loaded.model(ids), written_out.model(ids))
