@@ -1,7 +1,8 @@
 """`mlp run`: from a text on disk to a trained model that writes, in one go."""
 
-import json
 from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -11,8 +12,17 @@ from ml_playground.commands.sample import draw_from
 from ml_playground.commands.train import FINISHED, Fresh, Resume, exit_code_of, train_job
 from ml_playground.commands.train import summary_of as training_summary_of
 from ml_playground.configuration.loading import load
+from ml_playground.configuration.models import JobConfig
+from ml_playground.configuration.origins import Layer
+from ml_playground.core.error_handling import PlaygroundError
+from ml_playground.core.humanise import json_text
+from ml_playground.core.registry import load_object
 from ml_playground.core.run_folder import RunFolder
+from ml_playground.data_pipeline.manifest import Prepared
 from ml_playground.monitoring.report import write_report
+
+if TYPE_CHECKING:
+    from ml_playground.training.protocols import JobResult
 
 
 def run(
@@ -29,25 +39,51 @@ def run(
     prepared = prepare_job(job)
     if not json_output:
         typer.echo(summary_of(prepared, job.name).rpartition("\n")[0])
+    check_prompts(job, prepared)
     _stage(2, "train", json_output=json_output)
     result = train_job(job, fresh=fresh, resume=resume)
     if not json_output:
         typer.echo(training_summary_of(result))
     texts: list[str] = []
     if result.reason in FINISHED:
-        from ml_playground.sampling.runner import load_run  # noqa: PLC0415 - torch takes seconds; preparing comes first
-
         _stage(3, "sample", json_output=json_output)
-        drawn = draw_from(load_run(result.run), quiet=json_output)
-        texts = [text.prompt + text.text for text in drawn]
+        try:
+            texts = _texts_of(job, result, quiet=json_output)
+        except PlaygroundError:
+            # Hours of training may lie behind this; what can be seen of them without texts is shown.
+            typer.echo(f"report: {write_report(RunFolder(result.run))}", err=True)
+            raise
         _stage(4, "report", json_output=json_output)
     report = write_report(RunFolder(result.run))
     if json_output:
-        typer.echo(json.dumps(asdict(result) | {"run": str(result.run), "samples": texts, "report": str(report)}))
+        typer.echo(json_text(asdict(result) | {"run": str(result.run), "samples": texts, "report": str(report)}))
     else:
         typer.echo(f"report: {report}")
     if (code := exit_code_of(result)) != 0:
         raise typer.Exit(code)
+
+
+def check_prompts(job: JobConfig, prepared: Prepared) -> None:
+    """Refuse before the training what would stop the sampling after it.
+
+    Raises:
+        ConfigError: A prompt cannot be read, or the tokenizer knows no character of it.
+        DataError: The tokenizer cannot be read.
+    """
+    from ml_playground.sampling.preview import LOAD_TOKENIZER  # noqa: PLC0415 - torch takes seconds; preparing comes first
+    from ml_playground.sampling.prompts import encode_prompt  # noqa: PLC0415
+
+    tokenizer = load_object(LOAD_TOKENIZER)(prepared.tokenizer_folder)
+    for prompt in job.sample.prompts:
+        encode_prompt(prompt, tokenizer, None)
+
+
+def _texts_of(job: JobConfig, result: "JobResult", *, quiet: bool) -> list[str]:
+    """Drawn as this command's own `[sample]` says, which may differ from what the run recorded when it began."""
+    from ml_playground.sampling.runner import load_run  # noqa: PLC0415 - as in `check_prompts`
+
+    layer = Layer("this command", {"sample": job.sample.model_dump(mode="json")}, Path.cwd())
+    return [text.prompt + text.text for text in draw_from(load_run(result.run, layers=[layer]), quiet=quiet)]
 
 
 def _stage(number: int, name: str, *, json_output: bool) -> None:
