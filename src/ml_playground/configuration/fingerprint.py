@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+from pathlib import Path
 
 from ml_playground.configuration.models import JobConfig, PrepareSettings
+from ml_playground.core.run_folder import data_folder
 
 FORMAT_VERSION = 1
 """Raised when token files, index or tokenizer folders change so that old ones must not be read."""
@@ -13,6 +15,11 @@ def prepare_fingerprint(settings: PrepareSettings) -> str:
     """16 hex digits over the `[prepare]` settings and the version of the format."""
     text = f"{FORMAT_VERSION}\n{settings.model_dump_json()}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def prepared_folder(settings: PrepareSettings) -> Path:
+    """Where the data set of these settings lies, or will lie."""
+    return data_folder() / prepare_fingerprint(settings)
 
 
 def config_hash(job: JobConfig) -> str:

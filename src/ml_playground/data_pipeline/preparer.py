@@ -12,14 +12,13 @@ from typing import Literal
 from filelock import FileLock, Timeout
 
 from ml_playground.configuration.families import SOURCES, TOKENIZERS
-from ml_playground.configuration.fingerprint import prepare_fingerprint
+from ml_playground.configuration.fingerprint import prepared_folder
 from ml_playground.configuration.models import PrepareSettings
 from ml_playground.core.atomic import folder as whole_folder
 from ml_playground.core.atomic import write_file
 from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import DataError
 from ml_playground.core.registry import kind_of, load_object
-from ml_playground.core.run_folder import data_folder
 from ml_playground.core.storage_errors import storage_errors
 from ml_playground.core.tokenizer_protocol import BulkTokenizer, TokenizerClass
 from ml_playground.data_pipeline.encoding import DatasetWriter, batches, chunks, utf8_bytes
@@ -34,7 +33,7 @@ from ml_playground.data_pipeline.manifest import (
     account_of,
     open_prepared,
 )
-from ml_playground.data_pipeline.source_protocol import Provenance, Source, changes
+from ml_playground.data_pipeline.source_protocol import Provenance, RefetchedSource, Source, changed_meanwhile, changes
 from ml_playground.data_pipeline.storage.token_file import token_type
 from ml_playground.data_pipeline.transforms.split import (
     Assign,
@@ -85,18 +84,14 @@ class Survey:
         return sum(self.lengths)
 
 
-def prepared_folder(settings: PrepareSettings) -> Path:
-    """Where the data set of these settings lies, or will lie."""
-    return data_folder() / prepare_fingerprint(settings)
-
-
 def prepare(settings: PrepareSettings, deps: Deps, *, fresh: bool = False, report: Report = no_report) -> Prepared:
     """The data set of these settings: the one on disk if it is whole and its source unchanged, else a new one.
 
     Args:
         settings: `[prepare]`.
         deps: The network, for sources that need it, and the clock.
-        fresh: Make it anew in any case; what stood there is kept beside it as `<name>.old-<date>`.
+        fresh: Make it anew in any case, a text without a known hash fetched again; what stood there is kept beside it as
+            `<name>.old-<date>`.
         report: Told how far it has come, a few times a second of work.
 
     Raises:
@@ -109,6 +104,8 @@ def prepare(settings: PrepareSettings, deps: Deps, *, fresh: bool = False, repor
     with _alone(folder, report):
         if folder.exists() and not fresh:
             return _reuse(folder, source, report)
+        if fresh and isinstance(source, RefetchedSource):
+            source.fetch_anew()
         set_aside = _old_name(folder, deps.clock.now()) if folder.exists() else None
         with whole_folder(folder) as partial:
             manifest = _build(partial, settings, source, deps.clock.now(), report)
@@ -172,10 +169,7 @@ def _build(folder: Path, settings: PrepareSettings, source: Source, now: datetim
     report(PrepareProgress("checking"))
     after = source.provenance()
     if before.content != after.content:
-        raise DataError(
-            f"The source changed while it was being prepared: {changes(before, after)}. "
-            "Nothing was written; run the command again when it stands still."
-        )
+        raise changed_meanwhile(changes(before, after))
     _check_no_split_is_empty(settings, survey, writer)
     manifest = Manifest(
         created_at=now,

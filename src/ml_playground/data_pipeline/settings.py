@@ -28,9 +28,7 @@ class UrlText(Component):
     url: str
     """http, https or file address."""
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
-    """What the bytes must hash to; without it any answer is taken, and its hash recorded."""
-    attempts: Count = 3
-    """Tries before giving up; a broken transfer goes on where it stopped."""
+    """What the bytes must hash to; without it any answer is taken, and its hash recorded; `prepare --fresh` fetches anew."""
     encoding: str = "utf-8"
     """How the bytes are read."""
 

@@ -2,11 +2,12 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from pydantic import Field
 
 from ml_playground.configuration.base import CountOrZero, Strict
+from ml_playground.core.error_handling import DataError
 from ml_playground.core.values import Document
 
 SkipReason = Literal["empty", "not_utf8"]
@@ -67,6 +68,23 @@ class Source(Protocol):
             DataError: As for `documents`.
         """
         ...
+
+
+@runtime_checkable
+class RefetchedSource(Protocol):
+    """A source that keeps a copy of what it fetched, and may not know whether the copy is still what would be fetched."""
+
+    def fetch_anew(self) -> None:
+        """Do not use a copy from before this call, unless the settings prove it right."""
+        ...
+
+
+def changed_meanwhile(how: str) -> DataError:
+    """The error for a source that is not the same in each of the passes over it."""
+    return DataError(
+        f"The source changed while it was being prepared: {how}. "
+        "Nothing was written; run the command again when it stands still."
+    )
 
 
 def changes(old: Provenance, new: Provenance, at_most: int = 3) -> str:

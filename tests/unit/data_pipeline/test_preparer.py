@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
+from ml_playground.configuration.fingerprint import prepared_folder
 from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import DataError, StorageError
 from ml_playground.core.run_folder import data_folder
 from ml_playground.data_pipeline.manifest import Prepared, open_prepared
-from ml_playground.data_pipeline.preparer import PrepareProgress, prepare, prepared_folder
+from ml_playground.data_pipeline.preparer import PrepareProgress, prepare
 from ml_playground.tokenization.loading import load_tokenizer
 from tests.fakes.fixed_clock import FixedClock
 from tests.fakes.local_fetch import LocalFetch
@@ -228,6 +229,20 @@ def test_prepare_url_uses_the_fetch_it_was_given() -> None:
     assert len(fetch.asked) == 1
 
 
+def test_prepare_fresh_fetches_a_text_without_hash_anew() -> None:
+    """The address has a new text; only --fresh asks for it, and what cannot be fetched replaces nothing."""
+    url = "https://example.org/text"
+    settings = prepare_settings({"kind": "url_text", "url": url})
+    prepare(settings, Deps(fetch=LocalFetch({url: TEXT.encode()})))
+    newer = LocalFetch({url: TEXT.upper().encode()})
+    assert text_in(prepare(settings, Deps(fetch=newer))) == TEXT
+    with pytest.raises(DataError, match="could not be fetched"):
+        prepare(settings, Deps(fetch=LocalFetch({}), sleep=lambda _: None), fresh=True)
+    assert prepare(settings, Deps(fetch=LocalFetch({}))).reused
+    assert text_in(prepare(settings, Deps(fetch=newer), fresh=True)) == TEXT.upper()
+    assert len(newer.asked) == 1
+
+
 @pytest.mark.skipif(not SHAKESPEARE.is_file(), reason="the text is not on this machine")
 def test_prepare_tiny_shakespeare_gives_the_split_of_nanogpt() -> None:
     """65 characters and unknown; the first nine tenths to train on."""
@@ -281,6 +296,7 @@ import os, signal, sys
 from pathlib import Path
 from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import StorageError
+from ml_playground.configuration.fingerprint import prepared_folder
 from ml_playground.configuration.models import PrepareSettings
 from ml_playground.data_pipeline.preparer import prepare
 settings = PrepareSettings.model_validate_json(sys.argv[1])

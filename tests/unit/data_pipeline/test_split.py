@@ -4,7 +4,14 @@ import pytest
 
 from ml_playground.core.error_handling import DataError
 from ml_playground.core.values import Document
-from ml_playground.data_pipeline.transforms.split import character_ends, document_ends, pieces, split_of_id
+from ml_playground.data_pipeline.transforms.split import (
+    by_document,
+    character_ends,
+    document_ends,
+    parts,
+    pieces,
+    split_of_id,
+)
 
 
 def test_character_ends_of_tiny_shakespeare_are_those_of_nanogpt() -> None:
@@ -48,6 +55,16 @@ def test_split_of_id_is_the_same_on_every_machine() -> None:
     """Recorded: a change would move documents between splits of data sets that exist."""
     found = [split_of_id(f"{number}.txt", 0.3, 0.2) for number in range(10)]
     assert found == ["train", "val", "val", "train", "train", "train", "train", "test", "train", "test"]
+
+
+def test_by_document_more_documents_than_counted_says_that_the_source_changed() -> None:
+    """A file that appears between two passes over a folder."""
+    numbered = pieces([Document(name, "x") for name in ("a", "b", "c")])
+    with pytest.raises(
+        DataError,
+        match=r"changed while it was being prepared: c is document 3, where 2 were counted before\. Nothing was",
+    ):
+        list(parts(numbered, by_document((1, 2, 2))))
 
 
 def test_pieces_of_nothing_are_none() -> None:

@@ -54,6 +54,18 @@ def test_documents_of_a_file_whose_name_has_glob_signs_is_that_file(tmp_path: Pa
     assert read(tmp_path / "a[1].txt") == [Document("a[1].txt", "one")]
 
 
+@pytest.mark.parametrize(("path", "what"), [("a.txt", "a file"), ("*.txt", "a glob")])
+@pytest.mark.parametrize("use", ["documents", "provenance"])
+def test_read_pattern_without_a_folder_is_refused(tmp_path: Path, path: str, what: str, use: str) -> None:
+    """No setting is without effect in silence."""
+    write_texts(tmp_path, {"a.txt": "x"})
+    with pytest.raises(
+        ConfigError,
+        match=rf"pattern = '\*\.md' has no effect, for prepare\.source\.path = .* is {what}, not a folder; leave",
+    ):
+        list(getattr(source(tmp_path / path, pattern="*.md"), use)())
+
+
 def test_documents_of_a_big_file_come_in_pieces_that_cut_no_character(tmp_path: Path) -> None:
     """Memory is bounded, and the joined pieces are the text."""
     text = "é你\U0001f40e" * 300_000

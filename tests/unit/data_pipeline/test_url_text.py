@@ -93,29 +93,72 @@ def test_broken_transfer_goes_on_where_it_stopped_after_a_wait() -> None:
 
 def test_broken_transfer_is_kept_for_the_next_process_when_the_hash_is_known() -> None:
     """The next start goes on; the hash proves that the halves belong together."""
-    with pytest.raises(DataError, match=r"could not be fetched \(1 attempt\): connection reset"):
-        text_of(source(LocalFetch({URL: CONTENT}, breaks_after_bytes=1000), sha256=SHA256, attempts=1))
+    with pytest.raises(DataError, match=r"could not be fetched \(3 attempts\): connection reset"):
+        text_of(source(LocalFetch({URL: CONTENT}, breaks_after_bytes=1000, breaks=3), sha256=SHA256))
     fetch = LocalFetch({URL: CONTENT})
     assert text_of(source(fetch, sha256=SHA256)) == TEXT
-    assert fetch.asked == [(URL, 1000)]
+    assert fetch.asked == [(URL, 3000)]
 
 
 def test_broken_transfer_without_hash_starts_over_in_the_next_process() -> None:
     """Nobody could tell whether two halves belong together."""
     with pytest.raises(DataError, match="could not be fetched"):
-        text_of(source(LocalFetch({URL: CONTENT}, breaks_after_bytes=1000), attempts=1))
+        text_of(source(LocalFetch({URL: CONTENT}, breaks_after_bytes=1000, breaks=3)))
     fetch = LocalFetch({URL: CONTENT})
     assert text_of(source(fetch)) == TEXT
     assert fetch.asked == [(URL, 0)]
 
 
+def test_broken_transfer_without_hash_starts_over_in_the_next_attempt_too() -> None:
+    """The text may change between two attempts of one process as well."""
+    fetch = LocalFetch({URL: CONTENT}, breaks_after_bytes=1000, breaks=2)
+    assert text_of(source(fetch)) == TEXT
+    assert fetch.asked == [(URL, 0)] * 3
+
+
+def test_fetch_anew_without_hash_replaces_the_cached_text() -> None:
+    """Nothing says that the copy is still what the address gives."""
+    text_of(source(LocalFetch({URL: b"old text"})))
+    made = source(LocalFetch({URL: CONTENT}))
+    made.fetch_anew()
+    assert text_of(made) == text_of(source(LocalFetch({}))) == TEXT
+
+
+def test_fetch_anew_twice_by_one_source_fetches_twice() -> None:
+    """Each call forgets what was fetched before it, and only that."""
+    fetch = LocalFetch({URL: CONTENT})
+    made = source(fetch)
+    for _ in range(2):
+        made.fetch_anew()
+        assert text_of(made) == text_of(made) == TEXT
+    assert len(fetch.asked) == 2
+
+
+def test_fetch_anew_without_network_fails_and_keeps_the_cached_text() -> None:
+    """The old copy is not taken for the new text, and not lost either."""
+    text_of(source(LocalFetch({URL: CONTENT})))
+    made = source(LocalFetch({}))
+    made.fetch_anew()
+    with pytest.raises(DataError, match="could not be fetched"):
+        made.provenance()
+    assert text_of(source(LocalFetch({}))) == TEXT
+
+
+def test_fetch_anew_with_hash_keeps_what_the_hash_proves() -> None:
+    """The same bytes need not travel twice."""
+    text_of(source(LocalFetch({URL: CONTENT}), sha256=SHA256))
+    made = source(LocalFetch({}), sha256=SHA256)
+    made.fetch_anew()
+    assert text_of(made) == TEXT
+
+
 def test_older_half_of_another_text_is_thrown_away_and_fetched_anew() -> None:
     """The server's text changed between two processes."""
     with pytest.raises(DataError, match="could not be fetched"):
-        text_of(source(LocalFetch({URL: b"x" * 5000}, breaks_after_bytes=1000), sha256=SHA256, attempts=1))
+        text_of(source(LocalFetch({URL: b"x" * 5000}, breaks_after_bytes=1000, breaks=3), sha256=SHA256))
     fetch = LocalFetch({URL: CONTENT})
     assert text_of(source(fetch, sha256=SHA256)) == TEXT
-    assert fetch.asked == [(URL, 1000), (URL, 0)]
+    assert fetch.asked == [(URL, 3000), (URL, 0)]
 
 
 def test_whole_leftover_with_the_right_hash_is_taken_without_fetching() -> None:
@@ -254,7 +297,7 @@ class Pages(BaseHTTPRequestHandler):
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body[:1000] if first and trouble in ("cut", "norange") else body)
+        self.wfile.write(body[:1000] if (first and trouble in ("cut", "norange")) or trouble == "cut-always" else body)
 
     def log_message(self, *arguments: object) -> None:
         """Be quiet."""
@@ -286,14 +329,14 @@ def test_server_in_trouble_is_asked_again(server: ThreadingHTTPServer, trouble: 
 
 def test_connection_that_closes_early_goes_on_from_there(server: ThreadingHTTPServer) -> None:
     """It looks like the end of the text; only the announced length tells."""
-    text_of(over_http(server, "cut"))
+    text_of(over_http(server, "cut", sha256=SHA256))
     assert server.RequestHandlerClass.seen == [("/cut", None), ("/cut", "bytes=1000-")]  # type: ignore[attr-defined]
 
 
 def test_connection_that_closes_early_for_good_says_how_much_is_missing(server: ThreadingHTTPServer) -> None:
     """A cut text is not taken for the text."""
     with pytest.raises(DataError, match="the connection closed 3200 bytes before the end"):
-        text_of(over_http(server, "cut", attempts=1))
+        text_of(over_http(server, "cut-always"))
 
 
 def test_server_without_the_page_is_asked_once(server: ThreadingHTTPServer) -> None:
@@ -316,5 +359,5 @@ def test_nobody_listens_says_connection_refused() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/"
-        with pytest.raises(DataError, match=r"could not be fetched \(1 attempt\): .*refused"):
-            text_of(build(UrlText(url=url, attempts=1), Deps()))
+        with pytest.raises(DataError, match=r"could not be fetched \(3 attempts\): .*refused"):
+            text_of(build(UrlText(url=url), Deps(sleep=Waits())))

@@ -13,6 +13,7 @@ from ml_playground.data_pipeline.source_protocol import Provenance, SkippedFile
 from ml_playground.data_pipeline.sources.text_pieces import check_encoding, file_account, text_pieces
 
 GLOB_SIGNS = frozenset("*?[")
+DEFAULT_PATTERN: str = TextFile.model_fields["pattern"].default
 
 
 class TextFiles:
@@ -53,12 +54,14 @@ class TextFiles:
         """The folder that names are relative to, and all files."""
         path = self._settings.path
         if path.is_file():
+            self._check_pattern_unused("a file")
             root, files = path.parent, [path]
         elif path.is_dir():
             root, files = path, _matches(path, self._settings.pattern)
             if not files:
                 raise _nothing_matches(path, self._settings.pattern)
         elif GLOB_SIGNS & set(str(path)):
+            self._check_pattern_unused("a glob")
             root, pattern = _glob_parts(path)
             files = _matches(root, pattern)
             if not files:
@@ -66,6 +69,14 @@ class TextFiles:
         else:
             raise _missing(path)
         return root, files
+
+    def _check_pattern_unused(self, what: str) -> None:
+        """A pattern chooses among the files of a folder; elsewhere it would have no effect."""
+        if self._settings.pattern != DEFAULT_PATTERN:
+            raise ConfigError(
+                f"prepare.source.pattern = {self._settings.pattern!r} has no effect, for prepare.source.path = "
+                f"{self._settings.path} is {what}, not a folder; leave prepare.source.pattern out, or name the folder."
+            )
 
 
 def build(settings: TextFile, deps: Deps) -> TextFiles:

@@ -1,4 +1,4 @@
-"""One text, fetched once and kept in the cache; a broken transfer goes on where it stopped."""
+"""One text, fetched once and kept in the cache; with a known hash a broken transfer goes on where it stopped."""
 
 import hashlib
 from collections.abc import Iterator
@@ -21,7 +21,8 @@ from ml_playground.data_pipeline.source_protocol import Provenance, SourceFile
 from ml_playground.data_pipeline.sources.text_pieces import PIECE_BYTES, check_encoding, file_account, text_pieces
 
 SCHEMES = ("http", "https", "file")
-LONGEST_WAIT_S = 30.0
+WAITS_S = (0.0, 1.0, 2.0)
+"""Before each attempt: together they outlast a hiccup, and whoever is offline hears of it soon."""
 BY_PATH = '--set \'prepare.source={kind="text_file", path="FILE"}\''
 
 # These say "not now"; every other answer of the 400s will be the same next time.
@@ -56,6 +57,7 @@ class UrlSource:
         self._path = cache_folder() / "downloads" / name
         self._partial = self._path.with_suffix(".partial")
         self._checked = False
+        self._anew = False
 
     def documents(self) -> Iterator[Document]:
         """The text in pieces, its address as the id."""
@@ -71,6 +73,11 @@ class UrlSource:
             account = file_account(self._fetched(), self._settings.url)
         return Provenance(kind=self._settings.kind, files=(account,))
 
+    def fetch_anew(self) -> None:
+        """Fetch again what no hash vouches for; the copy in the cache stays until the new text is whole."""
+        self._anew = self._settings.sha256 is None
+        self._checked = False
+
     def _fetched(self) -> Path:
         """The file in the cache, checked once, fetched if need be."""
         if self._checked and self._path.is_file():
@@ -80,12 +87,14 @@ class UrlSource:
             lock = FileLock(self._path.with_suffix(".lock"))
             lock.acquire()
         try:
-            if not self._is_whole(self._path):
+            whole = self._is_whole(self._path)
+            if not whole:
                 self._path.unlink(missing_ok=True)
+            if self._anew or not whole:
                 self._download()
         finally:
             lock.release()
-        self._checked = True
+        self._checked, self._anew = True, False
         return self._path
 
     def _is_whole(self, path: Path) -> bool:
@@ -96,16 +105,17 @@ class UrlSource:
         return expected is None or file_account(path, "").sha256 == expected
 
     def _download(self) -> None:
-        if self._settings.sha256 is None:
-            # Without a hash nobody could tell whether what an earlier process left belongs to the same answer.
-            self._partial.unlink(missing_ok=True)
         failure = self._unreachable(0, "it was not tried")
-        for attempt in range(self._settings.attempts):
-            if attempt:
-                self._deps.sleep(min(2.0 ** (attempt - 1), LONGEST_WAIT_S))
+        for attempt, wait_s in enumerate(WAITS_S):
+            if wait_s:
+                self._deps.sleep(wait_s)
+            if self._settings.sha256 is None:
+                # Without a hash nobody could tell whether what another attempt left belongs to the same answer.
+                with storage_errors(self._partial):
+                    self._partial.unlink(missing_ok=True)
             went_on = self._partial.is_file()
             try:
-                if not (went_on and self._settings.sha256 is not None and self._is_whole(self._partial)):
+                if not (went_on and self._is_whole(self._partial)):
                     self._transfer()
             except _BrokenTransferError as error:
                 failure = self._unreachable(attempt + 1, str(error))

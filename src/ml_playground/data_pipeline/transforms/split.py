@@ -9,6 +9,7 @@ from itertools import accumulate
 
 from ml_playground.core.error_handling import DataError
 from ml_playground.core.values import Document
+from ml_playground.data_pipeline.source_protocol import changed_meanwhile
 
 SPLITS = ("train", "val", "test")
 
@@ -121,10 +122,18 @@ def by_position(ends: tuple[int, int, int]) -> Assign:
 
 
 def by_document(ends: tuple[int, int, int]) -> Assign:
-    """Each document whole, by its number."""
+    """Each document whole, by its number.
+
+    Raises:
+        DataError: While dealing: there are more documents than were counted.
+    """
 
     def assign(piece: Piece) -> Iterator[tuple[str, int, int]]:
-        split = next(split for split, end in zip(SPLITS, ends, strict=True) if piece.document < end)
+        split = next((split for split, end in zip(SPLITS, ends, strict=True) if piece.document < end), None)
+        if split is None:
+            raise changed_meanwhile(
+                f"{piece.id} is document {piece.document + 1}, where {ends[-1]} were counted before"
+            )
         yield split, 0, len(piece.text)
 
     return assign
