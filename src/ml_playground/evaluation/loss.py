@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy
 
 from ml_playground.configuration import families
-from ml_playground.configuration.fingerprint import prepare_fingerprint
+from ml_playground.configuration.fingerprint import prepared_folder
 from ml_playground.core.error_handling import CheckpointError, DataError
 from ml_playground.core.registry import load_object
-from ml_playground.core.run_folder import data_folder
 from ml_playground.data_pipeline.batches import NO_TARGET, TokenBatch
 from ml_playground.evaluation.baselines import Baselines, Ints, pairs_of
 from ml_playground.models.protocols import NextTokenModel
@@ -37,7 +36,11 @@ class Splits(Protocol):
         ...
 
     def split(self, name: str) -> Iterable[TokenBatch]:
-        """The batches of a whole split, each item once."""
+        """The batches of a whole split, each item once.
+
+        Raises:
+            DataError: There is no such split; raised by the call, not by the first batch.
+        """
         ...
 
 
@@ -49,8 +52,9 @@ class Score:
     """Nats per target."""
     perplexity: float
     """e to the loss: the number of equally likely tokens that would be as hard to guess."""
-    bits_per_byte: float
-    """Comparable between tokenizers; tokens that stand for no text do not count."""
+    bits_per_byte: float | None
+    """Comparable between tokenizers; tokens that stand for no text do not count. None where some targets are unknown to
+    the tokenizer: they cost a model next to nothing, and the text behind them is not in the ids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,9 @@ class Evaluation:
     targets: int
     """Predicted tokens."""
     text_bytes: int
-    """UTF-8 bytes of the text that they stand for."""
+    """UTF-8 bytes of the text that they stand for, as far as the tokenizer knows it."""
+    unknown_targets: int
+    """Targets that the tokenizer does not know; with any, nobody has bits per byte."""
     model: Score
     baselines: Mapping[str, Score]
     """By name: unigram, bigram; fitted on the training split."""
@@ -73,7 +79,10 @@ class Evaluation:
         """Plain values; JSON knows no infinity, so a perplexity beyond all floats is none."""
 
         def plain(score: Score) -> dict[str, float | None]:
-            return {name: value if math.isfinite(value) else None for name, value in asdict(score).items()}
+            return {
+                name: value if value is not None and math.isfinite(value) else None
+                for name, value in asdict(score).items()
+            }
 
         baselines = {name: plain(score) for name, score in self.baselines.items()}
         return asdict(self) | {"model": plain(self.model), "baselines": baselines}
@@ -82,12 +91,15 @@ class Evaluation:
 class Tally:
     """Adds up losses of single targets, in float64."""
 
-    def __init__(self, token_bytes: Ints) -> None:
+    def __init__(self, token_bytes: Ints, unknown: int | None = None) -> None:
+        """`token_bytes` (V,): what each token stands for; `unknown`: the id that stands for any text, if there is one."""
         self._token_bytes = token_bytes
+        self._unknown = unknown
         self._nats = 0.0
         self._nats_of_text = 0.0
         self.targets = 0
         self.text_bytes = 0
+        self.unknown_targets = 0
 
     def add(self, nats: NDArray[np.floating[Any]], targets: Ints) -> None:
         """Take in the loss (n,) of each target (n,)."""
@@ -97,6 +109,8 @@ class Tally:
         self._nats_of_text += float(nats[size_bytes > 0].sum())
         self.targets += len(targets)
         self.text_bytes += int(size_bytes.sum())
+        if self._unknown is not None:
+            self.unknown_targets += int((targets == self._unknown).sum())
 
     def score(self) -> Score:
         """The means.
@@ -104,7 +118,7 @@ class Tally:
         Raises:
             DataError: No target counts, for then the quotients have no meaning.
         """
-        if not self.targets or not self.text_bytes:
+        if not self.text_bytes and not self.unknown_targets:
             raise DataError(
                 f"The split holds {self.targets} targets that stand for {self.text_bytes} bytes of text; "
                 "there is nothing to evaluate. Give it more text (prepare.val_fraction, prepare.test_fraction)."
@@ -112,36 +126,45 @@ class Tally:
         loss = self._nats / self.targets
         # exp overflows above 709.78; NaN goes through.
         perplexity = math.inf if loss > 709 else math.exp(loss)  # noqa: PLR2004
-        return Score(loss, perplexity, self._nats_of_text / math.log(2) / self.text_bytes)
+        bits_per_byte = None if self.unknown_targets else self._nats_of_text / math.log(2) / self.text_bytes
+        return Score(loss, perplexity, bits_per_byte)
 
 
-def ignore_progress(targets: int) -> None:
+Phase = Literal["counting", "evaluating"]
+"""`counting`: the baselines are fitted on the training split; `evaluating`: the model runs over the split that was asked for."""
+
+
+def ignore_progress(phase: Phase, targets: int) -> None:
     """Nobody watches."""
 
 
-def evaluate(run: LoadedRun, split: str = "val", *, progress: Callable[[int], None] = ignore_progress) -> Evaluation:
+def evaluate(
+    run: LoadedRun, split: str = "val", *, progress: Callable[[Phase, int], None] = ignore_progress
+) -> Evaluation:
     """A loaded model over a whole split, each target once, with unigram and bigram baselines beside it.
 
     Args:
         run: The model; it is run in the precision that its job recorded, as in training.
         split: train, val or test.
-        progress: Told after each batch how many targets are done.
+        progress: Told after each batch what is being done, and how many targets of it are.
 
     Raises:
         DataError: The data are not prepared, are not those of the training, or have no such split.
         CheckpointError: The loss is not a number.
     """
     data = data_of(run)
+    # Asked for first: a split that does not exist is refused before minutes are spent on counting.
+    batches = data.split(split)
     token_bytes = np.array(run.tokenizer.token_bytes(), dtype=np.int64)
-    baselines = Baselines.fit(data.split("train"), run.tokenizer.vocab_size)
-    model, unigram, bigram = (Tally(token_bytes) for _ in range(3))
+    baselines = Baselines.fit(_watched(data.split("train"), progress), run.tokenizer.vocab_size)
+    model, unigram, bigram = (Tally(token_bytes, run.tokenizer.specials.unknown) for _ in range(3))
     with _precision_of(run):
-        for batch in data.split(split):
+        for batch in batches:
             before, targets = pairs_of(batch)
             model.add(target_nats(run.model, batch, run.execution.device), targets)
             unigram.add(baselines.unigram_nats(targets), targets)
             bigram.add(baselines.bigram_nats(before, targets), targets)
-            progress(model.targets)
+            progress("evaluating", model.targets)
     score = model.score()
     if math.isnan(score.loss):
         raise CheckpointError(
@@ -155,9 +178,19 @@ def evaluate(run: LoadedRun, split: str = "val", *, progress: Callable[[int], No
         split=split,
         targets=model.targets,
         text_bytes=model.text_bytes,
+        unknown_targets=model.unknown_targets,
         model=score,
         baselines={"unigram": unigram.score(), "bigram": bigram.score()},
     )
+
+
+def _watched(batches: Iterable[TokenBatch], progress: Callable[[Phase, int], None]) -> Iterator[TokenBatch]:
+    """The same batches; each is reported when the next one is asked for, which is when it has been counted."""
+    targets = 0
+    for batch in batches:
+        yield batch
+        targets += int((batch.labels != NO_TARGET).sum())
+        progress("counting", targets)
 
 
 def data_of(run: LoadedRun) -> Splits:
@@ -167,7 +200,7 @@ def data_of(run: LoadedRun) -> Splits:
         DataError: They are not there, or they are others.
     """
     job = run.job
-    folder = data_folder() / prepare_fingerprint(job.prepare)
+    folder = prepared_folder(job.prepare)
     if not folder.is_dir():
         raise DataError(f"The data of {job.name!r} are not prepared ({folder} is missing); run: mlp prepare {job.name}")
     data: Splits = load_object(families.DATA[job.data.kind_name].build)(job.data, folder, job.seed)

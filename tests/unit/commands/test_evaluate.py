@@ -53,7 +53,7 @@ def test_evaluate_note_of_a_replaced_device_is_on_stderr(run: RunFolder, capsys:
     [
         (["--split", "exam"], "exam"),
         (["--checkpoint", "first"], "--checkpoint 'first' is no checkpoint"),
-        (["--set", "data.micro_batch_rows=1"], "data cannot be set here"),
+        (["--set", "data.micro_batch_rows=1"], "data.micro_batch_rows cannot be set here"),
     ],
 )
 def test_evaluate_what_its_user_can_mend_ends_with_2(
@@ -68,12 +68,23 @@ def test_evaluate_what_its_user_can_mend_ends_with_2(
 
 def test_table_of_evaluation_aligns_numbers() -> None:
     """Four figures behind the point, thousands separated."""
-    evaluation = Evaluation("here", 5, "raw", "val", 12345, 23456, Score(1.5, 4.481, 1.1), {"unigram": Score(3, 20, 4)})
+    evaluation = Evaluation(
+        "here", 5, "raw", "val", 12345, 23456, 0, Score(1.5, 4.481, 1.1), {"unigram": Score(3, 20, 4)}
+    )
     assert table_of(evaluation).splitlines() == [
         "val split: 12,345 tokens, 23,456 bytes of text",
         "                loss    perplexity   bits/byte",
         "model         1.5000          4.48      1.1000",
         "unigram       3.0000         20.00      4.0000",
+    ]
+
+
+def test_table_of_evaluation_with_unknown_targets_says_why_there_are_no_bits_per_byte() -> None:
+    """A dash and its reason."""
+    evaluation = Evaluation("here", 5, "raw", "val", 219, 59, 160, Score(1.5, 4.481, None), {})
+    assert table_of(evaluation).splitlines()[2:] == [
+        "model         1.5000          4.48           -",
+        "note: 160 of 219 targets are unknown to the tokenizer; bits per byte would not count them",
     ]
 
 
@@ -90,5 +101,6 @@ def test_evaluate_on_a_terminal_shows_progress_and_clears_it(run: RunFolder) -> 
     terminal = Terminal()
     with contextlib.redirect_stderr(terminal):
         assert main(["evaluate", "bottles"]) == 0
-    assert " tokens" in terminal.getvalue()
+    assert " tokens counted for the baselines" in terminal.getvalue()
+    assert " tokens evaluated" in terminal.getvalue()
     assert terminal.getvalue().endswith("\r\x1b[K")

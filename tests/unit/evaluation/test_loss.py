@@ -53,10 +53,12 @@ def test_evaluate_any_split_has_baselines_that_beat_a_random_model(run: LoadedRu
 
 def test_evaluate_reports_progress_up_to_the_last_target(run: LoadedRun) -> None:
     """Whoever watches sees the targets grow."""
-    seen: list[int] = []
-    evaluation = evaluate(run, "val", progress=seen.append)
-    assert seen == sorted(seen)
-    assert seen[-1] == evaluation.targets
+    seen: dict[str, list[int]] = {}
+    evaluation = evaluate(run, "val", progress=lambda phase, targets: seen.setdefault(phase, []).append(targets))
+    assert list(seen) == ["counting", "evaluating"]
+    assert all(targets == sorted(targets) for targets in seen.values())
+    assert seen["evaluating"][-1] == evaluation.targets
+    assert seen["counting"][-1] == evaluate(run, "train").targets
 
 
 def test_evaluate_in_bfloat16_is_close_and_not_equal(run: LoadedRun, tmp_path: Path) -> None:
@@ -71,10 +73,23 @@ def test_evaluate_in_bfloat16_is_close_and_not_equal(run: LoadedRun, tmp_path: P
 
 
 def test_evaluate_split_that_was_not_made_is_refused(tmp_path: Path) -> None:
-    """Without a test_fraction there is no test split."""
+    """Without a test_fraction there is no test split; said before the baselines are counted."""
     save_run(job_of(tmp_path), {10: 1.0})
-    with pytest.raises(DataError, match="test"):
-        evaluate(load_run("bottles"), "test")
+    seen: list[str] = []
+    with pytest.raises(DataError, match="has no split 'test'"):
+        evaluate(load_run("bottles"), "test", progress=lambda phase, _: seen.append(phase))
+    assert seen == []
+
+
+def test_evaluate_text_that_the_tokenizer_does_not_know_has_no_bits_per_byte(tmp_path: Path) -> None:
+    """Unknown targets are easy to guess and stand for any text: counted as nothing they would make every model look good."""
+    (tmp_path / "text.txt").write_text(TEXT[:-50] + "\u4f60\u597d" * 25, encoding="utf-8")
+    save_run(job_of(tmp_path), {10: 1.0})
+    evaluation = evaluate(load_run("bottles"), "val")
+    assert evaluation.unknown_targets == 50
+    assert evaluation.text_bytes == evaluation.targets - 50
+    assert [score.bits_per_byte for score in (evaluation.model, *evaluation.baselines.values())] == [None] * 3
+    assert json.loads(json.dumps(evaluation.as_json()))["model"]["bits_per_byte"] is None
 
 
 def test_evaluate_without_prepared_data_says_how_to_prepare_them(run: LoadedRun, tmp_path: Path) -> None:
@@ -135,11 +150,21 @@ def test_tally_without_text_is_refused() -> None:
         tally.score()
 
 
+def test_tally_one_unknown_target_among_many_gives_no_bits_per_byte() -> None:
+    """The loss stands as it is."""
+    tally = Tally(np.array([1, 0]), unknown=1)
+    tally.add(np.array([1.0, 1.0]), np.array([0, 0]))
+    assert tally.score().bits_per_byte == 1 / math.log(2)
+    tally.add(np.array([0.0]), np.array([1]))
+    assert (tally.unknown_targets, tally.score().bits_per_byte) == (1, None)
+    assert math.isclose(tally.score().loss, 2 / 3)
+
+
 def test_score_of_a_hopeless_model_has_an_infinite_perplexity_that_json_shows_as_null() -> None:
     """JSON knows no infinity."""
     tally = Tally(np.array([1]))
     tally.add(np.array([800.0]), np.array([0]))
-    evaluation = Evaluation("here", 1, "raw", "val", 1, 1, tally.score(), {"unigram": Score(1.0, 2.0, 3.0)})
+    evaluation = Evaluation("here", 1, "raw", "val", 1, 1, 0, tally.score(), {"unigram": Score(1.0, 2.0, 3.0)})
     record = json.loads(json.dumps(evaluation.as_json(), allow_nan=False))
     assert record["model"] == {"loss": 800.0, "perplexity": None, "bits_per_byte": 800 / math.log(2)}
     assert record["baselines"]["unigram"]["perplexity"] == 2.0
