@@ -122,7 +122,7 @@ def _shown(value: Any) -> str:
 
 
 def diff(left: Side, right: Side, json_output: Json = False) -> None:
-    """Compare the settings of two experiments, files or runs."""
+    """Compare the settings of two experiments, files or runs, as they are written: ML_PLAYGROUND_* variables do not count."""
     rows = differences(job_of(left), job_of(right))
     if json_output:
         absent = {key: [None if value is ... else value for value in pair] for key, pair in rows.items()}
@@ -154,7 +154,7 @@ def job_of(target: str) -> JobConfig:
     if is_run(path):
         return read_job(path / "config.json")
     if is_file(path / CONFIG) or (NAME.fullmatch(target) and target in experiment_names()):
-        return load(target).job
+        return load(target, environ={}).job
     if not all_runs(runs_folder()):
         known = experiment_names()
         raise ConfigError(
@@ -165,8 +165,12 @@ def job_of(target: str) -> JobConfig:
 
 
 def check(target: Target, json_output: Json = False) -> None:
-    """Check the settings without running anything: all problems, or "ok"."""
-    loaded = load_file(Path(target)) if is_file(Path(target)) else load(target)
+    """Check the settings without running anything: all problems, or "ok".
+
+    They are checked as they are written, in an experiment or a file alike: ML_PLAYGROUND_* variables do not count.
+    `mlp config show` lays them over.
+    """
+    loaded = load_file(Path(target)) if is_file(Path(target)) else load(target, environ={})
     if json_output:
         typer.echo(json.dumps({"ok": True, "config_hash": config_hash(loaded.job)}))
     else:

@@ -120,7 +120,9 @@ def assemble(
         upper = list(_attempts(problems, [("experiment", config)]))
     else:
         upper = []
-    upper += _attempts(problems, [("--config", here / file.expanduser()) for file in files])
+    # Unlike pathlib's, this leaves the `~` of an unknown user alone; the file is then reported as missing.
+    expanded = [("--config", here / os.path.expanduser(file)) for file in files]  # noqa: PTH111
+    upper += _attempts(problems, expanded)
     for layer in environment_layers(os.environ if environ is None else environ, here):
         problems.append(layer) if isinstance(layer, str) else upper.append(layer)
     # How a bare word in --set is read depends on the kinds, which groups and --set itself may choose: read twice.
@@ -203,7 +205,10 @@ def find_experiment(name_or_folder: str, cwd: Path | None = None) -> Path:
             if is_file(place / name_or_folder / CONFIG):
                 return place / name_or_folder
     if name_or_folder and "\0" not in name_or_folder:
-        folder = Path(absolute(name_or_folder, cwd or Path.cwd()))
+        try:
+            folder = Path(absolute(name_or_folder, cwd or Path.cwd()))
+        except ValueError as error:
+            raise ConfigError(f"no experiment {name_or_folder!r}: {error}") from error
         if is_file(folder / CONFIG):
             return folder
         if os.path.isdir(folder):  # noqa: PTH112 - as in is_file

