@@ -1,10 +1,12 @@
 """What every kind of tokenizer must do; run on each kind of the table."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tokenizers
 
 from ml_playground.configuration.base import Component
 from ml_playground.configuration.families import TOKENIZERS
@@ -64,12 +66,40 @@ def test_encode_never_gives_a_special_id_for_known_text(kind: str) -> None:
     assert not {specials.bos, specials.eos, specials.pad, specials.unknown} & set(tokenizer.encode(TEXT))
 
 
+def plain_encode(kind: str, tokenizer: BulkTokenizer, folder: Path) -> Callable[[str], list[int]]:
+    """The ids by an independent, slow way, from nothing but what the tokenizer saved."""
+    tokenizer.save(folder)
+    content = json.loads((folder / "tokenizer.json").read_text())
+    if kind == "byte":
+        return lambda text: list(text.encode())
+    if kind == "char":
+        known = {character: index for index, character in enumerate(content["characters"])}
+        return lambda text: [known.get(character, len(known)) for character in text]
+    vocabulary = {token: index for index, token in enumerate(content["vocabulary"])}
+    library = tokenizers.Tokenizer(
+        tokenizers.models.BPE(vocab=vocabulary, merges=[tuple(merge) for merge in content["merges"]])
+    )
+    library.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return lambda text: library.encode(text).ids
+
+
 @every_kind
-def test_encode_arrays_equals_encode(kind: str) -> None:
-    """The fast way and the plain way give the same ids."""
+def test_encode_and_encode_arrays_equal_the_plain_way(kind: str, tmp_path: Path) -> None:
+    """Tables and caches change no id, neither when a word is new nor when it is known."""
     tokenizer = trained(kind)
-    texts = [TEXT, "plain ascii text", "", "ümlaut"]
-    assert [ids.tolist() for ids in tokenizer.encode_arrays(texts)] == [tokenizer.encode(text) for text in texts]
+    plain = plain_encode(kind, tokenizer, tmp_path)
+    texts = [
+        TEXT,
+        "plain ascii text",
+        "",
+        "ümlaut",
+        "it's  it's\n\n 0123 <|endoftext|>",
+        "\u03a9 never seen " + "你" * 99,
+    ]
+    expected = [plain(text) for text in texts]
+    for _ in range(2):
+        assert [ids.tolist() for ids in tokenizer.encode_arrays(texts)] == expected
+        assert [tokenizer.encode(text) for text in texts] == expected
 
 
 @every_kind

@@ -34,6 +34,9 @@ CUT = re.compile(r"(?<=[!-~\w])(?=[ \n])")
 
 # A word and its ids take about 200 bytes here; an English or Python text of 10 MB has 50,000 different ones.
 CACHED_WORDS = 1 << 17
+# Longer ones seldom occur twice; in scripts without blanks a whole line is one word. A word of that many characters takes
+# 700 bytes at most, so that a full cache has 90 MB.
+LONGEST_CACHED_CHARACTERS = 32
 
 
 def byte_letters() -> dict[str, int]:
@@ -103,7 +106,11 @@ class ByteBpeTokenizer:
             missing = list(set(words))
         for word, ids in zip(missing, self._encode_with_library(missing), strict=True):
             self._cache[word] = ids.tobytes()
-        return np.frombuffer(b"".join(map(self._cache.__getitem__, words)), dtype=self._dtype)
+        ids = np.frombuffer(b"".join(map(self._cache.__getitem__, words)), dtype=self._dtype)
+        for word in missing:
+            if len(word) > LONGEST_CACHED_CHARACTERS:
+                del self._cache[word]
+        return ids
 
     def _encode_with_library(self, texts: list[str]) -> list[Ids]:
         found = self._library.encode_batch_fast(texts, add_special_tokens=False)

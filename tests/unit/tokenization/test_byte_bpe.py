@@ -91,6 +91,16 @@ def test_encode_arrays_full_cache_starts_over_with_equal_ids() -> None:
     assert len(crowded._cache) < 100
 
 
+def test_encode_arrays_long_words_are_not_kept() -> None:
+    """In a script without blanks each line is a word; kept, they would be the whole text."""
+    tokenizer = trained()
+    lines = ["\u4f60\u597d" * 250 + str(number) for number in range(20)]
+    ids = [one.tolist() for one in tokenizer.encode_arrays(["\n".join(lines) + " cat", "cat " + "x" * 1000])]
+    assert [tokenizer.decode(one) for one in ids] == ["\n".join(lines) + " cat", "cat " + "x" * 1000]
+    assert max(map(len, tokenizer._cache)) <= byte_bpe.LONGEST_CACHED_CHARACTERS
+    assert " cat" in tokenizer._cache
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
