@@ -14,9 +14,10 @@ from pydantic import ValidationError
 from ml_playground.core.atomic import read_lines
 from ml_playground.core.error_handling import RunError
 from ml_playground.core.run_folder import RunFolder, all_runs
-from ml_playground.core.run_schema import SCHEMA_VERSION, Event, Result, Status, complaint
+from ml_playground.core.run_schema import SCHEMA_VERSION, Event, MetricRow, Result, Status, complaint
 
 R = TypeVar("R", Status, Result)
+L = TypeVar("L", MetricRow, Event)
 
 Table = Mapping[str, Any]
 """An object of JSON."""
@@ -84,16 +85,13 @@ def read_run(run: RunFolder) -> RunView:
     status, result = read_status(run), read_result(run)
     train: dict[str, Curve] = {}
     evaluation: dict[str, Curve] = {}
-    unreadable = 0
-    for line in read_lines(run.metrics):
-        row = _parsed(line)
-        curves = train if row.get("kind") == "train" else evaluation if row.get("kind") == "evaluation" else None
-        if curves is None or not _add_row(curves, row):
-            unreadable += 1
-    events, bad_events = _events(run.events)
+    rows, bad_rows = _rows(run.metrics, MetricRow)
+    for row in rows:
+        _add_row(train if row.kind == "train" else evaluation, row)
+    events, bad_events = _rows(run.events, Event)
     live, bad_samples = _samples(run.samples / "live.jsonl")
     final: dict[str, Sequence[SampleText]] = {}
-    for path in sorted(run.samples.glob("*")):
+    for path in sorted(path for path in run.samples.glob("*") if path.is_file()):
         if path.suffix == ".json":
             record = _json_file(path)
             texts: Any = record.get("texts")
@@ -113,7 +111,7 @@ def read_run(run: RunFolder) -> RunView:
         final_samples=final,
         config=read_config(run),
         environment=_json_file(run.environment),
-        unreadable_lines=unreadable + bad_events + bad_samples,
+        unreadable_lines=bad_rows + bad_events + bad_samples,
     )
 
 
@@ -201,31 +199,25 @@ def started_at(run: RunFolder) -> datetime | None:
         return None
 
 
-def _add_row(curves: dict[str, Curve], row: Table) -> bool:
-    """Append a row's numbers to their curves; False when it is no row."""
-    step: Any = row.get("step")
-    values: Any = row.get("values")
-    timing: Any = row.get("timing", {})
-    if not isinstance(step, int) or not isinstance(values, dict) or not isinstance(timing, dict):
-        return False
-    for name, value in (*cast(Table, values).items(), *cast(Table, timing).items()):
-        if isinstance(value, int | float):
-            curve = curves.setdefault(name, Curve())
-            curve.steps.append(step)
-            curve.values.append(float(value))
-    return True
+def _add_row(curves: dict[str, Curve], row: MetricRow) -> None:
+    """Append a row's numbers to their curves."""
+    for name, value in (*row.values.items(), *row.timing.items()):
+        curve = curves.setdefault(name, Curve())
+        curve.steps.append(row.step)
+        curve.values.append(value)
 
 
-def _events(path: Path) -> tuple[list[Event], int]:
-    events: list[Event] = []
+def _rows(path: Path, kind: type[L]) -> tuple[list[L], int]:
+    """The lines that are rows of that kind, and how many are not."""
+    rows: list[L] = []
     unreadable = 0
     for line in read_lines(path):
-        _check_version(_parsed(line), path)
         try:
-            events.append(Event.model_validate_json(line))
+            rows.append(kind.model_validate_json(line))
         except ValidationError:
+            _check_version(_parsed(line), path)
             unreadable += 1
-    return events, unreadable
+    return rows, unreadable
 
 
 def _samples(path: Path) -> tuple[list[SampleText], int]:

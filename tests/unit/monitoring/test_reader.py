@@ -44,6 +44,8 @@ def test_read_run_whole_folder_gives_all() -> None:
     put_drawn(run, "that is", "final.json")
     (run.samples / "more.txt").write_text("the question")
     (run.samples / "picture.png").write_bytes(b"")
+    for name in ("folder.json", "folder.txt"):
+        (run.samples / name).mkdir()
     run.environment.write_text('{"python": "3.11"}')
     view = read_run(run)
     assert view.train["loss"] == Curve(list(range(1, 21)), [8 / step for step in range(1, 21)])
@@ -88,15 +90,19 @@ def test_read_run_damaged_lines_are_counted_and_hide_nothing() -> None:
         path.parent.mkdir(exist_ok=True)
         path.write_text('nonsense\n[1]\n{"kind": "train", "step": "4"}\n')
     run.metrics.write_text(
-        run.metrics.read_text() + '{"kind": "train", "step": 5, "values": {"loss": NaN, "odd": "x"}}\n'
+        run.metrics.read_text()
+        + '{"kind": "train", "step": 5, "values": {"loss": NaN}}\n'
+        + '{"kind": "train", "step": 6, "values": {"loss": 1.0, "odd": "x"}}\n'
+        + '{"kind": "test", "step": 7, "values": {"loss": 1.0}}\n'
     )
     put_sample(run, 5, "fine")
     put_event(run, "started")
     view = read_run(run)
-    assert math.isnan(view.train["loss"].values[0])
+    assert (view.train["loss"].steps, math.isnan(view.train["loss"].values[0])) == ([5], True)
     assert "odd" not in view.train
+    assert view.evaluation == {}
     assert len(view.live_samples) == len(view.events) == 1
-    assert view.unreadable_lines == 9
+    assert view.unreadable_lines == 11
 
 
 @pytest.mark.parametrize("name", ["status", "result"])
