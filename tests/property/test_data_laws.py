@@ -124,10 +124,21 @@ def test_document_ends_leave_no_split_empty(lengths: list[int], shares: tuple[fl
     assert (end > val_end) == (test > 0)
 
 
-@given(st.lists(st.text(max_size=20), max_size=20), fractions)
-def test_split_of_id_depends_on_the_id_alone(ids: list[str], shares: tuple[float, float]) -> None:
-    """A document stays in its split whatever is added around it."""
-    assert [split_of_id(one, *shares) for one in ids] == [split_of_id(one, *shares) for one in reversed(ids)][::-1]
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=20, unique=True), st.data(), fractions)
+def test_by_hash_documents_added_around_leave_a_document_in_its_split(
+    numbers: list[int], data: st.DataObject, shares: tuple[float, float]
+) -> None:
+    """What was validated on yesterday is not trained on today, wherever the new documents stand."""
+
+    def splits(chosen: list[int]) -> dict[int, str]:
+        documents = [Document(f"{number}.txt", f"{number}") for number in chosen]
+        return {int(part.text): part.split for part in parts(pieces(documents), by_hash(*shares))}
+
+    before = splits(numbers)
+    more = data.draw(st.permutations([*numbers, *range(100, 110)]))
+    after = splits(more)
+    assert set(after) == set(more)
+    assert {number: after[number] for number in numbers} == before
 
 
 @pytest.mark.parametrize("val", [0.01, 0.1, 0.4])
