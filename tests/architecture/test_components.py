@@ -26,12 +26,17 @@ def subclasses(base: type[BaseModel]) -> set[type[BaseModel]]:
 
 
 def all_settings() -> list[type[BaseModel]]:
-    """Every settings class of the package."""
+    """Every settings class of the package; records of files are strict too, but live in other modules."""
     for path in SETTINGS:
         load_object(path)
     found = subclasses(Strict) - {Component}
-    return sorted(
-        (item for item in found if item.__module__.startswith("ml_playground.")), key=lambda item: item.__name__
+    return sorted((item for item in found if is_settings_module(item.__module__)), key=lambda item: item.__name__)
+
+
+def is_settings_module(name: str) -> bool:
+    """`configuration.*`, or a package's `settings`."""
+    return name.startswith("ml_playground.configuration.") or (
+        name.startswith("ml_playground.") and name.endswith(".settings")
     )
 
 

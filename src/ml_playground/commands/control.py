@@ -14,10 +14,9 @@ from ml_playground.core.atomic import write_file
 from ml_playground.core.error_handling import ConfigError, RunError
 from ml_playground.core.registry import did_you_mean
 from ml_playground.core.run_folder import RunFolder, find_run
-from ml_playground.core.run_schema import ControlRequest
+from ml_playground.core.run_schema import FINISHED, ControlRequest
 from ml_playground.monitoring.reader import is_held, read_config, read_result, read_status, state_of
 
-FINISHED = ("completed", "stopped_early")
 EFFECTS: dict[str, str] = {
     "pause": "saves and leaves; mlp train goes on from there",
     "stop": "saves and leaves for good",

@@ -9,7 +9,7 @@ import typer
 from ml_playground.commands.options import ConfigFiles, Experiment, Json, Sets
 from ml_playground.commands.prepare import prepare_job, summary_of
 from ml_playground.commands.sample import draw_from
-from ml_playground.commands.train import FINISHED, Fresh, Resume, exit_code_of, train_job
+from ml_playground.commands.train import Fresh, Resume, exit_code_of, train_job
 from ml_playground.commands.train import summary_of as training_summary_of
 from ml_playground.configuration.loading import load
 from ml_playground.configuration.models import JobConfig
@@ -18,6 +18,7 @@ from ml_playground.core.error_handling import PlaygroundError
 from ml_playground.core.humanise import json_text
 from ml_playground.core.registry import load_object
 from ml_playground.core.run_folder import RunFolder
+from ml_playground.core.run_schema import FINISHED
 from ml_playground.data_pipeline.manifest import Prepared
 from ml_playground.monitoring.report import write_report
 

@@ -1,6 +1,5 @@
 """`mlp train`: go on with a run, or begin one."""
 
-import json
 import os
 import signal
 from collections.abc import Generator
@@ -17,6 +16,7 @@ from ml_playground.configuration.loading import load
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import ConfigError
+from ml_playground.core.humanise import json_text
 from ml_playground.core.run_folder import RunFolder, find_run, runs_folder
 from ml_playground.core.run_schema import FINISHED
 from ml_playground.training.resume import choose_run
@@ -45,7 +45,7 @@ def train(
     job = load(experiment, sets=sets or (), files=files or ()).job
     result = train_job(job, fresh=fresh, resume=resume)
     if json_output:
-        typer.echo(json.dumps(asdict(result) | {"run": str(result.run)}))
+        typer.echo(json_text(asdict(result) | {"run": str(result.run)}))
     else:
         typer.echo(summary_of(result))
     if (code := exit_code_of(result)) != 0:

@@ -6,7 +6,8 @@ import torch
 
 from ml_playground.configuration.models import RuntimeSettings
 from ml_playground.core.error_handling import ConfigError
-from ml_playground.core.machine import has_native_bfloat16, retain_freed_memory
+from ml_playground.core.machine import retain_freed_memory
+from ml_playground.core.torch_machine import devices_here, multiplies_bfloat16
 
 # Compiling takes 10 to 60 s and then saves about a tenth of each step: shorter CUDA runs do not earn it back.
 COMPILE_FROM_STEPS = 2000
@@ -23,7 +24,7 @@ def decide_runtime(wanted: RuntimeSettings, *, max_steps: int) -> RuntimeSetting
     device = _device(wanted.device)
     dtype = wanted.dtype
     if dtype == "auto":
-        dtype = "bfloat16" if _multiplies_bfloat16(device) else "float32"
+        dtype = "bfloat16" if multiplies_bfloat16(device) else "float32"
     attention = wanted.attention
     if attention == "auto":
         # The fused CPU kernel's bf16 backward is slow at short context: 44 % of a step of the tiny model.
@@ -59,11 +60,7 @@ def apply_runtime(decided: RuntimeSettings) -> torch.device:
 
 
 def _device(wanted: str) -> str:
-    there = ["cpu"]
-    if torch.backends.mps.is_available():
-        there.insert(0, "mps")
-    if torch.cuda.is_available():
-        there.insert(0, "cuda")
+    there = devices_here()
     if wanted == "auto":
         return there[0]
     if wanted not in there:
@@ -73,9 +70,3 @@ def _device(wanted: str) -> str:
             "or see `mlp doctor`."
         )
     return wanted
-
-
-def _multiplies_bfloat16(device: str) -> bool:
-    if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device == "cpu" and has_native_bfloat16()
