@@ -46,7 +46,7 @@ def main() -> None:
         run = RunFolder(Path(home) / "runs" / "x" / "y")
         run.path.mkdir(parents=True)
         context = HookContext(job, run, Deps().clock, "token", BLOCKS * INTERVAL)
-        hooks = build_hooks(job.model_copy(update={"hooks": watching}), context, {})
+        hooks = build_hooks(job.model_copy(update={"hooks": watching}), context)
         seconds = []
         for block in range(BLOCKS):
             began = time.perf_counter()

@@ -291,6 +291,17 @@ def test_steps_of_epochs_are_computed_and_rounded_up(
     assert steps_of(job, 10.0) == steps
 
 
+@pytest.mark.parametrize(
+    ("steps", "said"), [(6, '"epochs": "0.'), (3000, "epochs, so expect the text to be learnt by heart")]
+)
+def test_run_job_many_epochs_are_said_at_the_start(tmp_path: Path, steps: int, said: str) -> None:
+    """A small text and a long run: said before the time is spent, not after."""
+    job = prepared(tmp_path, train={"max_steps": steps, "log_every_steps": 3, "evaluation_batches": 2})
+    run = RunFolder(run_job(job, stopping_after(1)).run)
+    started = next(event for event in lines(run.events) if event["kind"] == "started")
+    assert said in json.dumps(started["data"])
+
+
 def test_choice_shows_its_differences_in_words() -> None:
     """What the console and the events carry."""
     assert str(Difference("train.max_steps", 6, 8, "recorded")) == "train.max_steps: saved 6, wanted 8 (recorded)"

@@ -1,5 +1,7 @@
 """Options that several commands share."""
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -38,4 +40,16 @@ ConfigFiles = Annotated[
     list[Path] | None,
     typer.Option("--config", metavar="FILE", help="TOML, JSON or YAML laid over the experiment; may be repeated."),
 ]
+
+
+def as_typed(experiment: str, sets: Sequence[str] | None, files: Sequence[Path] | None) -> str:
+    """An experiment with the settings that were typed, to be typed again."""
+    words = [experiment]
+    for file in files or ():
+        words += ["--config", str(file)]
+    for text in sets or ():
+        words += ["--set", text]
+    return shlex.join(words)
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]

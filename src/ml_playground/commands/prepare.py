@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ml_playground.commands.options import ConfigFiles, Experiment, Json, Sets
+from ml_playground.commands.options import ConfigFiles, Experiment, Json, Sets, as_typed
 from ml_playground.configuration.loading import load
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.deps import Deps
@@ -41,7 +41,8 @@ def prepare(
     """Turn a source of text into token files, or check that those on disk still belong to it."""
     job = load(experiment, sets=sets or (), files=files or ()).job
     prepared = prepare_job(job, fresh=fresh)
-    typer.echo(json.dumps(facts_of(prepared)) if json_output else summary_of(prepared, job.name))
+    typed = as_typed(experiment, sets, files)
+    typer.echo(json.dumps(facts_of(prepared)) if json_output else summary_of(prepared, job.name, typed))
 
 
 def prepare_job(job: JobConfig, *, fresh: bool = False, deps: Deps | None = None) -> Prepared:
@@ -116,7 +117,7 @@ def facts_of(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def summary_of(prepared: Prepared, name: str) -> str:
+def summary_of(prepared: Prepared, name: str, typed: str) -> str:
     """What a person wants to know: a row for each split, the vocabulary, where it lies, what to type next."""
     manifest = prepared.manifest
     heads = ("", "tokens", "documents", "characters", "bytes/token", "unknown")
@@ -140,4 +141,4 @@ def summary_of(prepared: Prepared, name: str) -> str:
         lines.append(f"skipped:    {sum(skipped.values()):,} of {manifest.ledger.files_found:,} files ({reasons})")
     if prepared.set_aside is not None:
         lines.append(f"old data:   {prepared.set_aside}")
-    return "\n".join([*lines, f"folder:     {prepared.folder}", f"next:       mlp train {name}"])
+    return "\n".join([*lines, f"folder:     {prepared.folder}", f"next:       mlp train {typed}"])

@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ml_playground.commands.options import ConfigFiles, Experiment, Json, Sets
+from ml_playground.commands.options import ConfigFiles, Experiment, Json, Sets, as_typed
+from ml_playground.configuration.fingerprint import prepared_folder
 from ml_playground.configuration.loading import load
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.deps import Deps
-from ml_playground.core.error_handling import ConfigError
+from ml_playground.core.error_handling import ConfigError, DataError
 from ml_playground.core.humanise import json_text
 from ml_playground.core.run_folder import RunFolder, find_run, runs_folder
 from ml_playground.core.run_schema import FINISHED
+from ml_playground.data_pipeline.preparer import changed_source
 from ml_playground.training.resume import choose_run
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ def train(
 ) -> None:
     """Train; the same command goes on where it stopped. Ctrl-C saves and leaves."""
     job = load(experiment, sets=sets or (), files=files or ()).job
+    _check_data(job, as_typed(experiment, sets, files))
     result = train_job(job, fresh=fresh, resume=resume)
     if json_output:
         typer.echo(json_text(asdict(result) | {"run": str(result.run)}))
@@ -50,6 +53,22 @@ def train(
         typer.echo(summary_of(result))
     if (code := exit_code_of(result)) != 0:
         raise typer.Exit(code)
+
+
+def _check_data(job: JobConfig, typed: str) -> None:
+    """Refuse at once what is not prepared, and say when the source has changed since: the run then uses the former text.
+
+    Raises:
+        DataError: The data are not prepared.
+    """
+    if not prepared_folder(job.prepare).is_dir():
+        raise DataError(f"The data of {job.name!r} are not prepared; run: mlp prepare {typed}")
+    if changed := changed_source(job.prepare, Deps()):
+        typer.echo(
+            f"note: the source changed since it was prepared ({changed}); training uses the text as it was. "
+            f"To train on the new one: mlp prepare {typed} --fresh",
+            err=True,
+        )
 
 
 def train_job(job: JobConfig, *, fresh: bool = False, resume: str | None = None) -> "JobResult":

@@ -176,6 +176,6 @@ class JobConfig(Strict):
         if self.train.max_steps is not None and warmup_steps > self.train.max_steps:
             raise ValueError(
                 f"schedule.warmup_steps = {warmup_steps} is longer than train.max_steps = {self.train.max_steps}; "
-                "make the warm-up shorter or the run longer"
+                f"make the warm-up shorter (schedule.warmup_steps={self.train.max_steps // 10}) or the run longer"
             )
         return self

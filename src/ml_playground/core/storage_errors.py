@@ -19,6 +19,10 @@ _REASONS = {
     errno.EACCES: ("permission denied", _RIGHTS),
     errno.EPERM: ("the operation is not permitted", _RIGHTS),
     errno.EROFS: ("the file system is read-only", f"mount it writable {_ELSEWHERE}"),
+    errno.ENOENT: (
+        "a folder of this path is gone and cannot be made",
+        "restore it, or set MLP_HOME to a folder of yours",
+    ),
     errno.ENOTDIR: ("a part of this path is a file, not a folder", _RENAME),
     errno.EEXIST: ("something else of this name is in the way", _RENAME),
     errno.EISDIR: ("a folder of this name is in the way", _RENAME),

@@ -3,11 +3,11 @@
 from array import array
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from filelock import FileLock, Timeout
 
@@ -17,7 +17,7 @@ from ml_playground.configuration.models import PrepareSettings
 from ml_playground.core.atomic import folder as whole_folder
 from ml_playground.core.atomic import write_file
 from ml_playground.core.deps import Deps
-from ml_playground.core.error_handling import DataError
+from ml_playground.core.error_handling import DataError, PlaygroundError
 from ml_playground.core.registry import kind_of, load_object
 from ml_playground.core.storage_errors import storage_errors
 from ml_playground.core.tokenizer_protocol import BulkTokenizer, TokenizerClass
@@ -141,6 +141,25 @@ def _reuse(folder: Path, source: Source, report: Report) -> Prepared:
             f"{ANEW}, or bring the old source back."
         )
     return replace(prepared, reused=True)
+
+
+def changed_source(settings: PrepareSettings, deps: Deps) -> str | None:
+    """How the source of a data set on disk differs from what it was made of, in words.
+
+    None: it does not, or it cannot be looked at now (a text that was moved away, an address without a network): what is
+    prepared is whole in itself.
+    """
+    here = replace(deps, fetch=_no_network, sleep=lambda _seconds: None)
+    source: Source = load_object(kind_of("source", SOURCES, settings.source.kind_name).build)(settings.source, here)
+    try:
+        recorded, found = open_prepared(prepared_folder(settings)).manifest.source, source.provenance()
+    except PlaygroundError:
+        return None
+    return None if recorded.content == found.content else changes(recorded, found)
+
+
+def _no_network(url: str, *, start: int = 0) -> AbstractContextManager[BinaryIO]:
+    raise OSError(f"{url} is not asked (from byte {start}): only what lies here is compared")
 
 
 def _old_name(folder: Path, now: datetime) -> Path:

@@ -70,7 +70,7 @@ def _refuse_long_warmup(job: JobConfig, max_steps: int) -> None:
     if warmup_steps > max_steps:
         raise ConfigError(
             f"schedule.warmup_steps = {warmup_steps} is longer than the run, which has {max_steps} steps; make the warm-up "
-            "shorter or the run longer."
+            f"shorter (--set schedule.warmup_steps={max_steps // 10}) or the run longer."
         )
 
 
@@ -90,6 +90,7 @@ def _train(job: JobConfig, deps: Deps, run: RunFolder, data: Data[Any], max_step
     objective: Objective[Any, Any] = load_object(families.OBJECTIVES[job.objective.kind_name].build)(job.objective)
     learner = build_learner(job, model, objective)
     start = restore(learner, checkpoint, store.list(), data.fingerprint, max_steps)
+    epochs = max_steps * job.train.micro_batches_per_step / data.micro_batches_per_epoch
     context = HookContext(
         job=job,
         run=run,
@@ -99,7 +100,7 @@ def _train(job: JobConfig, deps: Deps, run: RunFolder, data: Data[Any], max_step
         preview=build_preview(job, model, learner, data),
         first_step=start.step,
         elapsed_s=start.elapsed_s,
-        facts=facts_of(job, model, store.problems, choice),
+        facts=facts_of(job, model, epochs, store.problems, choice),
     )
     parts = Parts(
         learner=learner,

@@ -20,6 +20,12 @@ from ml_playground.training.resume import Choice
 CHECKOUT = Path(__file__).parents[3]
 """Where `src/` lies, if this is a checkout."""
 
+MANY_EPOCHS = 40
+"""Beyond it a small text is memorised: gains from repeating end at about 4 epochs and nothing is left to gain at 40.
+
+Source: Muennighoff et al., "Scaling Data-Constrained Language Models" (2023).
+"""
+
 PACKAGES = ("ml-playground", "torch", "numpy", "tokenizers", "safetensors", "pydantic")
 
 
@@ -67,12 +73,15 @@ def record_start(job: JobConfig, run: RunFolder) -> None:
     write_file(run.config, json.dumps(job.model_dump(mode="json"), indent=2) + "\n")
 
 
-def facts_of(job: JobConfig, model: nn.Module, problems: Sequence[str], choice: Choice) -> dict[str, str]:
+def facts_of(
+    job: JobConfig, model: nn.Module, epochs: float, problems: Sequence[str], choice: Choice
+) -> dict[str, str]:
     """What the console and the events say at the start, in words.
 
     Args:
         job: The resolved job.
         model: Whose parameters are counted.
+        epochs: How often the run reads its training data.
         problems: Checkpoints that were passed over.
         choice: Which run this is, and how its settings differ from the saved ones.
     """
@@ -82,6 +91,13 @@ def facts_of(job: JobConfig, model: nn.Module, problems: Sequence[str], choice: 
         "parameters": f"{sum(p.numel() for p in model.parameters()):,}",
         "device": f"{runtime.device} ({precision}{', compiled' if runtime.compile is True else ''})",
     }
+    if epochs >= MANY_EPOCHS:
+        facts["note:"] = (
+            f"{epochs:.0f} epochs, so expect the text to be learnt by heart; use more text, fewer steps "
+            "(--set train.max_epochs=10) or a smaller model"
+        )
+    else:
+        facts["epochs"] = f"{epochs:.2g}"
     if problems:
         facts["passed over"] = "; ".join(problems)
     if choice.differences:

@@ -68,9 +68,10 @@ def fit(parts: Parts, start: Start) -> Ending:
         ending = loop.run()
     except BaseException as error:
         advice = out_of_memory_advice(error)
-        loop.tell_the_end("out_of_memory" if advice else None, error)
         if advice is None:
+            loop.tell_the_end(None, error)
             raise
+        loop.tell_the_end("out_of_memory", None)
         return Ending("out_of_memory", loop.progress().step, {}, advice)
     loop.tell_the_end(ending.reason, None)
     return ending

@@ -16,7 +16,7 @@ from ml_playground.commands.train import (
     train,
     train_job,
 )
-from ml_playground.core.error_handling import ConfigError
+from ml_playground.core.error_handling import ConfigError, DataError
 from ml_playground.core.run_schema import Reason
 from ml_playground.training.protocols import JobResult
 from tests.fakes.tiny_job import tiny_job
@@ -143,3 +143,69 @@ def test_train_numbers_that_give_out_end_with_three(tmp_path: Path, capsys: pyte
         train(str(experiment))
     assert caught.value.exit_code == EXHAUSTED
     assert "the numbers gave out: at step" in capsys.readouterr().out
+
+
+def experiment_on(folder: Path) -> Path:
+    """A tiny experiment of its own."""
+    experiment = folder / "mine"
+    experiment.mkdir()
+    tiny_job(folder)
+    (experiment / "config.toml").write_text(
+        'prepare.source = { kind = "text_file", path = "../text.txt" }\nprepare.tokenizer = { kind = "char" }\n'
+        "data = { sequence_tokens = 16, micro_batch_rows = 4 }\nmodel = { n_layer = 1, n_head = 2, n_embd = 16 }\n"
+        "schedule.warmup_steps = 0\ntrain = { max_steps = 4, evaluation_batches = 1 }\nruntime.threads = 1\n"
+        "hooks.samples.enabled = false\n"
+    )
+    return experiment
+
+
+def test_train_unprepared_data_repeats_what_was_typed(tmp_path: Path) -> None:
+    """The hint works when it is typed as it stands."""
+    experiment = experiment_on(tmp_path)
+    with pytest.raises(DataError) as caught:
+        train(str(experiment), sets=["prepare.tokenizer={kind='byte'}"])
+    assert str(caught.value) == (
+        "The data of 'mine' are not prepared; run: mlp prepare "
+        f"{experiment} --set 'prepare.tokenizer={{kind='\"'\"'byte'\"'\"'}}'"
+    )
+
+
+def test_train_source_that_changed_since_is_said_and_the_former_text_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither in silence nor in the way."""
+    from ml_playground.commands.prepare import prepare
+
+    experiment = experiment_on(tmp_path)
+    prepare(str(experiment))
+    with (tmp_path / "text.txt").open("a") as stream:
+        stream.write("more")
+    train(str(experiment))
+    told = capsys.readouterr()
+    assert "note: the source changed since it was prepared (" in told.err
+    assert f"training uses the text as it was. To train on the new one: mlp prepare {experiment} --fresh" in told.err
+    assert "completed: step 4 of 4" in told.out
+
+
+def test_train_source_that_was_moved_away_is_no_matter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is prepared is whole in itself."""
+    from ml_playground.commands.prepare import prepare
+
+    experiment = experiment_on(tmp_path)
+    prepare(str(experiment))
+    (tmp_path / "text.txt").unlink()
+    train(str(experiment), json_output=True)
+    told = capsys.readouterr()
+    assert "the source changed" not in told.err
+    assert '"reason": "completed"' in told.out
+
+
+def test_train_again_has_nothing_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And says what to type next."""
+    from ml_playground.commands.prepare import prepare
+
+    experiment = experiment_on(tmp_path)
+    prepare(str(experiment))
+    train(str(experiment))
+    train(str(experiment))
+    assert "nothing to do: mine/" in capsys.readouterr().out

@@ -120,7 +120,8 @@ def test_folder_that_vanishes_while_it_is_filled_leaves_the_old_one(tmp_path: Pa
     """When the last rename fails, the old folder is put back."""
     with folder(tmp_path / "data") as partial:
         (partial / "old.txt").write_text("old")
-    with pytest.raises(FileNotFoundError), folder(tmp_path / "data") as partial:
+    gone = "a folder of this path is gone and cannot be made"
+    with pytest.raises(StorageError, match=gone), folder(tmp_path / "data") as partial:
         partial.rmdir()
     assert names_in(tmp_path / "data") == ["old.txt"]
     assert names_in(tmp_path) == ["data"]

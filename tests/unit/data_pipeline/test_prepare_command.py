@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -35,7 +36,7 @@ def test_prepare_prints_each_split_vocabulary_and_folder(
     assert lines[2].split() == ["train", "900", "1", "900", "1.00", "0"]
     assert lines[4] == "vocabulary: 10 (char)"
     assert lines[5].startswith(f"folder:     {home}/data/")
-    assert lines[6] == "next:       mlp train shakespeare"
+    assert shlex.split(lines[6]) == ["next:", "mlp", "train", "shakespeare", "--set", source[0], "--set", source[1]]
     assert "prepare: turning text into tokens" in shown.err.splitlines()
 
 

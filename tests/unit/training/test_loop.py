@@ -309,7 +309,7 @@ def test_fit_out_of_memory_in_a_step_is_an_ending_with_advice() -> None:
     ending = bench.fit()
     assert (ending.reason, ending.step) == ("out_of_memory", 1)
     assert ending.message == f"out of memory; {ADVICE}"
-    assert bench.scribe.told[-1] == "end 1 out_of_memory MemoryError"
+    assert bench.scribe.told[-1] == "end 1 out_of_memory"
 
 
 def test_fit_lr_factor_counts_from_the_step_after_and_is_journaled() -> None:

@@ -85,6 +85,8 @@ def end_line(numbers: Numbers, reason: Reason | None, error: BaseException | Non
     """How the run ended, and what came of it."""
     ended = ENDS[reason] if reason else "ended"
     how = ended if error is None else f"failed ({type(error).__name__})"
+    if isinstance(error, KeyboardInterrupt):
+        how = "interrupted; the same command does the steps since the last save again"
     validation = "" if numbers.validation_loss is None else f", validation loss {numbers.validation_loss:.4f}"
     best = "" if numbers.best is None else f" (best {numbers.best:.4f} at step {numbers.best_step:,})"
     return (

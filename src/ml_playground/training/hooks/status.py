@@ -68,7 +68,8 @@ class StatusHook(BaseHook):
         """The last state."""
         if error is None:
             self._write(progress, "ended", reason=reason)
-        else:
+        elif not isinstance(error, KeyboardInterrupt):
+            # After the second Ctrl-C the run is what it is after any kill: interrupted, which its free lock says.
             self._write(progress, "failed", message=f"{type(error).__name__}: {error}")
 
     def state_dict(self) -> Mapping[str, Any]:
