@@ -40,7 +40,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --build-constraint constraints.txt --editable '.[$(EXTRAS)]'
 	@touch $@
 
-demo: $(STAMP) ## prepare, train and sample a small model on Python's own sources: about four minutes
+demo: $(STAMP) ## prepare, train and sample a small model on the sources of Python itself: about three minutes
 	$(BIN)/mlp run python_stdlib
 
 test: $(STAMP) ## pass all tests

@@ -15,7 +15,7 @@ from ml_playground.configuration.loading import load
 from ml_playground.core.deps import Deps
 from ml_playground.data_pipeline.preparer import prepare
 source = 'prepare.source={kind="text_file", path="' + sys.argv[1] + '"}'
-job = load("python_stdlib", sets=[source, 'prepare.tokenizer={kind="' + sys.argv[2] + '"}']).job
+job = load("python_stdlib", sets=[source, 'prepare.tokenizer={kind="' + sys.argv[2] + '"}', "prepare.split_by=position"]).job
 began = time.perf_counter()
 prepare(job.prepare, Deps())
 print(json.dumps({
