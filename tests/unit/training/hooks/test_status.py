@@ -75,6 +75,15 @@ def test_on_end_error_is_told(tmp_path: Path) -> None:
     assert (status_of(context).state, status_of(context).message) == ("failed", "ValueError: odd")
 
 
+def test_on_end_second_ctrl_c_leaves_the_last_state(tmp_path: Path) -> None:
+    """The run is interrupted, which its free lock says; it has not failed."""
+    context = hook_context(tmp_path)
+    hook = build(StatusFile(), context)
+    hook.on_start(progress(0))
+    hook.on_end(progress(3), None, KeyboardInterrupt())
+    assert status_of(context).state in ("starting", "training")
+
+
 @pytest.mark.parametrize("reason", ["completed", "stopped_early", "paused", "nan"])
 def test_on_end_reason_is_told(tmp_path: Path, reason: Reason) -> None:
     """Each way to leave the loop."""

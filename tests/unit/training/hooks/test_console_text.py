@@ -1,0 +1,11 @@
+"""What the console says at the end."""
+
+from ml_playground.training.hooks.console_text import Numbers, end_line
+
+
+def test_end_line_after_the_second_ctrl_c_says_what_the_same_command_does() -> None:
+    """Not a failure, and nothing to worry about."""
+    numbers = Numbers("toy/run", "token", 60, step=43, targets=100.0, elapsed_s=2.0)
+    assert end_line(numbers, None, KeyboardInterrupt()).endswith(
+        ": interrupted; the same command does the steps since the last save again"
+    )
