@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from ml_playground.configuration.models import JobConfig, PrepareSettings
+from ml_playground.core.error_handling import DataError
 from ml_playground.core.run_folder import data_folder
 
 FORMAT_VERSION = 1
@@ -20,6 +21,18 @@ def prepare_fingerprint(settings: PrepareSettings) -> str:
 def prepared_folder(settings: PrepareSettings) -> Path:
     """Where the data set of these settings lies, or will lie."""
     return data_folder() / prepare_fingerprint(settings)
+
+
+def existing_data(job: JobConfig) -> Path:
+    """Where the prepared data of a job lie; none of them is opened.
+
+    Raises:
+        DataError: They are not prepared.
+    """
+    folder = prepared_folder(job.prepare)
+    if not folder.is_dir():
+        raise DataError(f"The data of {job.name!r} are not prepared ({folder} is missing); run: mlp prepare {job.name}")
+    return folder
 
 
 def config_hash(job: JobConfig) -> str:

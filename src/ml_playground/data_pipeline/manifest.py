@@ -133,13 +133,18 @@ def open_prepared(folder: Path) -> Prepared:
     Raises:
         DataError: It is missing, incomplete, or changed since it was written; names the file.
     """
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     for name, expected in manifest.files.items():
         _check_file(folder / name, expected)
     return Prepared(folder, manifest)
 
 
-def _read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path) -> Manifest:
+    """What a data set says of itself; its files are not opened.
+
+    Raises:
+        DataError: The manifest is missing, damaged, or not the one that was written.
+    """
     path = folder / MANIFEST_NAME
     try:
         text = path.read_bytes()

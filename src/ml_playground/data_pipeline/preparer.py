@@ -32,6 +32,7 @@ from ml_playground.data_pipeline.manifest import (
     TokenizerFacts,
     account_of,
     open_prepared,
+    read_manifest,
 )
 from ml_playground.data_pipeline.source_protocol import Provenance, RefetchedSource, Source, changed_meanwhile, changes
 from ml_playground.data_pipeline.storage.token_file import token_type
@@ -152,7 +153,7 @@ def changed_source(settings: PrepareSettings, deps: Deps) -> str | None:
     here = replace(deps, fetch=_no_network, sleep=_at_once)
     source: Source = load_object(kind_of("source", SOURCES, settings.source.kind_name).build)(settings.source, here)
     try:
-        recorded, found = open_prepared(prepared_folder(settings)).manifest.source, source.provenance()
+        recorded, found = read_manifest(prepared_folder(settings)).source, source.provenance()
     except PlaygroundError:
         return None
     return None if recorded.content == found.content else changes(recorded, found)

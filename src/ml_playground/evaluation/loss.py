@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy
 
 from ml_playground.configuration import families
-from ml_playground.configuration.fingerprint import prepared_folder
+from ml_playground.configuration.fingerprint import existing_data
 from ml_playground.core.error_handling import CheckpointError, DataError
 from ml_playground.core.registry import load_object
 from ml_playground.data_pipeline.batches import NO_TARGET, TokenBatch
@@ -200,9 +200,7 @@ def data_of(run: LoadedRun) -> Splits:
         DataError: They are not there, or they are others.
     """
     job = run.job
-    folder = prepared_folder(job.prepare)
-    if not folder.is_dir():
-        raise DataError(f"The data of {job.name!r} are not prepared ({folder} is missing); run: mlp prepare {job.name}")
+    folder = existing_data(job)
     data: Splits = load_object(families.DATA[job.data.kind_name].build)(job.data, folder, job.seed)
     trained_on = run.checkpoint.data_fingerprint
     if data.fingerprint != trained_on:

@@ -9,9 +9,8 @@ from torch import nn
 
 from ml_playground.configuration import families
 from ml_playground.configuration.base import HookSettings
-from ml_playground.configuration.fingerprint import prepared_folder
+from ml_playground.configuration.fingerprint import existing_data
 from ml_playground.configuration.models import JobConfig
-from ml_playground.core.error_handling import DataError
 from ml_playground.core.registry import load_object
 from ml_playground.core.values import ModelContext
 from ml_playground.training.hook_protocols import Hook, HookContext, Preview
@@ -27,9 +26,7 @@ def open_data(job: JobConfig) -> Data[Any]:
     Raises:
         DataError: They are not prepared.
     """
-    folder = prepared_folder(job.prepare)
-    if not folder.is_dir():
-        raise DataError(f"The data of {job.name!r} are not prepared ({folder} is missing); run: mlp prepare {job.name}")
+    folder = existing_data(job)
     return load_object(families.DATA[job.data.kind_name].build)(job.data, folder, job.seed)
 
 
