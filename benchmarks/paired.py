@@ -1,11 +1,43 @@
-"""Runs two programs in turn and compares their figures: the machine drifts, the ratio of neighbours does not."""
+"""Runs programs in turn and compares their figures: the machine drifts, the ratio of neighbours does not."""
 
 import json
+import os
 import statistics
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from tables import progress
+
+
+@dataclass(frozen=True)
+class Program:
+    """A Python program that prints one JSON object of figures as its last line."""
+
+    name: str
+    arguments: Sequence[str]
+    python: str = sys.executable
+    """Its interpreter: a peer may live in an environment of its own."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Added to ours."""
+
+    def run(self) -> Mapping[str, float]:
+        """Run it to its end and read what it printed last."""
+        reply = subprocess.run(
+            [self.python, *self.arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | dict(self.environment),
+        )
+        if reply.returncode or not reply.stdout.strip():
+            raise ProgramError(f"{self.name} ended with {reply.returncode}:\n{reply.stderr[-2000:]}")
+        return json.loads(reply.stdout.splitlines()[-1])
+
+
+class ProgramError(Exception):
+    """A program ended badly, or said nothing."""
 
 
 @dataclass(frozen=True)
@@ -18,22 +50,30 @@ class Pair:
     lowest: float
     highest: float
 
+    @staticmethod
+    def of(figures_a: Sequence[float], figures_b: Sequence[float]) -> "Pair":
+        """From figures that were taken in turn."""
+        ratios = [x / y for x, y in zip(figures_a, figures_b, strict=True)]
+        medians = statistics.median(figures_a), statistics.median(figures_b)
+        return Pair(*medians, statistics.median(ratios), min(ratios), max(ratios))
+
+    @property
+    def spread(self) -> str:
+        """The ratio, and how far the pairs lie apart."""
+        return f"{self.ratio:.2f} ({self.lowest:.2f} to {self.highest:.2f})"
+
+
+def in_turn(programs: Sequence[Program], *, rounds: int) -> dict[str, list[Mapping[str, float]]]:
+    """Run A, B, C, A, B, C, ...: name -> the figures of each round."""
+    figures: dict[str, list[Mapping[str, float]]] = {program.name: [] for program in programs}
+    for number in range(rounds):
+        for program in programs:
+            progress(f"round {number + 1} of {rounds}: {program.name}")
+            figures[program.name].append(program.run())
+    return figures
+
 
 def compare(a: Sequence[str], b: Sequence[str], *, figure: str, rounds: int = 3) -> Pair:
     """Run A, B, A, B, ...; each prints one JSON object as its last line, which holds `figure`."""
-    figures_a, figures_b = [], []
-    for _ in range(rounds):
-        figures_a.append(run(a)[figure])
-        figures_b.append(run(b)[figure])
-    ratios = [x / y for x, y in zip(figures_a, figures_b, strict=True)]
-    return Pair(
-        statistics.median(figures_a), statistics.median(figures_b), statistics.median(ratios), min(ratios), max(ratios)
-    )
-
-
-def run(arguments: Sequence[str]) -> Mapping[str, float]:
-    """Run a Python program and read the object it printed last."""
-    reply = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
-    if reply.returncode:
-        raise SystemExit(f"{' '.join(arguments)} failed:\n{reply.stderr}")
-    return json.loads(reply.stdout.splitlines()[-1])
+    figures = in_turn([Program("a", a), Program("b", b)], rounds=rounds)
+    return Pair.of(*([found[figure] for found in figures[name]] for name in "ab"))
