@@ -13,6 +13,8 @@ One signature per family:
 | schedule  | `build(settings, max_steps) -> Callable[[int], float]`                                           |
 | hook      | `build(settings, context) -> Hook` (training.protocols)                                          |
 | preview   | by the kind of objective: `build(model, attachments, sample settings) -> Preview`                |
+
+Beside them `COSTS`: kind of model -> `cost(settings, facts) -> ModelCost` (core.values), free of torch.
 """
 
 from collections.abc import Mapping
@@ -47,6 +49,10 @@ DATA = {
 
 MODELS = {
     "gpt": Kind("ml_playground.models.settings:Gpt", "ml_playground.models.core.gpt:build"),
+}
+
+COSTS: Mapping[str, str] = {
+    "gpt": "ml_playground.models.utils.counting:cost",
 }
 
 OBJECTIVES = {

@@ -89,3 +89,29 @@ class ModelContext:
     """Recompute each block in the backward pass."""
     load_pretrained: bool = True
     """False where a checkpoint overwrites the weights anyway, so that no base folder is needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCost:
+    """What a model costs, known from its settings and the data's facts before anything is built."""
+
+    parameters: int
+    """Trainable numbers; a tied table counts once."""
+    matrix_parameters: int
+    """Those of the matrices inside the blocks, which Muon orthogonalises."""
+    flops_per_token: int
+    """Floating-point operations of one token's forward and backward pass, at the data's sequence length."""
+    layers: int
+    """Blocks."""
+    width: int
+    """Numbers of the residual stream for each token."""
+    qkv_width: int
+    """Numbers of a block's queries, keys and values for each token."""
+    inner_width: int
+    """Numbers of a block's feed-forward layer for each token, a gate counted beside."""
+    heads: int
+    """Query heads of a block: attention keeps heads * sequence_tokens weights for each token of a sequence."""
+    vocab_size: int
+    """Logits of each token."""
+    sequence_tokens: int
+    """Tokens of a training sequence."""

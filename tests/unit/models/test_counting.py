@@ -1,9 +1,14 @@
 """Counts by formula against the real model."""
 
+import subprocess
+import sys
+
 import pytest
 
+from ml_playground.configuration.families import COSTS, MODELS
+from ml_playground.core.registry import load_object
 from ml_playground.models.settings import Gpt
-from ml_playground.models.utils.counting import flops_per_token, parameter_counts, utilisation
+from ml_playground.models.utils.counting import cost, flops_per_token, parameter_counts, utilisation
 from tests.unit.models.test_gpt import LENGTH, VARIANTS, VOCAB, model_of, settings_of
 
 
@@ -40,3 +45,38 @@ def test_flops_are_six_for_each_weight_of_a_matrix_and_attention(variant: str) -
 def test_utilisation_is_the_share_of_the_peak() -> None:
     """100 tokens/s of 2 GFLOP each are 200 GFLOP/s."""
     assert utilisation(100.0, 2e9, 845e9) == pytest.approx(200 / 845)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_cost_equals_what_the_built_model_has(variant: str) -> None:
+    """Plans are made from the cost alone, so its numbers are the model's own."""
+    settings, model = settings_of(**VARIANTS[variant]), model_of(**VARIANTS[variant])
+    found = cost(settings, {"vocab_size": VOCAB, "sequence_tokens": LENGTH})
+    block = [p for name, p in model.named_parameters() if name.startswith("blocks.0.") and p.dim() == 2]
+    assert found.parameters == sum(p.numel() for p in model.parameters())
+    assert found.matrix_parameters == settings.n_layer * sum(p.numel() for p in block)
+    # What leaves a block's matrices for each token: q, k, v; attention's and the feed-forward's outputs; the inner layer.
+    assert found.qkv_width + 2 * found.width + found.inner_width == sum(p.shape[0] for p in block)
+    assert (found.layers, found.heads, found.sequence_tokens) == (settings.n_layer, settings.n_head, LENGTH)
+
+
+def test_cost_longer_context_than_the_data_has_more_positions() -> None:
+    """`block_size` may exceed the sequences: the table of positions is that long."""
+    facts = {"vocab_size": VOCAB, "sequence_tokens": LENGTH}
+    short, long = (cost(settings_of(block_size=size), facts) for size in (None, 3 * LENGTH))
+    assert long.parameters - short.parameters == 2 * LENGTH * short.width
+    assert long.flops_per_token == short.flops_per_token
+
+
+def test_every_model_has_a_cost_that_needs_no_torch() -> None:
+    """The planner and the decision to compile meet every model by this table."""
+    assert COSTS.keys() == MODELS.keys()
+    code = (
+        "import sys\n"
+        "sys.modules['torch'] = None\n"
+        "from ml_playground.core.registry import load_object\n"
+        f"for path in {sorted(COSTS.values())!r}: load_object(path)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(callable(load_object(path)) for path in COSTS.values())

@@ -1,7 +1,9 @@
 """Parameters and arithmetic of a model, from its settings alone; needs no torch."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ml_playground.core.values import ModelCost
 from ml_playground.models.settings import Gpt
 
 
@@ -10,7 +12,7 @@ class ParameterCounts:
     """Trainable numbers; a tied table counts once, as an embedding."""
 
     embedding: int
-    """Tables of tokens and positions, and an untied output layer, which is one too."""
+    """Tables of tokens, token pairs and positions, and an untied output layer, which is one too."""
     non_embedding: int
     """Blocks and the last norm."""
 
@@ -20,10 +22,28 @@ class ParameterCounts:
         return self.embedding + self.non_embedding
 
 
+def cost(settings: Gpt, facts: Mapping[str, int]) -> ModelCost:
+    """All that planning must know of a model; `facts` are those that the data give a model: vocab_size, sequence_tokens."""
+    vocab_size, sequence_tokens = facts["vocab_size"], facts["sequence_tokens"]
+    block_size = settings.block_size or sequence_tokens
+    return ModelCost(
+        parameters=parameter_counts(settings, vocab_size=vocab_size, block_size=block_size).total,
+        matrix_parameters=settings.n_layer * _block_matrices(settings),
+        flops_per_token=flops_per_token(settings, vocab_size=vocab_size, sequence_tokens=sequence_tokens),
+        layers=settings.n_layer,
+        width=settings.n_embd,
+        qkv_width=_qkv_width(settings),
+        inner_width=_up_matrices(settings) * settings.inner_width,
+        heads=settings.n_head,
+        vocab_size=vocab_size,
+        sequence_tokens=sequence_tokens,
+    )
+
+
 def parameter_counts(settings: Gpt, *, vocab_size: int, block_size: int) -> ParameterCounts:
     """How many parameters a model of these settings has."""
     width = settings.n_embd
-    tables = vocab_size * (1 if settings.tied_head else 2)
+    tables = vocab_size * (1 if settings.tied_head else 2) + settings.bigram_table_rows(vocab_size)
     positions = block_size if settings.position == "learned" else 0
     blocks = settings.n_layer * (_block_matrices(settings) + _block_vectors(settings))
     return ParameterCounts(embedding=(tables + positions) * width, non_embedding=blocks + _norm(settings))
