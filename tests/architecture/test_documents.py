@@ -24,6 +24,7 @@ EXPLAINED = [
     "profiles",
     "data_pipeline",
     "models",
+    "planning",
     "training",
     "sampling",
     "export",

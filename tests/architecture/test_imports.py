@@ -16,7 +16,8 @@ MAY_IMPORT = {
     "data_pipeline": {"core", "configuration"},
     "profiles": {"core", "configuration", "models.protocols"},
     "objectives": {"core", "configuration", "models.protocols", "data_pipeline.batches"},
-    "training": {"core", "configuration"},
+    "planning": {"core", "configuration"},
+    "training": {"core", "configuration", "planning.memory"},
     "sampling": {"core", "configuration", "models"},
     "export": {"core", "configuration", "models"},
     "serving": {"core", "configuration", "models"},
@@ -42,7 +43,7 @@ HEAVY = {
     "datasets",
     "matplotlib",
 }
-WITHOUT_TORCH = {"configuration", "monitoring", "jobs"}
+WITHOUT_TORCH = {"configuration", "planning", "monitoring", "jobs"}
 
 
 def ours(source: Source) -> Iterator[tuple[ast.stmt, str]]:

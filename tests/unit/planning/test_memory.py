@@ -1,0 +1,60 @@
+"""What training will take: laws of the plan, and the constants it shares with what it plans."""
+
+import pytest
+
+from ml_playground.configuration.families import OPTIMIZERS
+from ml_playground.configuration.loading import load
+from ml_playground.core.registry import load_object
+from ml_playground.planning.memory import LARGEST_LOGITS, STATE_BYTES, MemoryPlan, planned_bytes
+
+FACTS = {"vocab_size": 65, "sequence_tokens": 64}
+
+
+def plan(*sets: str, vocab_size: int = 65) -> MemoryPlan:
+    """The plan of the demo's job with some settings changed, all decided."""
+    decided = ["runtime.dtype=bfloat16", "runtime.attention=math", "runtime.activation_checkpointing=false"]
+    job = load("python_stdlib", sets=["data.sequence_tokens=64", "data.micro_batch_rows=12", *decided, *sets]).job
+    return planned_bytes(job, {"vocab_size": vocab_size, "sequence_tokens": 64})
+
+
+def test_plan_knows_every_optimizer() -> None:
+    """A new kind says what it remembers."""
+    assert STATE_BYTES.keys() == OPTIMIZERS.keys()
+
+
+def test_plan_computes_as_many_logits_as_the_objective() -> None:
+    """The two packages do not know each other; the number must be one."""
+    assert load_object("ml_playground.objectives.next_token:LARGEST_LOGITS") == LARGEST_LOGITS
+
+
+def test_plan_twice_the_rows_doubles_what_tokens_take_and_nothing_else() -> None:
+    """Weights do not depend on the batch."""
+    once, twice = plan(), plan("data.micro_batch_rows=24")
+    assert (twice.activations, twice.logits) == (2 * once.activations, 2 * once.logits)
+    assert twice.total - once.total == once.activations + once.logits
+
+
+@pytest.mark.parametrize(
+    ("less", "more"),
+    [
+        ("runtime.activation_checkpointing=true", "runtime.activation_checkpointing=false"),
+        ("runtime.attention=fused", "runtime.attention=math"),
+        ("train.ema_decay=0.0", "train.ema_decay=0.9"),
+        ('optimizer={kind="muon"}', 'optimizer={kind="adamw"}'),
+    ],
+)
+def test_plan_what_spares_memory_is_planned_smaller(less: str, more: str) -> None:
+    """Each of these settings exists because of it."""
+    assert plan(less).total < plan(more).total
+
+
+def test_plan_large_vocabulary_logits_are_bounded() -> None:
+    """The objective works through them in parts."""
+    assert plan("data.micro_batch_rows=500", vocab_size=50_304).logits == 12 * LARGEST_LOGITS
+
+
+def test_plan_on_the_device_leaves_out_the_snapshot() -> None:
+    """A checkpoint is copied to the host."""
+    found = plan()
+    assert found.device == found.total - found.snapshot
+    assert found.snapshot == found.weights + found.optimizer
