@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint  # pyright: ignore[reportUnknownVariableType]
 
-from ml_playground.core.values import Sum
 from ml_playground.data_pipeline.batches import NO_TARGET, TokenBatch
 from ml_playground.models.protocols import NextTokenModel
 from ml_playground.objectives.settings import NextToken
@@ -34,9 +33,10 @@ class NextTokenObjective:
         return self._nats(model, batch, self._z_loss)
 
     @torch.no_grad()
-    def sums(self, model: NextTokenModel, batch: TokenBatch) -> Mapping[str, Sum]:
-        """Nats and targets, without z_loss."""
-        return {"loss": Sum(float(self._nats(model, batch, 0.0)), self.targets(batch))}
+    def sums(self, model: NextTokenModel, batch: TokenBatch) -> Mapping[str, Tensor]:
+        """Nats and targets, (2,), without z_loss."""
+        nats = self._nats(model, batch, 0.0)
+        return {"loss": torch.stack([nats, (batch.labels != NO_TARGET).sum().to(nats.dtype)])}
 
     def _nats(self, model: NextTokenModel, batch: TokenBatch, z_loss: float) -> Tensor:
         """The whole batch at once, or in parts whose logits are forgotten and computed again on the way back."""

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ml_playground.core.seeding import seed_for
-from ml_playground.core.values import Sum
 from ml_playground.training.ema import AveragedWeights
 from ml_playground.training.protocols import Movable, Objective, Optimizer, StepNumbers, TensorGroups
+from ml_playground.training.readings import mean_of
 from ml_playground.training.weights import refuse_misfits, weights_of
 
 
@@ -67,12 +67,13 @@ class GradientLearner:
 
     def evaluate(self, batches: Iterable[Movable]) -> Mapping[str, float]:
         """Means over all targets of the batches, with the averaged weights where there are some."""
-        totals: dict[str, Sum] = defaultdict(lambda: Sum(0.0, 0.0))
+        parts: dict[str, list[Tensor]] = defaultdict(list)
         with self.evaluation_weights(), torch.no_grad(), self._precision():
             for batch in batches:
                 for name, part in self._objective.sums(self._model, batch.to(self._device)).items():
-                    totals[name] = totals[name] + part
-        return {name: total.mean for name, total in totals.items()}
+                    parts[name].append(part)
+        # Read after the last batch, so that no batch waits for the one before it.
+        return {name: mean_of(sums) for name, sums in parts.items()}
 
     @contextmanager
     def evaluation_weights(self) -> Generator[None]:

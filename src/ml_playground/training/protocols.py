@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ml_playground.core.run_schema import Reason
-from ml_playground.core.values import Progress, Sum
+from ml_playground.core.values import Progress
 
 BatchT_co = TypeVar("BatchT_co", covariant=True)
 BatchT_contra = TypeVar("BatchT_contra", contravariant=True)
@@ -88,8 +88,8 @@ class Objective(Protocol[ModelT_contra, BatchT_contra]):
         """() float32: nats, summed over the targets."""
         ...
 
-    def sums(self, model: ModelT_contra, batch: BatchT_contra) -> Mapping[str, Sum]:
-        """What an evaluation adds up over batches, "loss" among it."""
+    def sums(self, model: ModelT_contra, batch: BatchT_contra) -> Mapping[str, Tensor]:
+        """What an evaluation adds up over batches, "loss" among it: (2,) total and count, left on the device."""
         ...
 
 

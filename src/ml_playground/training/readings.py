@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
+from torch import Tensor
 
+from ml_playground.core.values import Sum
 from ml_playground.training.hook_protocols import StepReading
 from ml_playground.training.protocols import StepNumbers
 
@@ -18,6 +20,12 @@ def read_numbers(pending: Sequence[StepNumbers], *, first_step: int) -> list[Ste
         StepReading(first_step + i, loss, norm, numbers.lr, numbers.targets)
         for i, (numbers, (loss, norm)) in enumerate(zip(pending, on_host, strict=True))
     ]
+
+
+def mean_of(sums: Sequence[Tensor]) -> float:
+    """The mean over batches of totals and counts, each (2,), in one transfer; added up in float64, which not every device has."""
+    total, count = cast(list[float], torch.stack(list(sums)).cpu().double().sum(0).tolist())
+    return Sum(total, count).mean
 
 
 def first_bad(readings: Sequence[StepReading]) -> StepReading | None:
