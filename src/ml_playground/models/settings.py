@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from ml_playground.configuration.base import Component, ConfigPath, Count, Positive, Probability
+from ml_playground.configuration.base import Component, ConfigPath, Count, CountOrZero, Positive, Probability
 
 ROPE_THETA = 10000.0
 """The base that RoFormer and Llama use."""
@@ -45,6 +45,8 @@ class Gpt(Component):
     """Biases in linear layers and in LayerNorm."""
     tied_head: bool = True
     """The output layer is the embedding table."""
+    bigram_rows: CountOrZero = 0
+    """Most rows of a table of embeddings of (previous, current) token pairs, added to the input; hashed if V (V + 1) is more; 0 none."""
     zero_init: bool = False
     """Start the projections into the residual stream at zero, so that each block begins as the identity."""
     dropout: Probability = 0.0
@@ -95,6 +97,10 @@ class Gpt(Component):
     def head_width(self) -> int:
         """Width of a head as resolved."""
         return self.n_embd // self.n_head if self.head_dim is None else self.head_dim
+
+    def bigram_table_rows(self, vocab_size: int) -> int:
+        """Rows of the table of token pairs: one for each pair, a first token's missing predecessor among them, if they fit."""
+        return min(self.bigram_rows, (vocab_size + 1) * vocab_size)
 
     @property
     def inner_width(self) -> int:

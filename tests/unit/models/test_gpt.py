@@ -20,6 +20,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "qwen3": MODERN | {"feed_forward": "swiglu", "n_kv_head": 1, "qk_norm": True, "head_dim": 6},
     "speedrun": MODERN | {"feed_forward": "relu2", "qk_norm": True},
     "rotary_layer_norm": {"position": "rotary", "qk_norm": True},
+    "bigrams": MODERN | {"feed_forward": "relu2", "bigram_rows": (VOCAB + 1) * VOCAB},
+    "hashed_bigrams": {"bigram_rows": 100},
 }
 
 
@@ -194,6 +196,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "bias": {"bias": False},
     "tied_head": {"tied_head": False},
     "zero_init": {"zero_init": True},
+    "bigram_rows": {"bigram_rows": 100},
 }
 
 

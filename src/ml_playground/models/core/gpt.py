@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint  # pyright: ignore[reportUnknownVa
 from ml_playground.core.error_handling import ConfigError, DataError
 from ml_playground.core.values import ModelContext
 from ml_playground.models.layers.attention import Attention, causal_mask
+from ml_playground.models.layers.bigram import NO_TOKEN, BigramEmbedding, previous_of
 from ml_playground.models.layers.dropout import dropped
 from ml_playground.models.layers.feed_forward import FeedForward, GatedFeedForward
 from ml_playground.models.layers.kv_cache import KeyValueCache
@@ -69,6 +70,8 @@ class GptModel(nn.Module):
         self.vocab_size, self.block_size = vocab_size, block_size
         self.fused, self.recompute = fused, recompute
         self.token_embedding = nn.Embedding(vocab_size, settings.n_embd)
+        pairs = settings.bigram_table_rows(vocab_size)
+        self.bigram_embedding = BigramEmbedding(pairs, settings.n_embd, vocab_size=vocab_size) if pairs else None
         learned = settings.position == "learned"
         self.position_embedding = nn.Embedding(block_size, settings.n_embd) if learned else None
         self.rotary = None if learned else Rotary(settings.head_width, length=block_size, theta=settings.rope_theta)
@@ -99,6 +102,8 @@ class GptModel(nn.Module):
                 "shorten them, or train with a larger model.block_size."
             )
         x = self.token_embedding(ids)
+        if self.bigram_embedding is not None:
+            x = x + self.bigram_embedding(ids, previous_of(ids))
         dtype = product_dtype(self.token_embedding.weight)
         rotation = None
         if self.position_embedding is not None:
@@ -155,7 +160,8 @@ class GptModel(nn.Module):
             )
             for _ in range(2)
         )
-        return KeyValueCache(keys, values, None if starts is None else starts.to(weight.device))
+        last = torch.full((rows,), NO_TOKEN, device=weight.device)
+        return KeyValueCache(keys, values, None if starts is None else starts.to(weight.device), last)
 
     @torch.no_grad()
     def step(self, ids: Tensor, state: KeyValueCache) -> Tensor:
@@ -168,6 +174,8 @@ class GptModel(nn.Module):
         new = ids.shape[1]
         dtype = product_dtype(self.token_embedding.weight)
         x = self.token_embedding(ids)
+        if self.bigram_embedding is not None:
+            x = x + self.bigram_embedding(ids, state.previous_of(ids))
         positions = state.positions(new)
         rotation = None
         if self.position_embedding is not None:
@@ -177,7 +185,7 @@ class GptModel(nn.Module):
         mask = state.mask(new, dtype)
         for number, block in enumerate(self.blocks):
             x = cast(Block, block).step(x, rotation, mask, state, number)
-        state.seen += new
+        state.seen, state.last = state.seen + new, ids[:, -1]
         return self.head(self.final_norm(x[:, -1]))
 
     def crop_block_size(self, block_size: int) -> None:

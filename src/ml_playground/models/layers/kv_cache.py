@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ml_playground.core.error_handling import DataError
+from ml_playground.models.layers.bigram import NO_TOKEN
 
 
 @dataclass(slots=True)
@@ -21,6 +22,8 @@ class KeyValueCache:
     """For each block (B, K, S, D)."""
     starts: Tensor | None
     """(B,) padding positions at the left of each row; None: no padding anywhere."""
+    last: Tensor
+    """(B,) the token seen last; NO_TOKEN before the first."""
     seen: int = 0
     """Positions filled so far, padding included."""
 
@@ -57,6 +60,14 @@ class KeyValueCache:
         self.keys[block][:, :, self.seen : end] = keys
         self.values[block][:, :, self.seen : end] = values
         return self.keys[block][:, :, :end], self.values[block][:, :, :end]
+
+    def previous_of(self, ids: Tensor) -> Tensor:
+        """(B, t) -> (B, t): the token before each of the new ones; the first real one of a row has none."""
+        previous = torch.cat([self.last[:, None], ids[:, :-1]], dim=1)
+        if self.starts is None:
+            return previous
+        absolute = torch.arange(self.seen, self.seen + ids.shape[1], device=ids.device)
+        return previous.masked_fill(absolute <= self.starts[:, None], NO_TOKEN)
 
     def positions(self, new: int) -> Tensor:
         """(t,) or, with padding, (B, t): positions of the next `new` tokens counted from each row's first real one; padding has 0."""

@@ -44,6 +44,7 @@ def _missing(settings: Gpt) -> list[str]:
         settings,
         {
             "position": ("learned",),
+            "bigram_rows": (0,),
             "norm": ("layer_norm",),
             "feed_forward": tuple(_NAMES),
             "qk_norm": (False,),

@@ -6,7 +6,12 @@ from typing import Any
 from ml_playground.models.settings import Gpt
 from ml_playground.models.weights.layout import Layout, Piece, demanded, linear, matrix, refused, stated, vectors
 
-_MODERN: Mapping[str, tuple[Any, ...]] = {"position": ("rotary",), "norm": ("rms_norm",), "feed_forward": ("swiglu",)}
+_MODERN: Mapping[str, tuple[Any, ...]] = {
+    "position": ("rotary",),
+    "norm": ("rms_norm",),
+    "feed_forward": ("swiglu",),
+    "bigram_rows": (0,),
+}
 """Settings that both demand."""
 _ROPE_THETA = 10000.0
 """What both architectures mean where nothing is said."""
