@@ -1,56 +1,87 @@
-"""Trains the same model as plain_loop.py with the whole system, all monitoring on, as `mlp train` does.
+"""Trains a shape with the whole system and all monitoring on, as `mlp train` does.
 
-Prints {"tokens_per_s": ..., "vocabulary": ...}: the median of what the run itself reports after the warm-up.
+Prints {"tokens_per_s": ..., "first_step_s": ...}: the median over the intervals between readings after the warm-up, from the
+wall clock of the run itself, so that hooks, metrics and status are inside; and what the first step took more.
 """
 
 import argparse
 import json
 import os
+import random
 import statistics
 import tempfile
+from itertools import pairwise
+from pathlib import Path
+
+from shapes import Shape, add_shape, characters, shape_of
 
 from ml_playground.configuration.loading import load
+from ml_playground.configuration.models import JobConfig
 from ml_playground.core.deps import Deps
 from ml_playground.core.run_folder import RunFolder
 from ml_playground.data_pipeline.preparer import prepare
 
+# An evaluation of the largest shape needs a thousand tokens of validation text.
+TEXT_CHARACTERS = 200_000
+
+
+def random_text(vocabulary: int, file: Path) -> None:
+    """Every character once, then random ones."""
+    letters = characters(vocabulary)
+    text = "".join([*letters, *random.Random(0).choices(letters, k=TEXT_CHARACTERS)])
+    file.write_text(text, encoding="utf-8")
+
+
+def job_of(shape: Shape, text: Path, *, steps: int, sets: list[str]) -> JobConfig:
+    """GPT-2's layout and AdamW; everything else as users have it."""
+    model = f'{{kind="gpt", n_layer={shape.layers}, n_head={shape.heads}, n_embd={shape.width}}}'
+    few = ["train.log_every_steps=1"] if steps < 50 else []
+    settings = [
+        f'prepare.source={{kind="text_file", path="{text}"}}',
+        'prepare.tokenizer={kind="char"}',
+        "prepare.split_by=position",
+        f"data.sequence_tokens={shape.context}",
+        f"data.micro_batch_rows={shape.rows}",
+        f"model={model}",
+        'optimizer={kind="adamw"}',
+        'schedule={kind="warmup_constant", warmup_steps=1}',
+        f"train.max_steps={steps}",
+        "train.evaluation_batches=1",
+        f'hooks.samples.prompt="{characters(2)[0]}"',
+        *few,
+        "checkpointing.every_minutes=60",
+        "checkpointing.every_steps=100000",
+        *sets,
+    ]
+    return load("python_stdlib", sets=settings).job
+
 
 def main() -> None:
     """Prepare a little text, train, and read metrics.jsonl."""
-    parser = argparse.ArgumentParser()
-    for name, default in {"layers": 6, "heads": 6, "width": 384, "context": 256, "rows": 16}.items():
-        parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--warmup", type=int, default=3)
+    parser = argparse.ArgumentParser(description="training with the whole system")
+    add_shape(parser)
     parser.add_argument("--set", action="append", default=[])
     options = parser.parse_args()
+    shape = shape_of(options)
     with tempfile.TemporaryDirectory() as home:
         os.environ["MLP_HOME"] = home
-        sets = [
-            "prepare.source.max_files=60",
-            "prepare.split_by=position",
-            'prepare.tokenizer={kind="char"}',
-            f"data.sequence_tokens={options.context}",
-            f"data.micro_batch_rows={options.rows}",
-            f'model={{kind="gpt", n_layer={options.layers}, n_head={options.heads}, n_embd={options.width}}}',
-            'optimizer={kind="adamw"}',
-            'schedule={kind="warmup_constant", warmup_steps=1}',
-            f"train.max_steps={options.warmup + options.steps}",
-            "train.evaluation_batches=1",
-            "train.log_every_steps=1",
-            "checkpointing.every_minutes=60",
-            "checkpointing.every_steps=100000",
-            *options.set,
-        ]
-        job = load("python_stdlib", sets=sets).job
+        text = Path(home) / "text.txt"
+        random_text(shape.vocabulary, text)
+        sets = [f"runtime.compile={'true' if options.compile else 'false'}", *options.set]
+        job = job_of(shape, text, steps=options.warmup + options.steps, sets=sets)
         prepared = prepare(job.prepare, Deps())
+        if prepared.manifest.vocab_size != shape.vocabulary:
+            raise SystemExit(f"prepared a vocabulary of {prepared.manifest.vocab_size}, not {shape.vocabulary}")
         from ml_playground.training.engine import run_job
 
         result = run_job(job, Deps())
         rows = [json.loads(line) for line in RunFolder(result.run).metrics.read_text().splitlines()]
-    speeds = [row["timing"]["targets_per_s"] for row in rows if row["kind"] == "train"]
-    figures = {"tokens_per_s": statistics.median(speeds[options.warmup :]), "vocabulary": prepared.manifest.vocab_size}
-    print(json.dumps(figures))
+    read = [(row["step"], row["timing"]["elapsed_s"]) for row in rows if row["kind"] == "train" and row["timing"]]
+    intervals = [((until - since) / (end - begin), begin) for (begin, since), (end, until) in pairwise(read)]
+    step_s = statistics.median(seconds for seconds, begin in intervals if begin >= options.warmup)
+    first_s = max(0.0, read[0][1] - read[0][0] * step_s)
+    print(json.dumps({"tokens_per_s": shape.tokens / step_s, "first_step_s": first_s}))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -63,17 +63,44 @@ class Pair:
         return f"{self.ratio:.2f} ({self.lowest:.2f} to {self.highest:.2f})"
 
 
-def in_turn(programs: Sequence[Program], *, rounds: int) -> dict[str, list[Mapping[str, float]]]:
-    """Run A, B, C, A, B, C, ...: name -> the figures of each round."""
+@dataclass(frozen=True)
+class Turns:
+    """What programs printed, round after round."""
+
+    figures: Mapping[str, Sequence[Mapping[str, float]]]
+    """Name of a program -> what it printed in each round; only those that never failed."""
+    problems: Sequence[str]
+    """What the others died of."""
+
+    def of(self, name: str, figure: str) -> list[float]:
+        """One figure of one program in each round."""
+        return [found[figure] for found in self.figures[name]]
+
+
+def in_turn(programs: Sequence[Program], *, rounds: int) -> Turns:
+    """Run A, B, C, A, B, C, ...; one that fails is left out from then on, the others go on."""
     figures: dict[str, list[Mapping[str, float]]] = {program.name: [] for program in programs}
+    problems: list[str] = []
     for number in range(rounds):
         for program in programs:
+            if program.name not in figures:
+                continue
             progress(f"round {number + 1} of {rounds}: {program.name}")
-            figures[program.name].append(program.run())
-    return figures
+            try:
+                figures[program.name].append(program.run())
+            except ProgramError as error:
+                problems.append(str(error))
+                del figures[program.name]
+    return Turns(figures, problems)
 
 
 def compare(a: Sequence[str], b: Sequence[str], *, figure: str, rounds: int = 3) -> Pair:
-    """Run A, B, A, B, ...; each prints one JSON object as its last line, which holds `figure`."""
-    figures = in_turn([Program("a", a), Program("b", b)], rounds=rounds)
-    return Pair.of(*([found[figure] for found in figures[name]] for name in "ab"))
+    """Run A, B, A, B, ...; each prints one JSON object as its last line, which holds `figure`.
+
+    Raises:
+        ProgramError: One of them failed.
+    """
+    turns = in_turn([Program("a", a), Program("b", b)], rounds=rounds)
+    if turns.problems:
+        raise ProgramError("\n".join(turns.problems))
+    return Pair.of(turns.of("a", figure), turns.of("b", figure))

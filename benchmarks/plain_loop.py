@@ -5,11 +5,10 @@ Prints {"tokens_per_s": ...}: the median over the steps after the warm-up.
 
 import argparse
 import json
-import statistics
-import time
 
 import torch
 import torch.nn.functional as F
+from shapes import Shape, add_shape, median_step_s, shape_of
 from torch import Tensor, nn
 
 
@@ -38,11 +37,14 @@ class Block(nn.Module):
 class PlainGpt(nn.Module):
     """Learned positions, tied head."""
 
-    def __init__(self, layers: int, heads: int, width: int, context: int, vocabulary: int) -> None:
+    def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.tokens, self.positions = nn.Embedding(vocabulary, width), nn.Embedding(context, width)
-        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
-        self.norm = nn.LayerNorm(width)
+        self.tokens, self.positions = (
+            nn.Embedding(shape.vocabulary, shape.width),
+            nn.Embedding(shape.context, shape.width),
+        )
+        self.blocks = nn.ModuleList(Block(shape.width, shape.heads) for _ in range(shape.layers))
+        self.norm = nn.LayerNorm(shape.width)
 
     def forward(self, ids: Tensor) -> Tensor:
         """Logits (B, T, V)."""
@@ -54,28 +56,27 @@ class PlainGpt(nn.Module):
 
 def main() -> None:
     """Train on random ids and time each step."""
-    parser = argparse.ArgumentParser()
-    for name, default in {"layers": 6, "heads": 6, "width": 384, "context": 256, "rows": 16, "vocabulary": 65}.items():
-        parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--warmup", type=int, default=3)
+    parser = argparse.ArgumentParser(description="a plain float32 loop")
+    add_shape(parser)
     options = parser.parse_args()
+    shape = shape_of(options)
     torch.manual_seed(0)
-    model = PlainGpt(options.layers, options.heads, options.width, options.context, options.vocabulary)
+    model = PlainGpt(shape)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    seconds = []
-    for _ in range(options.warmup + options.steps):
-        ids = torch.randint(options.vocabulary, (options.rows, options.context + 1))
-        began = time.perf_counter()
+
+    def step() -> None:
+        ids = torch.randint(shape.vocabulary, (shape.rows, shape.context + 1))
         loss = F.cross_entropy(model(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten())
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         loss.item()
-        seconds.append(time.perf_counter() - began)
-    tokens = options.rows * options.context
-    print(json.dumps({"tokens_per_s": tokens / statistics.median(seconds[options.warmup :])}))
+
+    if options.compile:
+        model.compile()
+    print(json.dumps({"tokens_per_s": shape.tokens / median_step_s(step, options)}))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -69,18 +69,20 @@ class Table:
     rows: Sequence[Row]
     notes: Sequence[str] = field(default_factory=list)
     """How it was measured; what must be known to read it."""
+    problems: Sequence[str] = field(default_factory=list)
+    """What could not be measured although it should have been; the script then ends with exit code 1."""
 
     def as_json(self) -> dict[str, object]:
         """The same, for machines."""
         rows = [row.as_json() for row in self.rows]
         kept = {"name": self.name, "title": self.title, "columns": list(self.columns)}
-        return {**kept, "rows": rows, "notes": list(self.notes)}
+        return {**kept, "rows": rows, "notes": list(self.notes), "problems": list(self.problems)}
 
     @staticmethod
     def from_json(kept: dict) -> "Table":
         """What `as_json` gave."""
         rows = [Row(row["cells"], row.get("target", ""), row.get("value")) for row in kept["rows"]]
-        return Table(kept["name"], kept["title"], kept["columns"], rows, kept["notes"])
+        return Table(kept["name"], kept["title"], kept["columns"], rows, kept["notes"], kept["problems"])
 
     def markdown(self) -> str:
         """Title, table, notes; three columns more where a row has a target."""
@@ -90,7 +92,8 @@ class Table:
         for row in self.rows:
             verdict = [*_goals(row.target), row.met] if judged else []
             lines.append(_line([*map(shown, row.cells), *verdict]))
-        return "\n".join([*lines, *(["", *self.notes] if self.notes else [])])
+        below = [*self.notes, *(f"Not measured: {problem}" for problem in self.problems)]
+        return "\n".join([*lines, *(["", *below] if below else [])])
 
 
 def shown(cell: Cell) -> str:
@@ -128,13 +131,20 @@ def publish(tables: Callable[[argparse.Namespace], Iterable[Table]], options: ar
     """Measure, print each table as soon as it stands, and keep them all in the file that was asked for.
 
     The file is written anew after each table, so that a later failure does not lose the earlier ones.
+
+    Raises:
+        SystemExit: With 1, when something could not be measured.
     """
     kept = []
+    failed = False
     for table in tables(options):
         print(f"\n{table.markdown()}", flush=True)
         kept.append(table.as_json())
+        failed = failed or bool(table.problems)
         if options.json is not None:
             options.json.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    if failed:
+        raise SystemExit(1)
 
 
 def progress(text: str) -> None:

@@ -1,30 +1,134 @@
-"""Training speed against a plain float32 loop of the same model: `make bench` prints this table."""
+"""Training speed, whole processes in turn: ours with all monitoring on, a plain float32 loop, and the peers that are installed.
 
+The peers run as they are: our allocator settings are ours alone. litgpt may live in an environment of its own:
+`--litgpt PYTHON`, or MLP_BENCH_PYTHON_LITGPT, names its interpreter.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from paired import compare
+from paired import Pair, Program, Turns, in_turn
+from shapes import SHAPES, Shape, as_options
+from tables import Row, Table, command_line, progress, publish
 
 HERE = Path(__file__).parent
-SHAPES = {
-    "tiny": {"layers": 4, "heads": 4, "width": 128, "context": 64, "rows": 12, "steps": 200, "warmup": 20},
-    "baby": {"layers": 6, "heads": 6, "width": 384, "context": 256, "rows": 16, "steps": 8, "warmup": 2},
-}
+OURS, COMPILED, PLAIN = "ours", "ours, compiled", "plain float32 loop"
 
 
-def main() -> None:
-    """One line a shape."""
-    print("| model | ours, tokens/s | plain fp32 loop | ratio (lowest to highest of the pairs) |")
-    print("|---|---|---|---|")
-    for name, shape in SHAPES.items():
-        arguments = [part for key, value in shape.items() for part in (f"--{key}", str(value))]
-        pair = compare(
-            [str(HERE / "our_training.py"), *arguments],
-            [str(HERE / "plain_loop.py"), *arguments],
-            figure="tokens_per_s",
-        )
-        print(
-            f"| {name} | {pair.a:,.0f} | {pair.b:,.0f} | {pair.ratio:.2f} ({pair.lowest:.2f} to {pair.highest:.2f}) |"
-        )
+@dataclass(frozen=True)
+class Effort:
+    """How long a shape is measured."""
+
+    rounds: int
+    steps: int
+    warmup: int
 
 
-main()
+EFFORT = {"tiny": Effort(3, 300, 50), "baby": Effort(3, 8, 2), "gpt2": Effort(2, 4, 1)}
+QUICK = {"tiny": Effort(1, 150, 30)}
+
+
+def has(python: str, package: str) -> bool:
+    """Whether an interpreter finds a package."""
+    code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({package!r}) is None)"
+    return subprocess.run([python, "-c", code], check=False, capture_output=True).returncode == 0
+
+
+def programs_for(shape: Shape, effort: Effort, options: argparse.Namespace) -> list[Program]:
+    """Who competes: each peer in its settings that are worth trying, where it is installed."""
+    words = as_options(shape, steps=effort.steps, warmup=effort.warmup)
+
+    def program(name: str, script: str, *more: str, python: str = sys.executable) -> Program:
+        return Program(name, [str(HERE / script), *words, *more], python)
+
+    found = [program(OURS, "our_training.py"), program(PLAIN, "plain_loop.py")]
+    if not options.quick:
+        found.append(program(COMPILED, "our_training.py", "--compile"))
+    if has(sys.executable, "transformers"):
+        found.append(program("transformers", "peer_transformers.py"))
+        found.append(program("transformers, eager attention", "peer_transformers.py", "--attention", "eager"))
+    if has(options.litgpt, "litgpt"):
+        found.append(program("litgpt", "peer_litgpt.py", python=options.litgpt))
+        if not options.quick:
+            found.append(program("litgpt, compiled", "peer_litgpt.py", "--compile", python=options.litgpt))
+    return found
+
+
+def against_best_peer(turns: Turns, ours: str) -> tuple[str, Pair] | None:
+    """The peer with the highest median and what we are against it; none where no peer is installed."""
+    peers = [name for name in turns.figures if name not in {OURS, COMPILED, PLAIN}]
+    if not peers:
+        return None
+    best = max(peers, key=lambda name: statistics.median(turns.of(name, "tokens_per_s")))
+    return best, Pair.of(turns.of(ours, "tokens_per_s"), turns.of(best, "tokens_per_s"))
+
+
+def comparisons(found: Mapping[str, Turns]) -> Iterator[Row]:
+    """Both of ours against the plain loop and against the best peer, in each shape."""
+    for shape, turns in found.items():
+        for ours in (OURS, COMPILED):
+            if ours not in turns.figures:
+                continue
+            if PLAIN in turns.figures:
+                pair = Pair.of(turns.of(ours, "tokens_per_s"), turns.of(PLAIN, "tokens_per_s"))
+                yield _row(f"{shape}: {ours}", PLAIN, pair, f"train {shape} against a plain loop")
+            if best := against_best_peer(turns, ours):
+                yield _row(f"{shape}: {ours}", best[0], best[1], "train against the best peer")
+
+
+def _row(what: str, against: str, pair: Pair, target: str) -> Row:
+    return Row([what, against, pair.ratio, pair.lowest, pair.highest], target, pair.ratio)
+
+
+def speeds(found: Mapping[str, Turns], names: Sequence[str]) -> Iterator[Row]:
+    """One line a program, one column a shape."""
+    for name in names:
+        medians = [
+            statistics.median(turns.of(name, "tokens_per_s")) if name in turns.figures else None
+            for turns in found.values()
+        ]
+        yield Row([name, *medians])
+
+
+def tables(options: argparse.Namespace) -> Iterator[Table]:
+    """Speeds, then ratios."""
+    found: dict[str, Turns] = {}
+    names: dict[str, None] = {}
+    for name, effort in (QUICK if options.quick else EFFORT).items():
+        progress(f"training {name}")
+        programs = programs_for(SHAPES[name], effort, options)
+        found[name] = in_turn(programs, rounds=effort.rounds)
+        names |= dict.fromkeys(program.name for program in programs)
+    problems = [f"{shape}: {problem}" for shape, turns in found.items() for problem in turns.problems]
+    absent = [peer for peer in ("transformers", "litgpt") if peer not in names]
+    compiling = [
+        f"{shape} {statistics.median(turns.of(COMPILED, 'first_step_s')):.0f} s"
+        for shape, turns in found.items()
+        if COMPILED in turns.figures
+    ]
+    notes = [
+        "Medians of whole processes in turn; GPT-2's layout, AdamW, clipped gradients; ours with all monitoring on."
+    ]
+    notes += [f"The first step of ours, compiled: {', '.join(compiling)}."] if compiling else []
+    notes += [f"Not installed: {', '.join(absent)}."] if absent else []
+    rows = list(speeds(found, list(names)))
+    yield Table("train", "Training, tokens/s", ["program", *found], rows, notes, problems)
+    columns = ["ours", "against", "ratio", "lowest", "highest"]
+    yield Table("train_ratios", "Training against others", columns, list(comparisons(found)))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="training speed against a plain loop and the peers that are installed")
+    parser.add_argument(
+        "--litgpt",
+        metavar="PYTHON",
+        default=os.environ.get("MLP_BENCH_PYTHON_LITGPT", sys.executable),
+        help="the interpreter that has litgpt",
+    )
+    publish(tables, command_line(None, parser))
