@@ -1,0 +1,122 @@
+"""How long a recipe takes to its loss: wall time from process start to the end, and the loss over the whole validation part.
+
+Each recipe is `mlp train shakespeare --set use=recipe/NAME`, a process of its own with all monitoring on, its data prepared
+before. Its loss is what `mlp evaluate` then says of the whole validation part, outside the time. With `--nanogpt DIR`, a
+checkout of nanoGPT whose data are prepared, nanoGPT runs in turn with ours, as shipped, with the flags of its README for a
+CPU; it prints an estimate of its validation loss only.
+
+    python benchmarks/time_to_loss.py --text tinyshakespeare.txt --nanogpt ../nanoGPT
+"""
+
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tables import Row, Table, command_line, progress, publish
+
+MLP = [sys.executable, "-m", "ml_playground.cli"]
+RECIPES = ["speed", "modern", "speed_long", "modern_long", "nanogpt"]
+NANOGPT_LOSS = 1.898
+"""Nats per character over the whole validation part, of nanoGPT's CPU recipe (docs/LOG.md)."""
+NANOGPT_FLAGS = (
+    "--device=cpu --compile=False --eval_iters=20 --log_interval=1 --block_size=64 --batch_size=12 --n_layer=4 --n_head=4 "
+    "--n_embd=128 --max_iters=2000 --lr_decay_iters=2000 --dropout=0.0"
+)
+"""Of nanoGPT's README, "I only have a macbook"."""
+
+
+def ended(command: list[str], *, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """A process that must end well."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
+    return done
+
+
+def run_of(recipe: str, text: Path, seed: int) -> tuple[float, float]:
+    """Wall seconds of `mlp train`, and its loss over the whole validation part."""
+    source = f'prepare.source={{kind="text_file", path="{text}"}}'
+    sets = ["--set", source, "--set", f"use=recipe/{recipe}", "--set", f"seed={seed}"]
+    ended([*MLP, "prepare", "shakespeare", *sets])
+    started_s = time.monotonic()
+    trained = ended([*MLP, "train", "shakespeare", *sets, "--fresh", "--json"])
+    seconds = time.monotonic() - started_s
+    run = json.loads(trained.stdout)["run"]
+    evaluated = ended([*MLP, "evaluate", run, "--split", "val", "--json"])
+    return seconds, json.loads(evaluated.stdout)["model"]["loss"]
+
+
+def nanogpt(folder: Path, out: Path) -> tuple[float, float]:
+    """Wall seconds of nanoGPT's own training, and its last estimate of the validation loss, from 20 batches."""
+    command = [
+        sys.executable,
+        "train.py",
+        "config/train_shakespeare_char.py",
+        *NANOGPT_FLAGS.split(),
+        f"--out_dir={out}",
+    ]
+    started_s = time.monotonic()
+    printed = ended(command, folder=folder).stdout
+    seconds = time.monotonic() - started_s
+    return seconds, float(re.findall(r"val loss ([0-9.]+)", printed)[-1])
+
+
+def tables(options: argparse.Namespace) -> Iterator[Table]:
+    """Every recipe with every seed, in turn."""
+    names = options.recipe or (RECIPES[:2] if options.quick else RECIPES)
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    theirs: list[tuple[float, float]] = []
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["MLP_HOME"] = home
+        for seed in range(1, 1 + (1 if options.quick else options.seeds)):
+            for name in names:
+                found[name].append(run_of(name, options.text.absolute(), seed))
+                progress(f"seed {seed}, {name}: {found[name][-1][0]:.1f} s, {found[name][-1][1]:.4f}")
+            if options.nanogpt is not None:
+                theirs.append(nanogpt(options.nanogpt, Path(home) / "nanogpt"))
+                progress(f"nanoGPT: {theirs[-1][0]:.1f} s, about {theirs[-1][1]:.4f}")
+    peer_s = statistics.median(seconds for seconds, _ in theirs) if theirs else options.nanogpt_seconds
+    rows = [judged(name, found[name], peer_s) for name in names]
+    if theirs:
+        rows.append(Row(["nanoGPT as shipped", peer_s, 1.0, f"{theirs[0][1]:.3f}", "an estimate from 20 batches"]))
+    yield Table(
+        "time_to_loss",
+        "Wall time from process start, and loss over the whole validation part, nats per character",
+        ["recipe", "seconds", "of nanoGPT's time", "loss", "seeds"],
+        rows,
+        notes=[f"nanoGPT: {peer_s:.1f} s, {NANOGPT_LOSS} nats over the whole validation part."],
+    )
+
+
+def judged(name: str, runs: list[tuple[float, float]], peer_s: float) -> Row:
+    """A row; a recipe is held against one of the two promises, by its name."""
+    seconds, losses = statistics.median(run[0] for run in runs), [run[1] for run in runs]
+    share, loss = seconds / peer_s, statistics.fmean(losses)
+    cells = [f"recipe/{name}", seconds, share, f"{loss:.3f}", f"{min(losses):.3f} to {max(losses):.3f}"]
+    if name.endswith("_long"):
+        return Row(cells, target="loss at nanoGPT's time", value=loss if share <= 1 else None)
+    if name == "nanogpt":
+        return Row(cells)
+    return Row(
+        cells, target="nanoGPT's loss in a share of its time", value=share if max(losses) <= NANOGPT_LOSS else None
+    )
+
+
+if __name__ == "__main__":
+    typed = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    typed.add_argument("--text", type=Path, required=True, help="Tiny Shakespeare")
+    typed.add_argument("--recipe", action="append", help="only these groups recipe/NAME")
+    typed.add_argument("--seeds", type=int, default=3)
+    typed.add_argument("--nanogpt", type=Path, metavar="DIR", help="a checkout of nanoGPT, its data prepared")
+    typed.add_argument(
+        "--nanogpt-seconds", type=float, default=82.5, help="its time on this machine, where it is not run"
+    )
+    publish(tables, command_line(__doc__, typed))
