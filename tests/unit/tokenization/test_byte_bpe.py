@@ -6,11 +6,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ml_playground.core.error_handling import DataError
-from ml_playground.tokenization import byte_bpe
-from ml_playground.tokenization.byte_bpe import BYTE_OF_LETTER, END_OF_TEXT, ByteBpeTokenizer
+from ml_playground.tokenization.byte_bpe import END_OF_TEXT, ByteBpeTokenizer
+from ml_playground.tokenization.byte_letters import BYTE_OF_LETTER
+from ml_playground.tokenization.known_words import LIMIT_BYTES, LIMIT_WORDS, KnownWords
 from ml_playground.tokenization.settings import ByteBpe
 
 TEXT = "the cat sat on the mat, the cat's hat; they'll see 'tis 12 of 123\n\n    return the_cat\n" * 20
@@ -86,19 +88,21 @@ def test_train_in_other_processes_gives_equal_fingerprints() -> None:
 def test_encode_arrays_full_cache_starts_over_with_equal_ids() -> None:
     """The cache bounds memory, never changes ids."""
     tokenizer, crowded = trained(), trained()
-    crowded._cache.update({f"filler {number}": b"" for number in range(byte_bpe.CACHED_WORDS)})
+    crowded.encode(" ".join(map(str, range(LIMIT_WORDS + 10))))
+    assert crowded.known_words > LIMIT_WORDS
     assert crowded.encode(TEXT) == tokenizer.encode(TEXT)
-    assert len(crowded._cache) < 100
+    assert crowded.known_words == tokenizer.known_words
 
 
-def test_encode_arrays_long_words_are_not_kept() -> None:
-    """In a script without blanks each line is a word; kept, they would be the whole text."""
-    tokenizer = trained()
-    lines = ["\u4f60\u597d" * 250 + str(number) for number in range(20)]
-    ids = [one.tolist() for one in tokenizer.encode_arrays(["\n".join(lines) + " cat", "cat " + "x" * 1000])]
-    assert [tokenizer.decode(one) for one in ids] == ["\n".join(lines) + " cat", "cat " + "x" * 1000]
-    assert max(map(len, tokenizer._cache)) <= byte_bpe.LONGEST_CACHED_CHARACTERS
-    assert " cat" in tokenizer._cache
+def test_known_words_of_long_lines_are_full_before_they_are_many() -> None:
+    """In a script without blanks each line is a word; kept for good, they would be the whole text."""
+    known = KnownWords(np.uint16)
+    for number in range(3):
+        known.numbers("\u4f60" * (LIMIT_BYTES // 8) + str(number))
+        assert len(known.without_ids()) == 1
+        known.add_ids([np.array([number], dtype=np.uint16)])
+    assert len(known) == 3
+    assert known.is_full
 
 
 @pytest.mark.parametrize(

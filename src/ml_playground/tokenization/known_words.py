@@ -1,0 +1,79 @@
+"""The ids of words that occurred before, gathered for a whole text at once."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml_playground.core.tokenizer_protocol import Ids
+from ml_playground.tokenization.ascii_words import CUT, Positions, split_words
+from ml_playground.tokenization.word_table import EMPTY, WordTable
+
+# English or Python of 10 MB has 50,000 different words. In scripts without blanks a whole line is one word: the second
+# limit bounds those. A cache of both sizes has 60 MB.
+LIMIT_WORDS = 1 << 17
+LIMIT_BYTES = 1 << 24
+
+
+class KnownWords:
+    """A growing list of words with their ids: first `numbers`, then `add_ids` of what `without_ids` names, then `ids`."""
+
+    def __init__(self, dtype: type[np.uint16] | type[np.uint32]) -> None:
+        self._dtype = dtype
+        self._table = WordTable()
+        # By number: how many words have ids, where those begin in `_flat`, how many they are.
+        self._filled = 0
+        self._first = np.empty(0, dtype=np.int64)
+        self._sizes = np.empty(0, dtype=np.int64)
+        self._flat: NDArray[np.uint16 | np.uint32] = np.empty(0, dtype=dtype)
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        """Words in it."""
+        return len(self._table.words)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is time for an empty one."""
+        return len(self) > LIMIT_WORDS or self._bytes > LIMIT_BYTES
+
+    def numbers(self, text: str) -> Positions:
+        """The numbers of a text's words, in order; (words,).
+
+        Raises:
+            UnicodeEncodeError: The text holds half a surrogate pair.
+        """
+        words = split_words(text)
+        numbers = self._table.numbers(words)
+        if not len(words.foreign):
+            return numbers
+        pieces = [CUT.split(stretch.decode()) for stretch in words.pick(words.foreign)]
+        repeats = np.ones(len(numbers), dtype=np.int64)
+        repeats[words.foreign] = [len(some) for some in pieces]
+        numbers = np.repeat(numbers, repeats)
+        numbers[numbers == EMPTY] = self._table.numbers_of(piece.encode() for some in pieces for piece in some)
+        return numbers
+
+    def without_ids(self) -> list[str]:
+        """The words that are new since the last `add_ids`."""
+        return [word.decode() for word in self._table.words[self._filled :]]
+
+    def add_ids(self, ids: Sequence[Ids]) -> None:
+        """The ids of each word that `without_ids` names."""
+        sizes = np.array([len(one) for one in ids], dtype=np.int64)
+        first = len(self._flat) + np.cumsum(sizes) - sizes
+        self._bytes += sum(map(len, self._table.words[self._filled :]))
+        self._filled += len(ids)
+        self._first = np.concatenate([self._first, first])
+        self._sizes = np.concatenate([self._sizes, sizes])
+        self._flat = np.concatenate([self._flat, *ids])
+
+    def ids(self, numbers: Positions) -> Ids:
+        """The ids of words, one after the other; (ids,)."""
+        sizes = self._sizes[numbers]
+        ends = np.cumsum(sizes)
+        total = int(ends[-1]) if len(ends) else 0
+        # Where each id lies: from its word's first place on, one further with each.
+        places = np.repeat(self._first[numbers] - (ends - sizes), sizes)
+        places += np.arange(total)
+        return self._flat[places]
