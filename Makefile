@@ -25,7 +25,7 @@ endif
 # Each worker is a process with small matrices: more threads than one would wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help setup demo test test-fast quality lint types dead-code dependencies coverage mutants lock lock-check bench reference clean
+.PHONY: help setup demo test test-fast quality lint types dead-code dependencies coverage mutants lock lock-check bench bench-quick bench-docs reference clean
 
 help: ## show these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -76,10 +76,14 @@ lock: $(STAMP) ## renew constraints.txt (UPGRADE=1: with the newest versions)
 	echo 'torch==2.13.0' | env -u UV_FIND_LINKS -u PIP_FIND_LINKS $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 		--all-extras --no-header --no-annotate --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade) --output-file constraints.txt pyproject.toml -
 
-bench: $(STAMP) ## print the tables of benchmarks/ (about ten minutes on an idle machine)
-	@for script in startup hook_cost prepare_memory sampling_speed train_speed; do \
-		echo; echo "== $$script"; $(BIN)/python benchmarks/$$script.py || exit 1; \
-	done
+bench: $(STAMP) ## every table of docs/performance.md, measured here: 20 minutes on an idle machine
+	$(BIN)/python benchmarks/run_all.py
+
+bench-quick: $(STAMP) ## the same on small shapes: 3 minutes
+	$(BIN)/python benchmarks/run_all.py --quick
+
+bench-docs: $(STAMP) ## put the tables of the newest full bench into README.md and docs/performance.md
+	$(BIN)/python benchmarks/write_docs.py
 
 reference: $(STAMP) ## renew docs/configuration.md after a change of settings
 	$(BIN)/python -m ml_playground.configuration.reference docs/configuration.md

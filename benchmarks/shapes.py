@@ -5,6 +5,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from itertools import islice
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,6 @@ def _seconds(step: Callable[[], object]) -> float:
 
 def characters(vocabulary: int) -> Sequence[str]:
     """So many characters that a character tokenizer has this vocabulary: one id stands for all unknown ones."""
-    # Letters of the large scripts that no reader of text takes for a line end, a mark or half a surrogate pair.
-    points = [*range(0x3400, 0xD7A4), *range(0x20000, 0x2A6E0)]
-    return [chr(point) for point in points[: vocabulary - 1]]
+    # Letters of the large scripts: no reader of text takes one for a line end, a mark or half a surrogate pair.
+    letters = (chr(point) for point in range(0x3400, 0x2A6E0) if chr(point).isalpha())
+    return list(islice(letters, vocabulary - 1))
