@@ -12,7 +12,7 @@ from ml_playground.core.error_handling import CheckpointError
 from ml_playground.core.run_schema import Reason
 from ml_playground.core.values import Progress
 from ml_playground.training.checkpointing.retention import Kept, to_drop
-from ml_playground.training.protocols import Saved, Snapshot, TensorGroups
+from ml_playground.training.protocols import NotSaved, Saved, Snapshot, TensorGroups
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class MemoryStore:
     def __init__(self, settings: CheckpointingSettings | None = None) -> None:
         self._settings = settings or CheckpointingSettings()
         self._kept: dict[int, KeptSnapshot] = {}
-        self._untold: list[Saved] = []
+        self.outcomes: list[Saved | NotSaved] = []
 
     def list(self) -> Sequence[Saved]:
         """All that are kept, oldest first."""
@@ -70,6 +70,9 @@ class MemoryStore:
         """Nothing is damaged in memory."""
         return []
 
+    def prepare(self, tensors: TensorGroups) -> None:
+        """Nothing to get ready."""
+
     def begin_save(self, snapshot: Snapshot) -> None:
         """Keep a copy, then drop what need not stay."""
         step = snapshot.progress.step
@@ -83,7 +86,7 @@ class MemoryStore:
             hooks=deepcopy(snapshot.hooks),
             groups=_copied(snapshot.tensors),
         )
-        self._untold.append(Saved(step, self._kept[step].metrics, self._kept[step].reference))
+        self.outcomes.append(Saved(step, self._kept[step].metrics, self._kept[step].reference))
         there = [Kept(number, (kept.metrics or {}).get("loss")) for number, kept in self._kept.items()]
         rule = self._settings
         dropped = to_drop(
@@ -92,13 +95,13 @@ class MemoryStore:
         for number in dropped - {step}:
             del self._kept[number]
 
-    def poll(self) -> Sequence[Saved]:
-        """Checkpoints that became durable since the last call."""
-        told, self._untold = self._untold, []
+    def poll(self) -> Sequence[Saved | NotSaved]:
+        """How saves ended since the last call."""
+        told, self.outcomes = self.outcomes, []
         return told
 
-    def drain(self) -> Sequence[Saved]:
-        """The ones that `poll` has not told yet."""
+    def drain(self) -> Sequence[Saved | NotSaved]:
+        """The ends that `poll` has not told yet."""
         return self.poll()
 
 

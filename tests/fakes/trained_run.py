@@ -16,6 +16,7 @@ from ml_playground.core.values import ModelContext, Progress
 from ml_playground.data_pipeline.preparer import prepare
 from ml_playground.training.checkpointing.directory_store import DirectoryStore
 from ml_playground.training.protocols import Snapshot
+from tests.fakes.saving import save
 
 TEXT = "".join(f"{number} green bottles, hanging on the wall;\n" for number in range(40))
 
@@ -77,7 +78,8 @@ def save_run(
             tensors["model"] = {name: torch.full_like(tensor, weights) for name, tensor in tensors["model"].items()}
         if averaged:
             tensors["ema"] = model_of(job, data.facts, 1000 + step).state_dict()
-        store.begin_save(
+        save(
+            store,
             Snapshot(
                 progress=Progress(step, 20, 1.0, 100.0, 1.0),
                 tensors=tensors,
@@ -86,6 +88,6 @@ def save_run(
                 data_fingerprint=data.fingerprint,
                 metrics=None if loss is None else {"loss": loss},
                 attachments=data.attachments,
-            )
+            ),
         )
     return run

@@ -20,7 +20,7 @@ from ml_playground.core.atomic import write_file
 from ml_playground.core.checkpoint_format import list_complete, step_folder_name
 from ml_playground.core.values import Progress
 from ml_playground.training.checkpointing.directory_store import DirectoryStore
-from ml_playground.training.protocols import Snapshot
+from ml_playground.training.protocols import Saved, Snapshot
 
 KILLED = 137
 FILE_OPERATIONS = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate", "os.scandir", "fcntl.flock")
@@ -44,6 +44,13 @@ def snapshot(step: int, tokenizer: Path, mark: float) -> Snapshot:
         data_fingerprint="",
         attachments={"tokenizer": tokenizer},
     )
+
+
+def save(store: DirectoryStore, new: Snapshot) -> None:
+    """Save to the end, beside this thread; a child that fails must not look like one that was killed."""
+    store.begin_save(new)
+    if not all(isinstance(outcome, Saved) and not outcome.problem for outcome in store.drain()):
+        raise SystemExit("a save failed")
 
 
 def killed_at(operation: int, action: Callable[[], None]) -> int:
@@ -81,7 +88,7 @@ def faults(folder: Path, before: list[int], step: int, tokenizer: Path) -> list[
     seen = None if checkpoint is None else (checkpoint.progress.step, checkpoint.tensors()["model"]["w"].item())
     if seen not in allowed:
         found.append(f"latest is {seen}, allowed are {allowed}")
-    DirectoryStore(folder, SETTINGS).begin_save(snapshot(50, tokenizer, 3.0))
+    save(DirectoryStore(folder, SETTINGS), snapshot(50, tokenizer, 3.0))
     names = sorted(entry.name for entry in folder.iterdir())
     whole = [step_folder_name(kept.progress.step) for kept in list_complete(folder)]
     if names != whole or len(names) > SETTINGS.keep_last or step_folder_name(50) not in names:
@@ -96,13 +103,13 @@ def kill_saves(place: Path, before: list[int], step: int) -> dict[str, object]:
     base.mkdir()
     (tokenizer / "tokenizer.json").write_text("{}")
     for old in before:
-        DirectoryStore(base, SETTINGS).begin_save(snapshot(old, tokenizer, 1.0))
+        save(DirectoryStore(base, SETTINGS), snapshot(old, tokenizer, 1.0))
     found: list[str] = []
     new = snapshot(step, tokenizer, 2.0)
     for operation in count_up():
         folder = place / f"killed_{operation}"
         shutil.copytree(base, folder)
-        code = killed_at(operation, partial(DirectoryStore(folder, SETTINGS).begin_save, new))
+        code = killed_at(operation, partial(save, DirectoryStore(folder, SETTINGS), new))
         found += [f"operation {operation}: {fault}" for fault in faults(folder, before, step, tokenizer)]
         if code != KILLED:
             break

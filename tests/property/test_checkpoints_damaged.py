@@ -16,6 +16,7 @@ from ml_playground.core.error_handling import CheckpointError
 from ml_playground.core.values import Progress
 from ml_playground.training.checkpointing.directory_store import DirectoryStore
 from ml_playground.training.protocols import Snapshot
+from tests.fakes.saving import save
 
 SETTINGS = CheckpointingSettings(keep_last=9)
 
@@ -29,7 +30,8 @@ def saved() -> Iterator[Path]:
         (tokenizer / "tokenizer.json").write_text('{"kind": "byte"}')
         store = DirectoryStore(Path(folder) / "checkpoints", SETTINGS)
         for step in (1, 2):
-            store.begin_save(
+            save(
+                store,
                 Snapshot(
                     progress=Progress(step, 10, 0.0, 1.0, 2.0),
                     tensors={"model": {"w": torch.arange(8.0)}, "optimizer": {"m": torch.arange(8.0)}},
@@ -38,7 +40,7 @@ def saved() -> Iterator[Path]:
                     data_fingerprint="f",
                     metrics={"loss": 1.0},
                     attachments={"tokenizer": tokenizer},
-                )
+                ),
             )
         yield Path(folder) / "checkpoints"
 

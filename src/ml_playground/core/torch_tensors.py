@@ -50,7 +50,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> FileRecord:
         TypeError: A tensor has a type that the format does not know.
         OSError: The file could not be written.
     """
-    tied = _tied_names(tensors)
+    tied = tied_names(tensors)
     kept = sorted((name for name in tensors if name not in tied), key=lambda name: (-tensors[name].itemsize, name))
     digest = hashlib.sha256()
     size_bytes = 0
@@ -83,12 +83,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def stored_bytes(tensors: Mapping[str, Tensor]) -> int:
     """Bytes that the content of a file will take, each tied tensor counted once."""
-    tied = _tied_names(tensors)
+    tied = tied_names(tensors)
     return sum(tensor.nbytes for name, tensor in tensors.items() if name not in tied)
 
 
-def _tied_names(tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """Names that stand for the very memory of an earlier name (in alphabetical order)."""
+def tied_names(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Further name -> the name it is stored under, the first in the alphabet, for names of the very same memory."""
     first_name: dict[tuple[Any, ...], str] = {}
     tied: dict[str, str] = {}
     for name in sorted(tensors):

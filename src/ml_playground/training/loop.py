@@ -8,12 +8,11 @@ from typing import Any
 
 from ml_playground.configuration.models import CheckpointingSettings, TrainSettings
 from ml_playground.core.deps import Deps
-from ml_playground.core.error_handling import StorageError
 from ml_playground.core.run_schema import Reason
 from ml_playground.core.values import NOTHING, Action, Progress, Wish
 from ml_playground.training.hook_protocols import Hook, Journal, StepEvent, StepReading
 from ml_playground.training.memory import out_of_memory_advice
-from ml_playground.training.protocols import CheckpointStore, Data, Learner, Saved, Snapshot, StepNumbers
+from ml_playground.training.protocols import CheckpointStore, Data, Learner, NotSaved, Saved, Snapshot, StepNumbers
 from ml_playground.training.readings import first_bad, nan_message, read_numbers
 
 LEAVING = Action.PAUSE | Action.FINISH
@@ -98,6 +97,9 @@ class _Loop:
         asked = NOTHING
         while self._step < parts.max_steps:
             self._train_step()
+            if self._step == self._start.step + 1:
+                # Only a step has made all that a checkpoint holds: optimizers begin without state.
+                parts.store.prepare(parts.learner.state_dict())
             asked = asked | parts.journal.recorded(self._step)
             if parts.deps.stop_requested():
                 asked = asked | Wish(Action.PAUSE)
@@ -105,6 +107,7 @@ class _Loop:
             readings, rate = self._read() if actions or self._step % parts.train.log_every_steps == 0 else ((), None)
             if (bad := first_bad(readings)) is not None:
                 self._tell(lambda hook, r=readings: hook.on_step(StepEvent(self.progress(), r)))
+                self._announce(parts.store.drain())
                 return Ending("nan", self._step, self._metrics, nan_message(bad, self._saved_step))
             self._obey(asked)
             event = StepEvent(self.progress(), readings, rate)
@@ -121,14 +124,13 @@ class _Loop:
             if Action.EVALUATE in actions:
                 actions |= self._evaluate()
             if actions & (Action.SAVE | LEAVING):
-                self._save(self._reason_to_end(actions), leaving=bool(actions & LEAVING))
-            self._announce(parts.store.poll())
+                self._save(self._reason_to_end(actions))
+            last = bool(actions & LEAVING) or self._step == parts.max_steps
+            self._announce(parts.store.drain() if last else parts.store.poll(), last=last)
             if actions & LEAVING and self._step < parts.max_steps:
-                self._announce(parts.store.drain())
                 return self._left_early(actions)
             if readings:
                 self._mark_s, self._mark_targets = parts.deps.clock.tick(), self._targets
-        self._announce(parts.store.drain())
         return Ending("completed", self._step, self._metrics)
 
     def progress(self) -> Progress:
@@ -201,8 +203,8 @@ class _Loop:
         self._obey(Wish(lr_factor=wish.lr_factor))
         return wish.action | (Action.SAVE if better and parts.checkpointing.keep_best else Action.NONE)
 
-    def _save(self, ending: Reason | None, *, leaving: bool) -> None:
-        """Save; a disk that is full ends the run only when nothing but the save is left to do."""
+    def _save(self, ending: Reason | None) -> None:
+        """Begin to save; `_announce` hears what came of it."""
         parts = self._parts
         snapshot = Snapshot(
             progress=self.progress(),
@@ -215,20 +217,24 @@ class _Loop:
             ending=ending,
             attachments=parts.data.attachments,
         )
+        parts.store.begin_save(snapshot)
         self._saved_s = parts.deps.clock.tick()
-        try:
-            parts.store.begin_save(snapshot)
-        except StorageError as error:
-            if leaving or ending is not None:
-                raise
-            parts.tell(f"step {self._step:,} was not saved, training goes on and saves again when it is due: {error}")
-            return
-        self._saved_step, self._saved_s = self._step, parts.deps.clock.tick()
 
-    def _announce(self, saved: Sequence[Saved]) -> None:
-        for checkpoint in saved:
-            at = replace(self.progress(), step=checkpoint.step)
-            self._tell(lambda hook, at=at, c=checkpoint: hook.on_saved(at, c.reference))
+    def _announce(self, outcomes: Sequence[Saved | NotSaved], *, last: bool = False) -> None:
+        """Tell what became of saves; a full disk ends the run only when nothing but the save is left to do."""
+        tell = self._parts.tell
+        for outcome in outcomes:
+            if isinstance(outcome, Saved):
+                self._saved_step = outcome.step
+                at = replace(self.progress(), step=outcome.step)
+                self._tell(lambda hook, at=at, reference=outcome.reference: hook.on_saved(at, reference))
+                if outcome.problem:
+                    tell(f"step {outcome.step:,} was saved, but older checkpoints are in the way: {outcome.problem}")
+            elif last and outcome.step == self._step:
+                raise outcome.error
+            else:
+                again = "training goes on and saves again when it is due"
+                tell(f"step {outcome.step:,} was not saved, {again}: {outcome.error}")
 
     def _left_early(self, actions: Action) -> Ending:
         if Action.FINISH in actions:
@@ -236,11 +242,12 @@ class _Loop:
         return Ending("paused", self._step, self._metrics, f"paused at step {self._step}; the same command goes on")
 
     def tell_the_end(self, reason: Reason | None, error: BaseException | None) -> None:
-        """Tell every hook, even if one before it fails; what failed is raised after."""
+        """Finish the save that is under way, tell every hook, even if one before it fails; what failed is raised after."""
         progress = self.progress()
         with ExitStack() as told:
             for hook in reversed(list(self._parts.hooks.values())):
                 told.callback(hook.on_end, progress, reason, error)
+            self._announce(self._parts.store.drain())
 
     def _tell(self, message: Callable[[Hook], Any]) -> None:
         for hook in self._parts.hooks.values():

@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from ml_playground.core.error_handling import StorageError
 from ml_playground.core.run_schema import Reason
 from ml_playground.core.values import Progress
 
@@ -186,6 +187,16 @@ class Saved:
     metrics: Mapping[str, float] | None
     reference: str
     """What messages call it: its path."""
+    problem: str = ""
+    """What went wrong after it was durable: an older one could not be dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotSaved:
+    """A save that the disk did not take; nothing half-written is left of it."""
+
+    step: int
+    error: StorageError
 
 
 class OpenCheckpoint(Protocol):
@@ -237,7 +248,7 @@ class OpenCheckpoint(Protocol):
 
 
 class CheckpointStore(Protocol):
-    """Keeps snapshots so that each is complete or absent."""
+    """Keeps snapshots so that each is complete or absent. Whoever lists or opens waits for a save that was begun before."""
 
     def list(self) -> Sequence[Saved]:
         """Complete checkpoints, oldest first, by names and sizes; those that `latest` found damaged are left out."""
@@ -264,20 +275,23 @@ class CheckpointStore(Protocol):
         """What `latest` passed over, in words."""
         ...
 
+    def prepare(self, tensors: TensorGroups) -> None:
+        """Get ready to save tensors of these sizes; returns at once."""
+        ...
+
     def begin_save(self, snapshot: Snapshot) -> None:
         """Start to save; the snapshot's tensors may be changed by the caller as soon as this returns.
 
-        Raises:
-            StorageError: The disk is full or cannot be written; nothing half-written is left.
+        How it ended, a full disk included, is told by `poll` or `drain`. A save that is still being written is waited for.
         """
         ...
 
-    def poll(self) -> Sequence[Saved]:
-        """Checkpoints that became durable since the last call."""
+    def poll(self) -> Sequence[Saved | NotSaved]:
+        """How saves ended since the last call, in their order; waits for nothing."""
         ...
 
-    def drain(self) -> Sequence[Saved]:
-        """Wait for all begun saves; the ones that `poll` has not told yet."""
+    def drain(self) -> Sequence[Saved | NotSaved]:
+        """Wait for all begun saves; the ends that `poll` has not told yet."""
         ...
 
 

@@ -1,7 +1,8 @@
 """The loop: what happens at which step, what is saved, and how it is left."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,12 +18,12 @@ from ml_playground.training.learner import GradientLearner
 from ml_playground.training.loop import Ending, Parts, Start, fit
 from ml_playground.training.memory import ADVICE
 from ml_playground.training.optim import adamw
-from ml_playground.training.protocols import Snapshot, StepNumbers
+from ml_playground.training.protocols import NotSaved, Saved, Snapshot, StepNumbers, TensorGroups
 from ml_playground.training.settings import AdamW
 from tests.fakes.fixed_clock import FixedClock
 from tests.fakes.memory_journal import MemoryJournal
 from tests.fakes.memory_store import MemoryStore
-from tests.fakes.toy_task import ToyBatch, ToyData, ToyModel, ToyObjective
+from tests.fakes.toy_task import ToyData, ToyModel, ToyObjective
 
 
 class Scribe(BaseHook):
@@ -105,6 +106,19 @@ class Bench:
 
     def weights(self) -> dict[str, torch.Tensor]:
         return {n: t.clone() for n, t in self.learner.state_dict()["model"].items()}
+
+
+class Broken(GradientLearner):
+    """Its loss is no number at one step."""
+
+    def __init__(self, bench: Bench, *, step: int, bad: float = math.nan) -> None:
+        super().__init__(bench.model, ToyObjective(), adamw.build(AdamW(), bench.model, torch.float32), seed=1)
+        self._broken_step = step
+        self._bad = bad
+
+    def train_step(self, batches: Sequence[Any], *, step: int, lr_factor: float) -> StepNumbers:
+        numbers = super().train_step(batches, step=step, lr_factor=lr_factor)
+        return replace(numbers, loss=torch.tensor(self._bad)) if step + 1 == self._broken_step else numbers
 
 
 def resumed(store: MemoryStore, **bench: Any) -> tuple[Bench, Start]:
@@ -239,8 +253,9 @@ class FullStore(MemoryStore):
 
     def begin_save(self, snapshot: Snapshot) -> None:
         if snapshot.progress.step in self.full_at:
-            raise StorageError("no space left")
-        super().begin_save(snapshot)
+            self.outcomes.append(NotSaved(snapshot.progress.step, StorageError("no space left")))
+        else:
+            super().begin_save(snapshot)
 
 
 def test_fit_disk_full_at_a_scheduled_save_goes_on_and_says_so() -> None:
@@ -259,6 +274,104 @@ def test_fit_disk_full_at_the_last_save_is_raised() -> None:
     store.full_at = (10,)
     with pytest.raises(StorageError, match="no space left"):
         Bench(store=store).fit()
+
+
+class SlowStore(FullStore):
+    """A disk that is never done before somebody waits for it."""
+
+    def poll(self) -> Sequence[Saved | NotSaved]:
+        return []
+
+    def drain(self) -> Sequence[Saved | NotSaved]:
+        return super().poll()
+
+
+def slow_bench(**bench: Any) -> Bench:
+    """A toy job on a slow disk."""
+    return Bench(store=SlowStore(CheckpointingSettings(keep_last=99)), **bench)
+
+
+def test_fit_hooks_hear_of_a_checkpoint_when_it_is_durable() -> None:
+    """Not when the save began; and the last one is waited for."""
+    bench = slow_bench()
+    bench.fit()
+    assert bench.scribe.told[-4:] == ["saved 4", "saved 8", "saved 10", "end 10 completed"]
+
+
+def test_fit_earlier_save_that_failed_is_told_while_the_last_one_succeeds() -> None:
+    """The run has what matters: its last checkpoint."""
+    store = SlowStore(CheckpointingSettings(keep_last=99))
+    store.full_at = (8,)
+    bench = Bench(store=store)
+    assert bench.fit().reason == "completed"
+    assert bench.told == ["step 8 was not saved, training goes on and saves again when it is due: no space left"]
+    assert bench.scribe.told[-3:] == ["saved 4", "saved 10", "end 10 completed"]
+
+
+def test_fit_paused_on_a_full_disk_is_raised() -> None:
+    """A pause that saved nothing is none."""
+    store = SlowStore(CheckpointingSettings(keep_last=99))
+    store.full_at = (1,)
+    bench = Bench(store=store, stop_requested=lambda: True)
+    with pytest.raises(StorageError, match="no space left"):
+        bench.fit()
+    assert bench.scribe.told[-1] == "end 1 None StorageError"
+
+
+def test_fit_left_by_an_error_finishes_the_save_under_way() -> None:
+    """What was begun is not abandoned, and the hooks hear of it before the end."""
+
+    class Failing(Scribe):
+        def on_evaluation(self, progress: Progress, metrics: Mapping[str, float]) -> Wish:
+            raise KeyboardInterrupt
+
+    bench = slow_bench(scribe=Failing())
+    with pytest.raises(KeyboardInterrupt):
+        bench.fit()
+    assert bench.scribe.told == ["start 0", "saved 4", "end 5 None KeyboardInterrupt"]
+
+
+def test_fit_loss_that_is_no_number_names_the_checkpoint_that_was_being_written() -> None:
+    """It is waited for, so that the advice is true."""
+    bench = slow_bench()
+    bench.learner = Broken(bench, step=5)
+    assert "the checkpoint of step 4 is from before" in bench.fit().message
+
+
+def test_fit_failed_save_is_no_checkpoint_from_before() -> None:
+    """Advice names only what lies on the disk."""
+    store = FullStore(CheckpointingSettings(keep_last=99))
+    store.full_at = (8,)
+    bench = Bench(store=store)
+    bench.learner = Broken(bench, step=9)
+    assert "the checkpoint of step 4 is from before" in bench.fit().message
+
+
+def test_fit_checkpoint_that_could_not_be_dropped_is_told() -> None:
+    """The new one is there; the disk is not used as it was asked."""
+
+    class Stuck(MemoryStore):
+        def begin_save(self, snapshot: Snapshot) -> None:
+            self.outcomes.append(Saved(snapshot.progress.step, None, "here", problem="it is locked."))
+
+    bench = Bench(store=Stuck())
+    bench.fit(max_steps=4)
+    assert bench.told == ["step 4 was saved, but older checkpoints are in the way: it is locked."]
+    assert bench.scribe.told[-2:] == ["saved 4", "end 4 completed"]
+
+
+def test_fit_store_is_prepared_once_for_what_a_checkpoint_will_hold() -> None:
+    """After the first step, when the optimizer has its state."""
+    prepared: list[set[str]] = []
+
+    class Preparing(MemoryStore):
+        def prepare(self, tensors: TensorGroups) -> None:
+            prepared.append({name for group in tensors.values() for name in group})
+
+    bench = Bench(store=Preparing())
+    bench.fit(max_steps=3)
+    (names,) = prepared
+    assert names == {name for group in bench.store.open(3).tensors().values() for name in group}
 
 
 def test_fit_last_save_knows_how_the_run_ended() -> None:
@@ -371,14 +484,8 @@ def test_fit_loss_that_is_not_better_is_not_saved() -> None:
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_fit_loss_that_is_no_number_ends_the_run_before_it_is_saved(bad: float) -> None:
     """No checkpoint ever holds weights that a bad step has touched."""
-
-    class Broken(GradientLearner):
-        def train_step(self, batches: Iterable[ToyBatch], *, step: int, lr_factor: float) -> StepNumbers:  # type: ignore[override]
-            numbers = super().train_step(list(batches), step=step, lr_factor=lr_factor)
-            return StepNumbers(torch.tensor(bad), numbers.grad_norm, 1.0, 0.1) if step == 4 else numbers
-
     bench = Bench()
-    bench.learner = Broken(bench.model, ToyObjective(), adamw.build(AdamW(), bench.model, torch.float32), seed=1)
+    bench.learner = Broken(bench, step=5, bad=bad)
     ending = bench.fit()
     assert (ending.reason, ending.step) == ("nan", 5)
     assert [saved.step for saved in bench.store.list()] == [4]

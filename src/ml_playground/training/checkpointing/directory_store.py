@@ -3,8 +3,8 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import fields
+from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 
 from ml_playground.configuration.models import CheckpointingSettings
@@ -25,8 +25,10 @@ from ml_playground.core.checkpoint_manifest import MANIFEST, FileRecord, manifes
 from ml_playground.core.error_handling import CheckpointError, StorageError
 from ml_playground.core.storage_errors import free_bytes, readable_size
 from ml_playground.core.torch_tensors import read_tensors, stored_bytes, write_tensors
+from ml_playground.training.checkpointing.background import Background
 from ml_playground.training.checkpointing.retention import Kept, to_drop
-from ml_playground.training.protocols import Saved, Snapshot, TensorGroups
+from ml_playground.training.checkpointing.snapshot_buffer import Copied, SnapshotBuffer
+from ml_playground.training.protocols import NotSaved, Saved, Snapshot, TensorGroups
 
 # Headers, JSON files and whole blocks: what a checkpoint takes beside its tensors and attachments.
 _OVERHEAD_BYTES = 1 << 20
@@ -45,16 +47,25 @@ class StoredCheckpoint(CheckpointFolder):
 
 
 class DirectoryStore:
-    """Keeps snapshots as `step_000500/` folders under one folder. A save is durable when `begin_save` returns."""
+    """Keeps snapshots as `step_000500/` folders under one folder, written beside the training.
 
-    def __init__(self, folder: Path, settings: CheckpointingSettings) -> None:
+    Memory: a copy of the newest snapshot, from the first one until the store is dropped.
+    """
+
+    def __init__(self, folder: Path, settings: CheckpointingSettings, *, buffer: SnapshotBuffer | None = None) -> None:
         self._folder = folder
         self._settings = settings
         self._damaged: dict[int, str] = {}
-        self._untold: list[Saved] = []
+        self._untold: list[Saved | NotSaved] = []
+        self._buffer = buffer or SnapshotBuffer()
+        self._background: Background[Saved | NotSaved | None] = Background("checkpoint")
 
     def list(self) -> Sequence[Saved]:
         """Complete checkpoints, oldest first: names and sizes are right, and `latest` has found no damage in them."""
+        self._settle()
+        return self._complete()
+
+    def _complete(self) -> Sequence[Saved]:
         return [
             Saved(checkpoint.progress.step, checkpoint.metrics, checkpoint.reference)
             for checkpoint in list_complete(self._folder)
@@ -67,6 +78,7 @@ class DirectoryStore:
         Raises:
             CheckpointError: There are some, but none is whole; names each.
         """
+        self._settle()
         self._damaged = {}
         for step in reversed(steps_in(self._folder)):
             try:
@@ -87,6 +99,7 @@ class DirectoryStore:
         Raises:
             CheckpointError: There is none, or it is damaged; names the file.
         """
+        self._settle()
         steps = steps_in(self._folder)
         if step not in steps:
             there = ", ".join(map(str, steps)) or "none"
@@ -99,34 +112,78 @@ class DirectoryStore:
         """What `latest` passed over, in words, newest first."""
         return list(self._damaged.values())
 
+    def prepare(self, tensors: TensorGroups) -> None:
+        """Make the block that snapshots of these sizes are copied into, beside the training."""
+        self._settle()
+
+        def reserve() -> None:
+            self._buffer.reserve(tensors)
+
+        self._background.start(reserve)
+
     def begin_save(self, snapshot: Snapshot) -> None:
-        """Save a snapshot, then drop the checkpoints that need not stay.
+        """Copy a snapshot and write the copy beside the training; then drop the checkpoints that need not stay.
+
+        One is written at a time: a second buffer would cost the memory of another snapshot, and help only a run that saves
+        faster than its disk can write. Where there is no memory for a buffer, this returns when all is written.
 
         Raises:
-            StorageError: The disk is full or cannot be written; nothing half-written is left.
             CheckpointError: A folder to be attached is gone.
         """
+        self._settle()
         step = snapshot.progress.step
         path = self._folder / step_folder_name(step)
-        atomic.sweep(self._folder)
-        _check_space(path, snapshot)
-        with atomic.folder(path) as partial:
-            _write(partial, snapshot)
-        self._damaged.pop(step, None)
-        self._untold.append(Saved(step, snapshot.metrics, str(path)))
-        self._rotate(step)
+        small_files = _small_files(snapshot)
+        lack = _lack_of_space(path, snapshot.tensors, small_files)
+        if lack is not None:
+            self._untold.append(NotSaved(step, lack))
+            return
+        copied = self._buffer.copy(snapshot.tensors)
+        self._background.start(partial(self._written, path, snapshot, small_files, copied))
+        if copied is None:
+            self._settle()
 
-    def poll(self) -> Sequence[Saved]:
-        """Checkpoints that became durable since the last call."""
+    def poll(self) -> Sequence[Saved | NotSaved]:
+        """How saves ended since the last call; waits for nothing."""
+        if not self._background.busy:
+            self._settle()
         told, self._untold = self._untold, []
         return told
 
-    def drain(self) -> Sequence[Saved]:
-        """The ones that `poll` has not told yet; there is nothing to wait for."""
+    def drain(self) -> Sequence[Saved | NotSaved]:
+        """Wait for the save that is being written; the ends that `poll` has not told yet."""
+        self._settle()
         return self.poll()
 
+    def _settle(self) -> None:
+        """Wait for what is done beside the training. After this only the calling thread touches this object."""
+        outcome = self._background.take()
+        if outcome is not None:
+            self._untold.append(outcome)
+
+    def _written(
+        self, path: Path, snapshot: Snapshot, small_files: Mapping[str, bytes], copied: Copied | None
+    ) -> Saved | NotSaved:
+        """Write a checkpoint and rotate: runs beside the training, and touches of the snapshot only what nobody changes."""
+        step = snapshot.progress.step
+        if copied is not None and copied.arrived is not None:
+            copied.arrived.synchronize()
+        try:
+            atomic.sweep(self._folder)
+            with atomic.folder(path) as partial_folder:
+                _fill(partial_folder, snapshot.tensors if copied is None else copied.groups, small_files)
+        except StorageError as error:
+            return NotSaved(step, error)
+        self._damaged.pop(step, None)
+        saved = Saved(step, snapshot.metrics, str(path))
+        try:
+            self._rotate(step)
+        except StorageError as error:
+            return replace(saved, problem=str(error))
+        return saved
+
     def _rotate(self, just_saved: int) -> None:
-        there = [Kept(saved.step, (saved.metrics or {}).get("loss")) for saved in self.list()]
+        there = [Kept(saved.step, (saved.metrics or {}).get("loss")) for saved in self._complete()]
         settings = self._settings
         dropped = to_drop(
             there,
@@ -139,35 +196,30 @@ class DirectoryStore:
             atomic.remove_folder(self._folder / step_folder_name(step))
 
 
-def _check_space(path: Path, snapshot: Snapshot) -> None:
-    attached = sum(file.stat().st_size for folder in snapshot.attachments.values() for file in _files_under(folder))
-    needed = sum(map(stored_bytes, snapshot.tensors.values())) + attached + len(snapshot.config) + _OVERHEAD_BYTES
+def _lack_of_space(path: Path, tensors: TensorGroups, small_files: Mapping[str, bytes]) -> StorageError | None:
+    """What to say where a checkpoint does not fit on the disk."""
+    needed = sum(map(stored_bytes, tensors.values())) + sum(map(len, small_files.values())) + _OVERHEAD_BYTES
     free = free_bytes(path)
-    if needed > free:
-        raise StorageError(
-            f"Could not write {path}: it needs {readable_size(needed)}, and {readable_size(free)} are free there; "
-            "free some space, lower checkpointing.keep_last, or set MLP_HOME to a folder on another disk. "
-            "The checkpoints before it are untouched."
-        )
+    if needed <= free:
+        return None
+    return StorageError(
+        f"Could not write {path}: it needs {readable_size(needed)}, and {readable_size(free)} are free there; "
+        "free some space, lower checkpointing.keep_last, or set MLP_HOME to a folder on another disk. "
+        "The checkpoints before it are untouched."
+    )
 
 
-def _write(partial: Path, snapshot: Snapshot) -> None:
-    """Fill a checkpoint folder: tensors, attachments, small files, the manifest last."""
+def _fill(partial_folder: Path, tensors: TensorGroups, small_files: Mapping[str, bytes]) -> None:
+    """Fill a checkpoint folder: tensors, small files, the manifest last. Flushing is left to `atomic.folder`: once a file."""
     files: dict[str, FileRecord] = {}
-    # A file is flushed to the disk while the next one is written.
-    with ThreadPoolExecutor(1) as flusher:
-        flushed: list[Future[None]] = []
-        for group, tensors in sorted(snapshot.tensors.items()):
-            name = f"{group}{TENSOR_SUFFIX}"
-            files[name] = write_tensors(partial / name, tensors)
-            flushed.append(flusher.submit(atomic.sync_file, partial / name))
-        for name, content in _small_files(snapshot).items():
-            (partial / name).parent.mkdir(parents=True, exist_ok=True)
-            (partial / name).write_bytes(content)
-            files[name] = FileRecord(size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
-        for future in flushed:
-            future.result()
-    (partial / MANIFEST).write_bytes(manifest_text(files).encode())
+    for group, named in sorted(tensors.items()):
+        name = f"{group}{TENSOR_SUFFIX}"
+        files[name] = write_tensors(partial_folder / name, named)
+    for name, content in small_files.items():
+        (partial_folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (partial_folder / name).write_bytes(content)
+        files[name] = FileRecord(size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+    (partial_folder / MANIFEST).write_bytes(manifest_text(files).encode())
 
 
 def _small_files(snapshot: Snapshot) -> Mapping[str, bytes]:

@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ml_playground.core.atomic import write_file
@@ -29,6 +30,7 @@ class StatusHook(BaseHook):
         self._validation_loss: float | None = None
         self._best: float | None = None
         self._saved_step: int | None = context.first_step or None
+        self._step = 0
         self._failed = False
 
     def on_start(self, progress: Progress) -> None:
@@ -42,7 +44,7 @@ class StatusHook(BaseHook):
         if event.readings:
             self._loss = math.fsum(reading.loss for reading in event.readings) / len(event.readings)
             self._pace.update(event)
-        step = event.progress.step
+        self._step = step = event.progress.step
         if step % self._evaluate_every_steps == 0 or step == self._context.max_steps:
             self._write(event.progress, "evaluating")
         elif self._context.clock.tick() >= self._next_s:
@@ -62,7 +64,8 @@ class StatusHook(BaseHook):
     def on_saved(self, progress: Progress, reference: str) -> None:
         """The newest checkpoint."""
         self._saved_step = progress.step
-        self._write(progress, "training")
+        # Training may be further by the time that a checkpoint is durable.
+        self._write(replace(progress, step=max(progress.step, self._step)), "training")
 
     def on_end(self, progress: Progress, reason: Reason | None, error: BaseException | None) -> None:
         """The last state."""
@@ -105,7 +108,9 @@ class StatusHook(BaseHook):
             best_validation_loss=self._best,
             targets_per_s=self._pace.targets_per_s,
             elapsed_s=progress.elapsed_s,
-            eta_s=self._pace.eta_s(progress.step) if state in ("training", "evaluating") else None,
+            eta_s=self._pace.eta_s(progress.step, self._context.board.foreseen_steps)
+            if state in ("training", "evaluating")
+            else None,
             saved_step=self._saved_step,
         )
         try:

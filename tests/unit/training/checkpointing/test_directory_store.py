@@ -1,7 +1,9 @@
 """Checkpoints as folders: what is on the disk, and what happens when the disk fails."""
 
 import json
+import os
 import subprocess
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +14,12 @@ import torch
 from ml_playground.configuration.models import CheckpointingSettings
 from ml_playground.core.checkpoint_format import list_complete, verify
 from ml_playground.core.error_handling import CheckpointError, StorageError
+from ml_playground.core.file_locks import locked_folder
 from ml_playground.core.values import Progress
 from ml_playground.training.checkpointing.directory_store import DirectoryStore
-from ml_playground.training.protocols import Snapshot
+from ml_playground.training.checkpointing.snapshot_buffer import Copied, SnapshotBuffer
+from ml_playground.training.protocols import NotSaved, Saved, Snapshot, TensorGroups
+from tests.fakes.saving import save
 
 KEEP_ALL = CheckpointingSettings(keep_last=100, keep_best=0)
 KEEP_ONE = CheckpointingSettings(keep_last=1, keep_best=0)
@@ -51,7 +56,7 @@ def test_begin_save_writes_the_files_of_the_format(tmp_path: Path) -> None:
     (tmp_path / "tokenizer" / "tokenizer.json").write_text("{}")
     (tmp_path / "tokenizer" / "sub" / "merges").write_bytes(b"\x00\xff")
     store = DirectoryStore(tmp_path / "checkpoints", KEEP_ALL)
-    store.begin_save(replace(snapshot(500), attachments={"tokenizer": tmp_path / "tokenizer"}))
+    save(store, replace(snapshot(500), attachments={"tokenizer": tmp_path / "tokenizer"}))
     path = tmp_path / "checkpoints" / "step_000500"
     assert names_in(path) == [
         "MANIFEST.json",
@@ -74,7 +79,7 @@ def test_begin_save_writes_the_files_of_the_format(tmp_path: Path) -> None:
 def test_begin_save_equal_state_gives_equal_bytes(tmp_path: Path) -> None:
     """Exact resume is checked by comparing whole folders."""
     for name in ("a", "b"):
-        DirectoryStore(tmp_path / name, KEEP_ALL).begin_save(snapshot(1))
+        save(DirectoryStore(tmp_path / name, KEEP_ALL), snapshot(1))
     for file in (tmp_path / "a" / "step_000001").iterdir():
         assert file.read_bytes() == (tmp_path / "b" / "step_000001" / file.name).read_bytes()
 
@@ -83,8 +88,8 @@ def test_begin_save_attachment_gone_says_so_and_leaves_nothing(tmp_path: Path) -
     """A checkpoint without its tokenizer would be of no use alone."""
     store = DirectoryStore(tmp_path / "checkpoints", KEEP_ALL)
     with pytest.raises(CheckpointError, match=r"tokenizer is gone, and every checkpoint carries a copy of it; restore"):
-        store.begin_save(replace(snapshot(1), attachments={"tokenizer": tmp_path / "tokenizer"}))
-    assert store.poll() == []
+        save(store, replace(snapshot(1), attachments={"tokenizer": tmp_path / "tokenizer"}))
+    assert store.drain() == []
     assert not (tmp_path / "checkpoints").exists() or names_in(tmp_path / "checkpoints") == []
 
 
@@ -92,21 +97,21 @@ def test_begin_save_hook_state_that_is_no_json_leaves_nothing(tmp_path: Path) ->
     """A faulty hook is an error with a traceback, and no half checkpoint."""
     store = DirectoryStore(tmp_path, KEEP_ALL)
     with pytest.raises(TypeError, match="not JSON serializable"):
-        store.begin_save(replace(snapshot(1), hooks={"bad": {"object": object()}}))
+        save(store, replace(snapshot(1), hooks={"bad": {"object": object()}}))
     assert names_in(tmp_path) == []
 
 
 def test_begin_save_more_than_is_free_is_refused_before_writing(tmp_path: Path) -> None:
     """A petabyte does not fit, and the message says how much is missing."""
     store = DirectoryStore(tmp_path, KEEP_ALL)
-    store.begin_save(snapshot(1))
+    save(store, snapshot(1))
     huge = replace(snapshot(2), tensors={"model": {"w": torch.zeros(1).expand(250 * 10**12)}})
     with pytest.raises(
         StorageError,
         match=r"step_000002: it needs 1000\.0 TB, and .* are free there; free some space, lower checkpointing\.keep_last, "
         r"or set MLP_HOME to a folder on another disk\. The checkpoints before it are untouched",
     ):
-        store.begin_save(huge)
+        save(store, huge)
     assert names_in(tmp_path) == ["step_000001"]
 
 
@@ -114,14 +119,14 @@ def test_begin_save_sweeps_what_killed_savers_left(tmp_path: Path) -> None:
     """A half checkpoint of another step does not stay for ever."""
     (tmp_path / ".step_000733.partial" / "new").mkdir(parents=True)
     (tmp_path / ".step_000733.partial" / "new" / "model.safetensors").write_bytes(b"half")
-    DirectoryStore(tmp_path, KEEP_ALL).begin_save(snapshot(1))
+    save(DirectoryStore(tmp_path, KEEP_ALL), snapshot(1))
     assert names_in(tmp_path) == ["step_000001"]
 
 
 def test_latest_damaged_newest_falls_back_and_is_not_counted_by_rotation(tmp_path: Path) -> None:
     """A damaged checkpoint never pushes out a whole one."""
-    DirectoryStore(tmp_path, KEEP_ALL).begin_save(snapshot(10))
-    DirectoryStore(tmp_path, KEEP_ALL).begin_save(snapshot(20))
+    save(DirectoryStore(tmp_path, KEEP_ALL), snapshot(10))
+    save(DirectoryStore(tmp_path, KEEP_ALL), snapshot(20))
     flip(tmp_path / "step_000020" / "model.safetensors")
     store = DirectoryStore(tmp_path, KEEP_ONE)
     found = store.latest()
@@ -129,7 +134,7 @@ def test_latest_damaged_newest_falls_back_and_is_not_counted_by_rotation(tmp_pat
     assert found.progress.step == 10
     assert len(store.problems) == 1
     assert "step_000020 is damaged: model.safetensors has sha256" in store.problems[0]
-    store.begin_save(snapshot(15))
+    save(store, snapshot(15))
     assert [saved.step for saved in store.list()] == [15]
     assert names_in(tmp_path) == ["step_000015", "step_000020"]
 
@@ -137,13 +142,13 @@ def test_latest_damaged_newest_falls_back_and_is_not_counted_by_rotation(tmp_pat
 def test_begin_save_over_a_damaged_checkpoint_mends_it(tmp_path: Path) -> None:
     """A step that is trained again after a fallback is whole again."""
     store = DirectoryStore(tmp_path, KEEP_ALL)
-    store.begin_save(snapshot(5))
-    store.begin_save(snapshot(10))
+    save(store, snapshot(5))
+    save(store, snapshot(10))
     (tmp_path / "step_000010" / "MANIFEST.json").unlink()
     whole = store.latest()
     assert whole is not None
     assert (whole.progress.step, len(store.problems)) == (5, 1)
-    store.begin_save(snapshot(10))
+    save(store, snapshot(10))
     assert list(store.problems) == []
     assert [saved.step for saved in store.list()] == [5, 10]
 
@@ -152,7 +157,7 @@ def test_latest_when_none_is_whole_names_each(tmp_path: Path) -> None:
     """Nothing and nothing whole are not the same."""
     store = DirectoryStore(tmp_path, KEEP_ALL)
     for step in (5, 10):
-        store.begin_save(snapshot(step))
+        save(store, snapshot(step))
         (tmp_path / f"step_{step:06d}" / "MANIFEST.json").unlink()
     with pytest.raises(
         CheckpointError, match=r"(?s)No checkpoint in .* is whole:.*step_000010.*step_000005.*begin a new run"
@@ -163,7 +168,7 @@ def test_latest_when_none_is_whole_names_each(tmp_path: Path) -> None:
 def test_open_after_the_file_was_removed_says_which(tmp_path: Path) -> None:
     """Somebody tidies up between opening and reading."""
     store = DirectoryStore(tmp_path, KEEP_ALL)
-    store.begin_save(snapshot(10))
+    save(store, snapshot(10))
     opened = store.open(10)
     (tmp_path / "step_000010" / "ema.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"ema\.safetensors cannot be read as tensors"):
@@ -174,7 +179,7 @@ def test_store_on_a_path_under_a_file_is_refused(tmp_path: Path) -> None:
     """The message says what is wrong with the place."""
     (tmp_path / "runs").write_text("a file")
     with pytest.raises(StorageError, match="a part of this path is a file, not a folder"):
-        DirectoryStore(tmp_path / "runs" / "checkpoints", KEEP_ALL).begin_save(snapshot(1))
+        save(DirectoryStore(tmp_path / "runs" / "checkpoints", KEEP_ALL), snapshot(1))
 
 
 @pytest.fixture
@@ -193,36 +198,204 @@ def test_full_disk_saves_until_it_is_full_and_then_keeps_what_is_there(disk: Pat
     """The save that does not fit is refused; those before it are whole; with room again, saving goes on."""
     store = DirectoryStore(disk / "checkpoints", KEEP_ALL)
     large = snapshot(1, numbers=100_000)
-    store.begin_save(large)
+    save(store, large)
     (disk / "ballast").write_bytes(b"x" * 1_500_000)
     with pytest.raises(StorageError, match=r"step_000002: it needs 2\.2 MB, and .* are free there"):
-        store.begin_save(replace(large, progress=Progress(2, 9, 0.0, 0.0, 0.0)))
+        save(store, replace(large, progress=Progress(2, 9, 0.0, 0.0, 0.0)))
     assert names_in(disk / "checkpoints") == ["step_000001"]
     verify(disk / "checkpoints" / "step_000001")
     (disk / "ballast").unlink()
-    store.begin_save(snapshot(3))
+    save(store, snapshot(3))
     assert [found.progress.step for found in list_complete(disk / "checkpoints")] == [1, 3]
 
 
 def test_disk_that_fills_while_saving_leaves_nothing_half_written(disk: Path) -> None:
     """The estimate cannot see everything: no more files may be made here, though bytes are free."""
     store = DirectoryStore(disk / "checkpoints", KEEP_ALL)
-    store.begin_save(snapshot(1))
+    save(store, snapshot(1))
     subprocess.run(["mount", "-o", "remount,nr_inodes=17", disk], check=True)
     with pytest.raises(StorageError, match=r"step_000002: the disk is full .*Nothing half-written was left"):
-        store.begin_save(snapshot(2))
+        save(store, snapshot(2))
     assert names_in(disk / "checkpoints") == ["step_000001"]
-    assert [saved.step for saved in store.poll()] == [1]
     assert store.latest() is not None
 
 
 def test_read_only_disk_says_so_and_can_still_be_read(disk: Path) -> None:
     """A disk that was remounted after an error."""
     store = DirectoryStore(disk / "checkpoints", KEEP_ALL)
-    store.begin_save(snapshot(1))
+    save(store, snapshot(1))
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
     with pytest.raises(StorageError, match=r"step_000002: the file system is read-only"):
-        store.begin_save(snapshot(2))
+        save(store, snapshot(2))
     found = store.latest()
     assert found is not None
     assert found.progress.step == 1
+
+
+class Gate:
+    """What stands for the arrival of the last copy from a GPU: it comes when the test says so."""
+
+    def __init__(self) -> None:
+        self._open = threading.Event()
+        self.open = self._open.set
+
+    def synchronize(self) -> None:
+        """Wait for it."""
+        assert self._open.wait(60)
+
+
+class SlowBuffer(SnapshotBuffer):
+    """Each snapshot's last copy waits at a gate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gates: list[Gate] = []
+
+    def copy(self, groups: TensorGroups) -> Copied | None:
+        copied = super().copy(groups)
+        assert copied is not None
+        self.gates.append(Gate())
+        return copied._replace(arrived=self.gates[-1])
+
+
+def writers() -> list[str]:
+    """Threads that write checkpoints, by name."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("checkpoint")]
+
+
+def test_begin_save_returns_while_the_checkpoint_is_still_absent(tmp_path: Path) -> None:
+    """Training goes on; nobody hears of a checkpoint before it is whole."""
+    buffer = SlowBuffer()
+    store = DirectoryStore(tmp_path, KEEP_ALL, buffer=buffer)
+    saved = snapshot(1)
+    store.begin_save(saved)
+    assert store.poll() == []
+    assert list_complete(tmp_path) == []
+    saved.tensors["model"]["w"].fill_(99.0)
+    buffer.gates[0].open()
+    assert [outcome.step for outcome in store.drain()] == [1]
+    assert store.open(1).tensors()["model"]["w"].tolist() == [0.0, 1.0, 2.0, 3.0]
+
+
+def test_begin_save_during_another_waits_for_it_and_loses_neither(tmp_path: Path) -> None:
+    """One buffer: the second snapshot is copied when the first is written."""
+    buffer = SlowBuffer()
+    store = DirectoryStore(tmp_path, KEEP_ALL, buffer=buffer)
+    store.begin_save(snapshot(1))
+    second = threading.Thread(target=store.begin_save, args=[snapshot(2, numbers=5)])
+    second.start()
+    second.join(0.1)
+    assert second.is_alive()
+    assert len(buffer.gates) == 1
+    buffer.gates[0].open()
+    second.join()
+    buffer.gates[1].open()
+    assert [type(outcome) for outcome in store.drain()] == [Saved, Saved]
+    assert [len(store.open(step).tensors()["model"]["w"]) for step in (1, 2)] == [4, 5]
+
+
+def test_prepare_then_begin_save_uses_the_block_that_was_made(tmp_path: Path) -> None:
+    """No memory is asked for while training stands still, in this save or a later one."""
+    buffer = SnapshotBuffer()
+    store = DirectoryStore(tmp_path, KEEP_ALL, buffer=buffer)
+    store.prepare(snapshot(1).tensors)
+    assert store.drain() == []
+    places = []
+    for step in (1, 2):
+        copied = buffer.copy(snapshot(step).tensors)
+        assert copied is not None
+        places.append(copied.groups["model"]["w"].data_ptr())
+        save(store, snapshot(step))
+    assert places[0] == places[1]
+
+
+def test_begin_save_without_memory_for_a_buffer_writes_before_it_returns(tmp_path: Path) -> None:
+    """Slower, but the same bytes."""
+    with_buffer, without = (
+        DirectoryStore(tmp_path / "a", KEEP_ALL),
+        DirectoryStore(tmp_path / "b", KEEP_ALL, buffer=SnapshotBuffer(most_bytes=10)),
+    )
+    save(with_buffer, snapshot(1))
+    without.prepare(snapshot(1).tensors)
+    saved = snapshot(1)
+    without.begin_save(saved)
+    saved.tensors["model"]["w"].fill_(99.0)
+    assert [type(outcome) for outcome in without.poll()] == [Saved]
+    for file in (tmp_path / "a" / "step_000001").iterdir():
+        assert file.read_bytes() == (tmp_path / "b" / "step_000001" / file.name).read_bytes()
+
+
+def test_saves_leave_no_thread(tmp_path: Path) -> None:
+    """A process that goes on after a run has nothing of it."""
+    buffer = SlowBuffer()
+    store = DirectoryStore(tmp_path, KEEP_ALL, buffer=buffer)
+    store.begin_save(snapshot(1))
+    assert len(writers()) == 1
+    buffer.gates[0].open()
+    store.drain()
+    assert writers() == []
+
+
+def test_save_flushes_each_file_and_folder_once(tmp_path: Path) -> None:
+    """Six files, their folder, the workspace around it, and the folder of all checkpoints."""
+    flushed = 0
+
+    def count(_frame: object, event: str, called: object) -> None:
+        nonlocal flushed
+        flushed += event == "c_call" and called is os.fsync
+
+    store = DirectoryStore(tmp_path, KEEP_ALL)
+    threading.setprofile(count)
+    try:
+        save(store, snapshot(1))
+    finally:
+        threading.setprofile(None)
+    assert flushed == 6 + 3 + 1
+
+
+def test_tensor_of_a_type_that_cannot_be_stored_is_raised_when_the_save_is_settled(tmp_path: Path) -> None:
+    """A fault of the program, unlike a full disk, is no outcome but an error with a traceback."""
+    store = DirectoryStore(tmp_path, KEEP_ALL)
+    with pytest.raises(TypeError, match="'w' has type torch.complex128, which safetensors cannot hold"):
+        save(store, replace(snapshot(1), tensors={"model": {"w": torch.zeros(2, dtype=torch.complex128)}}))
+    assert names_in(tmp_path) == []
+    assert [saved.step for saved in save(store, snapshot(2))] == [2]
+
+
+def test_checkpoint_that_cannot_be_dropped_does_not_unsave_the_one_just_saved(tmp_path: Path) -> None:
+    """It is durable; what is in the way is told beside it."""
+    store = DirectoryStore(tmp_path, KEEP_ONE)
+    save(store, snapshot(1))
+    lock = locked_folder(tmp_path / ".step_000001.partial")
+    assert lock is not None
+    (saved,) = save(store, snapshot(2))
+    os.close(lock)
+    assert (saved.step, "step_000001 is being written by another process" in saved.problem) == (2, True)
+    assert [kept.step for kept in store.list()] == [1, 2]
+    save(store, snapshot(3))
+    assert [kept.step for kept in store.list()] == [3]
+
+
+def test_failed_save_is_told_once_and_the_next_one_succeeds(tmp_path: Path) -> None:
+    """Outcomes come in the order of the saves."""
+    store = DirectoryStore(tmp_path, KEEP_ALL)
+    lock = locked_folder(tmp_path / ".step_000001.partial")
+    assert lock is not None
+    store.begin_save(snapshot(1))
+    store.begin_save(snapshot(2))
+    os.close(lock)
+    assert [(type(outcome), outcome.step) for outcome in store.drain()] == [(NotSaved, 1), (Saved, 2)]
+    assert store.drain() == []
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_begin_save_from_a_gpu_holds_what_was_there_before_later_kernels(tmp_path: Path) -> None:
+    """The copies are queued before what changes the tensors; nobody waits for them but the writer."""
+    store = DirectoryStore(tmp_path, KEEP_ALL)
+    weight = torch.arange(1_000_000.0, device="cuda")
+    store.begin_save(replace(snapshot(1), tensors={"model": {"w": weight, "t": weight[:10].view(2, 5).T}}))
+    weight.mul_(0).add_(7)
+    store.drain()
+    tensors = store.open(1).tensors()["model"]
+    assert torch.equal(tensors["w"], torch.arange(1_000_000.0))
+    assert tensors["t"].tolist() == torch.arange(10.0).view(2, 5).T.tolist()

@@ -1,0 +1,52 @@
+"""One call at a time beside the training, on a thread of its own that ends with the call."""
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Generic, TypeVar
+
+ResultT = TypeVar("ResultT")
+
+NICENESS = 10
+"""The thread gets a tenth of a core that training wants too, and all of one that is idle."""
+
+
+class Background(Generic[ResultT]):
+    """Where a call runs and its result waits. The interpreter does not exit before the call has ended."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._call: tuple[ThreadPoolExecutor, Future[ResultT]] | None = None
+
+    def start(self, call: Callable[[], ResultT]) -> None:
+        """Begin a call; the result of the one before it must have been taken."""
+        executor = ThreadPoolExecutor(1, thread_name_prefix=self._name, initializer=_step_back)
+        self._call = executor, executor.submit(call)
+        executor.shutdown(wait=False)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call is under way."""
+        return self._call is not None and not self._call[1].done()
+
+    def take(self) -> ResultT | None:
+        """Wait for the call to end; its result, once. None where there is nothing to take.
+
+        Raises what the call raised.
+        """
+        if self._call is None:
+            return None
+        executor, future = self._call
+        # An interrupt may come here: the call stays ours until it has ended.
+        wait([future])
+        executor.shutdown()
+        self._call = None
+        return future.result()
+
+
+def _step_back() -> None:
+    # Only Linux has priorities of threads; what the thread starts itself inherits its own.
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
