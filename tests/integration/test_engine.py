@@ -13,7 +13,8 @@ from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import CheckpointError, ConfigError, DataError, RunError
 from ml_playground.core.run_folder import RunFolder
 from ml_playground.data_pipeline.preparer import prepare, prepared_folder
-from ml_playground.training.engine import run_job, steps_of
+from ml_playground.training.building import steps_of
+from ml_playground.training.engine import run_job
 from ml_playground.training.resume import Choice, Difference, choose_run
 from tests.fakes.fixed_clock import FixedClock
 from tests.fakes.tiny_job import tiny_job
@@ -272,7 +273,7 @@ def test_run_job_hook_that_is_off_is_not_built(tmp_path: Path) -> None:
 
 def test_run_job_out_of_memory_is_a_result_with_advice(tmp_path: Path) -> None:
     """A batch that no machine can hold: what to change, and no traceback."""
-    job = prepared(tmp_path, data={"micro_batch_rows": 2**33})
+    job = prepared(tmp_path, data={"micro_batch_rows": 2**33}, runtime={"compile": False})
     result = run_job(job, Deps())
     assert result.reason == "out_of_memory"
     assert result.message.endswith(
@@ -287,7 +288,8 @@ def test_steps_of_epochs_are_computed_and_rounded_up(
     tmp_path: Path, epochs: float, micro_batches: int, steps: int
 ) -> None:
     """Ten micro-batches an epoch."""
-    job = tiny_job(tmp_path, train={"max_steps": None, "max_epochs": epochs, "micro_batches_per_step": micro_batches})
+    length = {"max_steps": None, "max_epochs": epochs, "micro_batches_per_step": micro_batches}
+    job = tiny_job(tmp_path, train=length, schedule={"warmup_steps": 0})
     assert steps_of(job, 10.0) == steps
 
 

@@ -7,21 +7,20 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 
 import typer
 
-from ml_playground.commands.options import Json
+from ml_playground.commands.findings import Finding, Level, show
+from ml_playground.commands.options import ConfigFiles, Json, Sets
+from ml_playground.configuration.loading import load
 from ml_playground.core import installation
 from ml_playground.core.error_handling import ConfigError
-from ml_playground.core.machine import Machine, probe, retain_freed_memory
+from ml_playground.core.machine import Machine, fault_cost, probe
 from ml_playground.core.registry import load_object
 from ml_playground.core.run_folder import home
-
-Level = Literal["ok", "warning", "problem"]
-COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 GIB = 1 << 30
 # A demo writes 0.2 GiB; two checkpoints of a 124M model with its optimizer take 3.
@@ -30,43 +29,56 @@ SCARCE_BYTES, COMFORTABLE_BYTES = GIB // 2, 5 * GIB
 SCARCE_MEMORY_BYTES = GIB
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the report."""
-
-    level: Level
-    subject: str
-    text: str
-    remedy: str = ""
-    """What to do; empty where nothing is to be done."""
+Measure = Annotated[bool, typer.Option("--measure", help="Measure the rates of this machine anew.")]
+Parity = Annotated[
+    bool,
+    typer.Option("--parity", help="Train a few steps in float32 on the CPU and as decided here, and compare them."),
+]
 
 
-def doctor(as_json: Json = False) -> int:
-    """Check environment, disk and devices; say what to do.
+def doctor(
+    experiment: Annotated[
+        str | None,
+        typer.Argument(metavar="[EXPERIMENT]", help="Decide for the runs of this one.", show_default=False),
+    ] = None,
+    sets: Sets = None,
+    files: ConfigFiles = None,
+    measure: Measure = False,
+    parity: Parity = False,
+    as_json: Json = False,
+) -> int:
+    """Check environment, disk and devices; show what was measured, and what each "auto" of [runtime] becomes and why.
 
     Ends with exit code 2 when something stands in the way of a run.
+
+    Raises:
+        ConfigError: --set or --config without an experiment, or what they say is wrong.
+        DataError: The experiment's data are not prepared.
     """
+    if experiment is None and (sets or files):
+        raise ConfigError("--set and --config change an experiment; name one: mlp doctor EXPERIMENT --set ...")
+    job = load(experiment, sets=sets or (), files=files or ()).job if experiment is not None else None
     machine = probe()
-    findings = [*environment(machine), *dependencies(), *storage(home()), *resources(machine), *devices()]
+    findings = [*environment(machine), *dependencies(), *storage(home()), *resources(machine)]
+    report = {"machine": asdict(machine)}
+    try:
+        look_at = load_object("ml_playground.commands.doctor_devices:look_at")
+    except ConfigError as error:
+        findings.append(Finding("problem", "devices", str(error), "make setup"))
+    # Another device may be there, but its driver or this build of torch does not fit.
+    except (ImportError, OSError) as error:
+        findings.append(Finding("problem", "devices", f"torch does not load: {error}", "make clean setup"))
+    else:
+        devices = look_at(job, measure=measure, parity=parity)
+        findings += devices.findings
+        report |= devices.figures
     blocked = any(finding.level == "problem" for finding in findings)
     if as_json:
-        report = {"blocked": blocked, "findings": [asdict(found) for found in findings], "machine": asdict(machine)}
+        report = {"blocked": blocked, "findings": [asdict(found) for found in findings], **report}
         typer.echo(json.dumps(report, indent=2))
     else:
         show(findings)
     return 2 if blocked else 0
-
-
-def show(findings: Sequence[Finding]) -> None:
-    """Print one line a finding, its remedy below."""
-    for finding in findings:
-        level = typer.style(f"{finding.level:8}", fg=COLOURS[finding.level])
-        typer.echo(f"{level} {finding.subject:14} {finding.text}")
-        if finding.remedy:
-            typer.echo(f"{'':24}-> {finding.remedy}")
-    counts = {level: sum(finding.level == level for finding in findings) for level in COLOURS}
-    verdict = "Something stands in the way of a run" if counts["problem"] else "Ready"
-    typer.echo(f"\n{verdict}: {counts['ok']} ok, {counts['warning']} warnings, {counts['problem']} problems.")
 
 
 def environment(machine: Machine) -> Iterator[Finding]:
@@ -182,7 +194,7 @@ def storage(folder: Path) -> Iterator[Finding]:
 
 
 def resources(machine: Machine) -> Iterator[Finding]:
-    """Processor, memory and allocator."""
+    """Processor, memory, and what fresh memory costs."""
     features = ", ".join(machine.features) or "no vector unit that we know"
     cores = f"{machine.physical_cores} cores, {machine.usable_cores:g} of {machine.logical_cores} threads usable"
     yield Finding("ok", "processor", f"{machine.processor}; {cores}; {features}")
@@ -202,31 +214,6 @@ def resources(machine: Machine) -> Iterator[Finding]:
         text = f"{available_bytes / GIB:.1f} of {machine.memory_bytes / GIB:.1f} GiB available"
         remedy = "close other programs, or choose a smaller model, batch and context" if scarce else ""
         yield Finding("warning" if scarce else "ok", "memory", text, remedy)
-    kept = retain_freed_memory()
-    yield Finding("ok", "allocator", "keeps freed memory mapped (glibc)" if kept else "the system's own way")
-
-
-def devices() -> Iterator[Finding]:
-    """Devices as torch sees them, and the measured rate of a matrix product on each."""
-    try:
-        available_devices = load_object("ml_playground.core.torch_machine:available_devices")
-    except ConfigError as error:
-        yield Finding("problem", "devices", str(error), "make setup")
-        return
-    # Another device may be there, but its driver or this build of torch does not fit.
-    except (ImportError, OSError) as error:
-        yield Finding("problem", "devices", f"torch does not load: {error}", "make clean setup")
-        return
-    torch: Any = importlib.import_module("torch")
-    matrix_rate = load_object("ml_playground.core.torch_machine:matrix_rate")
-    for device in available_devices():
-        place = torch.device(device.name)
-        half, full = (matrix_rate(place, dtype) / 1e9 for dtype in (torch.bfloat16, torch.float32))
-        memory = "" if device.memory_bytes is None else f", {device.memory_bytes / GIB:.1f} GiB"
-        chosen = "bfloat16" if device.native_bf16 else "float32"
-        yield Finding(
-            "ok",
-            device.name,
-            f"{device.description}{memory}; measured: bfloat16 {half:,.0f}, float32 {full:,.0f} GFLOP/s; "
-            f'runtime.dtype = "auto" takes {chosen}',
-        )
+    cost = fault_cost()
+    faulted = f"writing {cost.size_bytes >> 20} MiB of it takes {cost.first_s * 1e3:.0f} ms"
+    yield Finding("ok", "fresh memory", f"{faulted}, the second time {cost.again_s * 1e3:.0f} ms")

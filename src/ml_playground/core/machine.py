@@ -5,11 +5,13 @@ the control groups leave, not those that are plugged in.
 """
 
 import ctypes
+import mmap
 import os
 import platform
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -204,6 +206,11 @@ def _read(path: Path) -> str | None:
         return None
 
 
+def has_glibc() -> bool:
+    """Whether this process runs on glibc, whose allocator can be told what to do."""
+    return sys.platform.startswith("linux") and hasattr(ctypes.CDLL(None), "gnu_get_libc_version")
+
+
 def retain_freed_memory() -> bool:
     """Make glibc keep freed memory mapped; answers whether it did, and does nothing elsewhere.
 
@@ -213,8 +220,33 @@ def retain_freed_memory() -> bool:
 
     Source: mallopt(3).
     """
-    if not sys.platform.startswith("linux"):
+    if not has_glibc():
         return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    # musl has no mallopt.
-    return mallopt is not None and all(mallopt(*option) == 1 for option in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1)))
+    mallopt = ctypes.CDLL(None).mallopt
+    return all(mallopt(*option) == 1 for option in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1)))
+
+
+@dataclass(frozen=True, slots=True)
+class FaultCost:
+    """What it costs to fault memory in, which an allocator that gives memory back pays each time."""
+
+    size_bytes: int
+    """How much memory was written."""
+    first_s: float
+    """Seconds to write it for the first time, the kernel clearing page after page."""
+    again_s: float
+    """Seconds to write it once more."""
+
+
+def fault_cost(size_bytes: int = 64 << 20) -> FaultCost:
+    """Write fresh memory twice."""
+    with mmap.mmap(-1, size_bytes) as block:
+        start = (ctypes.c_char * size_bytes).from_buffer(block)
+        times_s = [time.perf_counter()]
+        for value in (1, 2):
+            ctypes.memset(start, value, size_bytes)
+            times_s.append(time.perf_counter())
+        # The map cannot be closed while something points into it.
+        del start
+    began_s, between_s, ended_s = times_s
+    return FaultCost(size_bytes, between_s - began_s, ended_s - between_s)

@@ -4,6 +4,7 @@ A figure holds for what it was measured on: the processor, the cores that the co
 device. Each such identity has its own row in `.cache/machine.json`, so that a home shared by several machines serves all.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -41,6 +42,8 @@ class Rates:
     """The same in bfloat16; none: the device cannot."""
     read_bytes_per_s: Rate
     """Bytes read from the device's memory, far more of them than its caches hold."""
+    undisturbed: bool = True
+    """Whether the processor was ours alone meanwhile; otherwise the figures are too low."""
 
     def flops_per_s(self, dtype: str) -> float:
         """The rate in `float32` or `bfloat16`; float32's where the other cannot be had."""
@@ -67,6 +70,8 @@ class Identity:
     """Version of torch, whose kernels were measured."""
     device: str
     """The device as the maker calls it; `cpu`."""
+    asked_threads: str
+    """`OMP_NUM_THREADS`: threads that its user allows; empty: any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +96,7 @@ def identity_of(machine: Machine, device: str = "cpu") -> Identity:
         physical_cores=machine.physical_cores,
         torch=installed_version("torch") or "none",
         device=device,
+        asked_threads=os.environ.get("OMP_NUM_THREADS", ""),
     )
 
 

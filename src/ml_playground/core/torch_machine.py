@@ -1,12 +1,17 @@
-"""The probe's other half: devices as torch sees them, and how fast they really multiply."""
+"""The probe's other half: devices as torch sees them, and how fast they really multiply and read."""
 
+import math
+import os
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 
-from ml_playground.core.machine import has_native_bfloat16
+from ml_playground.core.machine import has_native_bfloat16, probe
+from ml_playground.core.machine_rates import DeviceKind, Identity, Rates, identity_of, keep_rates, kept_rates
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +28,9 @@ class Device:
     """Whether it multiplies bfloat16 itself: see `multiplies_bfloat16`."""
 
 
-def devices_here() -> list[str]:
+def devices_here() -> list[DeviceKind]:
     """Kinds of devices of this machine, the one that `runtime.device = "auto"` takes first."""
-    there = ["cuda"] if torch.cuda.is_available() else []
+    there: list[DeviceKind] = ["cuda"] if torch.cuda.is_available() else []
     return [*there, "mps", "cpu"] if torch.backends.mps.is_available() else [*there, "cpu"]
 
 
@@ -52,26 +57,111 @@ def cuda_device(index: int, properties: Any) -> Device:
     return Device(f"cuda:{index}", description, properties.total_memory, multiplies_bfloat16("cuda"))
 
 
-# Side of the square matrices, and the time one precision may take: long enough for a steady clock, short enough to wait.
-MATRIX_SIDE = {"cpu": 1024, "mps": 2048, "cuda": 4096}
-BUDGET_SECONDS = 0.3
+# Side of the square matrices: large enough for the full rate of the device, small enough for some tries in a tenth of a second.
+MATRIX_SIDE = {"cpu": 1024, "mps": 2048, "cuda": 8192}
+# Bytes that are read for the memory's rate: more than the caches hold, and on a GPU enough that the launch does not count.
+READ_BYTES = {"cpu": 256 << 20, "mps": 256 << 20, "cuda": 1 << 30}
+
+# The best of what fits in this time counts; all figures of a CPU take about five times as long.
+QUICK_SECONDS, THOROUGH_SECONDS = 0.1, 0.3
+# Two threads of one core share its arithmetic: more threads than cores must earn their switching.
+WORTH_MORE_THREADS = 1.1
+# Share of the time in which a thread that always has work really had a core.
+UNDISTURBED_SHARE = 0.9
 
 
-def matrix_rate(device: torch.device, dtype: torch.dtype, side: int | None = None) -> float:
-    """The best rate of a square matrix product, in floating point operations a second, measured for 0.3 s."""
+def rates_of(device: DeviceKind, *, again: bool = False) -> Rates:
+    """How fast a kind of device is: as kept for this machine, else measured and kept.
+
+    Args:
+        device: Kind of the device.
+        again: Measure whatever is kept, and take longer over it.
+    """
+    machine = probe()
+    identity = identity_of(machine, torch.cuda.get_device_name() if device == "cuda" else device)
+    rates = None if again else kept_rates(identity)
+    if rates is None:
+        counts = thread_counts(machine.usable_cores, machine.physical_cores)
+        rates = measured_rates(device, counts, THOROUGH_SECONDS) if again else _measured_once(identity, device, counts)
+        keep_rates(identity, rates)
+    return rates
+
+
+@cache
+def _measured_once(_identity: Identity, device: DeviceKind, counts: tuple[int, ...]) -> Rates:
+    """A process whose home keeps nothing, or changes, measures once all the same."""
+    return measured_rates(device, counts, QUICK_SECONDS)
+
+
+def thread_counts(usable_cores: float, physical_cores: int) -> tuple[int, ...]:
+    """Numbers of CPU threads worth trying, fewest first: one a core, and all that the container leaves.
+
+    `OMP_NUM_THREADS` in the environment leaves no choice.
+    """
+    if os.environ.get("OMP_NUM_THREADS"):
+        return (torch.get_num_threads(),)
+    # A quota of 2.5 cores stops three threads in turn: they wait for each other at every product.
+    usable = max(1, int(usable_cores))
+    return tuple(sorted({min(usable, physical_cores), usable}))
+
+
+def measured_rates(device: DeviceKind, counts: Sequence[int], seconds: float) -> Rates:
+    """The rates of a device, with the number of CPU threads that multiplies fastest.
+
+    Args:
+        device: Kind of the device.
+        counts: Numbers of threads to try; a later one is taken where it is clearly faster than those before.
+        seconds: Time for each figure.
+    """
+    place = torch.device(device)
+    former = torch.get_num_threads()
+    wall_s, own_s = time.perf_counter(), time.thread_time()
+    try:
+        threads, full = counts[0], 0.0
+        for count in counts:
+            torch.set_num_threads(count)
+            rate = matrix_rate(place, torch.float32, seconds=seconds)
+            if rate > full * WORTH_MORE_THREADS:
+                threads, full = count, rate
+        torch.set_num_threads(threads)
+        half = matrix_rate(place, torch.bfloat16, seconds=seconds)
+        read = read_rate(place, seconds=seconds)
+    finally:
+        torch.set_num_threads(former)
+    share = (time.thread_time() - own_s) / (time.perf_counter() - wall_s)
+    # While a GPU works, the thread that waits for it rightly sleeps.
+    return Rates(device, threads, full, half, read, undisturbed=device != "cpu" or share > UNDISTURBED_SHARE)
+
+
+def matrix_rate(device: torch.device, dtype: torch.dtype, *, seconds: float, side: int | None = None) -> float:
+    """The best rate of a square matrix product, in floating-point operations a second."""
     side = side or MATRIX_SIDE[device.type]
     left = torch.ones(side, side, device=device, dtype=dtype)
-    shortest_s = float("inf")
-    _timed_product(left)  # the first one builds the kernel
-    started_s = time.perf_counter()
-    while time.perf_counter() - started_s < BUDGET_SECONDS:
-        shortest_s = min(shortest_s, _timed_product(left))
-    return 2 * side**3 / shortest_s
+    return 2 * side**3 / _shortest_s(lambda: (left @ left)[0, 0], seconds)
 
 
-def _timed_product(left: torch.Tensor) -> float:
+def read_rate(device: torch.device, *, seconds: float, size_bytes: int | None = None) -> float:
+    """The best rate at which numbers are read from memory and summed, in bytes a second."""
+    numbers = torch.ones((size_bytes or READ_BYTES[device.type]) // 4, device=device)
+    return 4 * numbers.numel() / _shortest_s(numbers.sum, seconds)
+
+
+def _shortest_s(work: Callable[[], torch.Tensor], seconds: float) -> float:
+    """Shortest time of some work that ends in one number; reading that number waits for the device."""
+    work().item()  # the first one builds the kernel and starts the threads
+    shortest_s = math.inf
     started_s = time.perf_counter()
-    product = left @ left
-    # Reading one number waits for the device.
-    product[0, 0].item()
-    return time.perf_counter() - started_s
+    while time.perf_counter() - started_s < seconds:
+        before_s = time.perf_counter()
+        work().item()
+        shortest_s = min(shortest_s, time.perf_counter() - before_s)
+    return shortest_s
+
+
+def free_bytes(device: DeviceKind) -> int | None:
+    """Memory of the device that this process can still have; none: unknown."""
+    if device == "cuda":
+        return torch.cuda.mem_get_info()[0]
+    if device == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    return probe().available_bytes

@@ -1,6 +1,7 @@
 """Turns the components that a job names into parts, by their kinds; knows none of them by name."""
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from ml_playground.configuration import families
 from ml_playground.configuration.base import HookSettings
 from ml_playground.configuration.fingerprint import existing_data
 from ml_playground.configuration.models import JobConfig
+from ml_playground.core.error_handling import ConfigError
 from ml_playground.core.registry import load_object
 from ml_playground.core.values import ModelContext
 from ml_playground.training.hook_protocols import Hook, HookContext, Preview
@@ -30,12 +32,31 @@ def open_data(job: JobConfig) -> Data[Any]:
     return load_object(families.DATA[job.data.kind_name].build)(job.data, folder, job.seed)
 
 
+def steps_of(job: JobConfig, micro_batches_per_epoch: float) -> int:
+    """Optimizer updates in all: as set, or computed from the epochs, rounded up.
+
+    Raises:
+        ConfigError: The warm-up is longer than the run.
+    """
+    max_steps = job.train.max_steps
+    if max_steps is None:
+        passes = (job.train.max_epochs or 0) * micro_batches_per_epoch
+        max_steps = max(1, math.ceil(passes / job.train.micro_batches_per_step))
+    warmup_steps = getattr(job.schedule, "warmup_steps", 0)
+    if warmup_steps > max_steps:
+        raise ConfigError(
+            f"schedule.warmup_steps = {warmup_steps} is longer than the run, which has {max_steps} steps; make the warm-up "
+            f"shorter (--set schedule.warmup_steps={max_steps // 10}) or the run longer."
+        )
+    return max_steps
+
+
 def build_model(job: JobConfig, facts: Mapping[str, int], device: torch.device, *, load_pretrained: bool) -> nn.Module:
     """A model on its device; its random weights are drawn from torch's global stream, which the engine seeds."""
     context = ModelContext(
         facts=facts,
         attention="fused" if job.runtime.attention == "fused" else "math",
-        activation_checkpointing=job.runtime.activation_checkpointing,
+        activation_checkpointing=job.runtime.activation_checkpointing is True,
         load_pretrained=load_pretrained,
     )
     model: nn.Module = load_object(families.MODELS[job.model.kind_name].build)(job.model, context)

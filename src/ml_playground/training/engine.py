@@ -1,6 +1,5 @@
 """run_job: from a job and what reaches out of the process to a trained run."""
 
-import math
 from typing import Any
 
 import torch
@@ -9,12 +8,11 @@ from ml_playground.configuration import families
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.atomic import write_file
 from ml_playground.core.deps import Deps
-from ml_playground.core.error_handling import ConfigError
 from ml_playground.core.registry import load_object
 from ml_playground.core.run_folder import RunFolder, new_run_id, runs_folder
 from ml_playground.core.run_schema import Result
 from ml_playground.core.seeding import seed_for
-from ml_playground.training.building import build_hooks, build_learner, build_model, build_preview, open_data
+from ml_playground.training.building import build_hooks, build_learner, build_model, build_preview, open_data, steps_of
 from ml_playground.training.checkpointing.directory_store import DirectoryStore
 from ml_playground.training.environment import facts_of, record_start
 from ml_playground.training.hook_protocols import HookContext
@@ -22,7 +20,7 @@ from ml_playground.training.hooks.control import drop_requests
 from ml_playground.training.hooks.journal import EventJournal
 from ml_playground.training.hooks.records import EventLog, tell_stderr
 from ml_playground.training.loop import Ending, Parts, fit
-from ml_playground.training.precision import apply_runtime, decide_runtime
+from ml_playground.training.precision import Decisions, apply_runtime, runtime_for, settled
 from ml_playground.training.protocols import Data, JobResult, Objective
 from ml_playground.training.restoring import ended_before, restore
 from ml_playground.training.resume import Choice, choose_run, finished_result, read_job, with_decided_runtime
@@ -46,15 +44,15 @@ def run_job(job: JobConfig, deps: Deps, choice: Choice | None = None) -> JobResu
     run = choice.run or RunFolder(runs_folder() / job.name / new_run_id(deps.clock.now()))
     data: Data[Any] = open_data(job)
     max_steps = steps_of(job, data.micro_batches_per_epoch)
-    _refuse_long_warmup(job, max_steps)
     if run.config.exists():
         job = with_decided_runtime(job, read_job(run).runtime)
-    job = job.model_copy(update={"runtime": decide_runtime(job.runtime, max_steps=max_steps)})
+    decided = runtime_for(job, data.facts, max_steps)
+    job = job.model_copy(update={"runtime": settled(job.runtime, decided)})
     with held(run), nothing_left_of_a_false_start(run), traceback_in(run.log):
         if choice.action == "resume" and not choice.differences and finished_result(run) is not None:
             return _finished_before(run)  # by another process, while this one was starting
         drop_requests(run, EventLog(run, deps.clock), step=0)
-        ending = _train(job, deps, run, data, max_steps, choice)
+        ending = _train(job, deps, run, data, max_steps, choice, decided)
     return JobResult(ending.reason, run.path, ending.step, max_steps, ending.metrics, ending.message)
 
 
@@ -65,23 +63,9 @@ def _finished_before(run: RunFolder) -> JobResult:
     )
 
 
-def _refuse_long_warmup(job: JobConfig, max_steps: int) -> None:
-    warmup_steps = getattr(job.schedule, "warmup_steps", 0)
-    if warmup_steps > max_steps:
-        raise ConfigError(
-            f"schedule.warmup_steps = {warmup_steps} is longer than the run, which has {max_steps} steps; make the warm-up "
-            f"shorter (--set schedule.warmup_steps={max_steps // 10}) or the run longer."
-        )
-
-
-def steps_of(job: JobConfig, micro_batches_per_epoch: float) -> int:
-    """Optimizer updates in all: as set, or computed from the epochs, rounded up."""
-    if job.train.max_steps is not None:
-        return job.train.max_steps
-    return max(1, math.ceil((job.train.max_epochs or 0) * micro_batches_per_epoch / job.train.micro_batches_per_step))
-
-
-def _train(job: JobConfig, deps: Deps, run: RunFolder, data: Data[Any], max_steps: int, choice: Choice) -> Ending:
+def _train(
+    job: JobConfig, deps: Deps, run: RunFolder, data: Data[Any], max_steps: int, choice: Choice, decided: Decisions
+) -> Ending:
     device = apply_runtime(job.runtime)
     store = DirectoryStore(run.checkpoints, job.checkpointing)
     checkpoint = store.latest()
@@ -116,7 +100,7 @@ def _train(job: JobConfig, deps: Deps, run: RunFolder, data: Data[Any], max_step
         config=job.model_dump_json(),
         tell=tell_stderr,
     )
-    record_start(job, run)
+    record_start(job, run, decided)
     if choice.differences:
         EventLog(run, deps.clock).note("branched", start.step, differences=[str(d) for d in choice.differences])
     ending = ended_before(checkpoint, choice) or fit(parts, start)

@@ -15,6 +15,7 @@ from torch import nn
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.atomic import write_file
 from ml_playground.core.run_folder import RunFolder
+from ml_playground.training.precision import Decisions
 from ml_playground.training.resume import Choice
 
 CHECKOUT = Path(__file__).parents[3]
@@ -29,7 +30,7 @@ Source: Muennighoff et al., "Scaling Data-Constrained Language Models" (2023).
 PACKAGES = ("ml-playground", "torch", "numpy", "tokenizers", "safetensors", "pydantic")
 
 
-def environment_record(job: JobConfig) -> dict[str, Any]:
+def environment_record(job: JobConfig, decided: Decisions) -> dict[str, Any]:
     """Everything beside the job that may change a result, as JSON values."""
     device = torch.device(job.runtime.device)
     return {
@@ -38,6 +39,7 @@ def environment_record(job: JobConfig) -> dict[str, Any]:
         "processor": platform.processor() or platform.machine(),
         "device": torch.cuda.get_device_name() if device.type == "cuda" else device.type,
         "threads": torch.get_num_threads(),
+        "runtime": {name: decision.reason for name, decision in decided.items()},
         "seed": job.seed,
         "commit": _commit(),
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
@@ -62,12 +64,12 @@ def _commit() -> str | None:
     return reply.stdout.strip() or None
 
 
-def record_start(job: JobConfig, run: RunFolder) -> None:
-    """Write down the resolved job and its environment; the result of an earlier process no longer holds.
+def record_start(job: JobConfig, run: RunFolder, decided: Decisions) -> None:
+    """Write down the resolved job, its environment and why its runtime is as it is; the result of an earlier process no longer holds.
 
     In this order: killed in between, the run is unfinished under its former settings, never finished under the new ones.
     """
-    environment = json.dumps(environment_record(job), indent=2) + "\n"
+    environment = json.dumps(environment_record(job, decided), indent=2) + "\n"
     run.result.unlink(missing_ok=True)
     write_file(run.environment, environment)
     write_file(run.config, json.dumps(job.model_dump(mode="json"), indent=2) + "\n")

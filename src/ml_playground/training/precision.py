@@ -1,47 +1,247 @@
-"""Decides each "auto" of `[runtime]` once, and makes the process so."""
+"""Decides each "auto" of `[runtime]` once, with its reason, and makes the process so.
+
+`decide_runtime` is a pure function of what was asked, what the machine is and what is to be computed.
+"""
 
 import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
 
 import torch
 
-from ml_playground.configuration.models import RuntimeSettings
+from ml_playground.configuration import families
+from ml_playground.configuration.models import JobConfig, RuntimeSettings
 from ml_playground.core.error_handling import ConfigError
-from ml_playground.core.machine import retain_freed_memory
-from ml_playground.core.torch_machine import devices_here, multiplies_bfloat16
-
-# Compiling takes 10 to 60 s and then saves about a tenth of each step: shorter CUDA runs do not earn it back.
-COMPILE_FROM_STEPS = 2000
+from ml_playground.core.humanise import duration
+from ml_playground.core.machine import has_glibc, retain_freed_memory
+from ml_playground.core.machine_compiler import compile_obstacle
+from ml_playground.core.machine_rates import DeviceKind, Rates
+from ml_playground.core.registry import load_object
+from ml_playground.core.torch_machine import devices_here, free_bytes, rates_of
+from ml_playground.core.values import ModelCost
+from ml_playground.planning.memory import planned_bytes
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
+GIB = 1 << 30
 
-def decide_runtime(wanted: RuntimeSettings, *, max_steps: int) -> RuntimeSettings:
-    """The same settings without any "auto".
+# Casting weights and activations to and fro takes part of what faster products save.
+WORTH_CASTING = 1.3
+# Share of the memory that a plan may fill: torch's allocators leave gaps, and other programs grow.
+FILLED_AT_MOST = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Compiling:
+    """What compiling costs and brings on a kind of device."""
+
+    seconds: float
+    """To the first compiled step, with nothing kept from an earlier run."""
+    gain: float
+    """Share of a step's time that it saves."""
+    efficiency: float
+    """Share of the measured matrix rate that training reaches without it."""
+
+
+# CPU: 5 to 16 % of a step for 10 to 28 s; training reaches 0.3 (tiny) to 0.65 (baby) of the rate (docs/LOG.md).
+# CUDA: 250 -> 135 ms for GPT-2 (nanoGPT's README), of which the fused attention that we have anyway is a half.
+COMPILING: Mapping[DeviceKind, Compiling] = {
+    "cpu": Compiling(seconds=28, gain=0.07, efficiency=0.5),
+    "cuda": Compiling(seconds=60, gain=0.25, efficiency=0.35),
+}
+# The estimates above are good to a factor of two.
+CLEARLY = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A value of `[runtime]`, and why."""
+
+    value: bool | int | str
+    reason: str
+
+
+Decisions = Mapping[str, Decision]
+"""One for each setting of `[runtime]`."""
+
+ASKED = "as set"
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """What of the machine decides."""
+
+    device: DeviceKind
+    """Where the run computes."""
+    rates: Rates
+    """Of that device."""
+    keeps_memory: bool
+    """Whether the allocator can be told to keep freed memory mapped."""
+    free_bytes: int | None
+    """Memory of that device which can still be had; none: unknown."""
+    obstacle: Callable[[], str | None]
+    """Why torch.compile cannot work; asked only when it would be worth it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What of the run decides."""
+
+    steps: int
+    """Optimizer updates in all."""
+    flops_per_step: float
+    """Floating-point operations of one of them."""
+    planned_bytes: Callable[[RuntimeSettings], int]
+    """Memory that training takes on its device under a decided runtime."""
+
+    def seconds(self, rates: Rates, dtype: str, compiling: Compiling) -> float:
+        """About how long the run takes without compiling."""
+        return self.steps * self.flops_per_step / (rates.flops_per_s(dtype) * compiling.efficiency)
+
+
+def decide_runtime(wanted: RuntimeSettings, here: Here, work: Work | None) -> Decisions:
+    """A value and its reason for each setting of `[runtime]`; what was asked for stays.
+
+    Args:
+        wanted: As the job says.
+        here: The machine.
+        work: The run; none: no run is meant, and what depends on one stays "auto", its rule for a reason.
+    """
+    decided = {name: Decision(value, ASKED) for name, value in wanted.model_dump().items()}
+    for name, decide in (
+        ("device", _device_of),
+        ("dtype", _dtype),
+        ("attention", _attention),
+        ("threads", _threads),
+        ("allocator", _allocator),
+    ):
+        if decided[name].value == "auto":
+            decided[name] = decide(here)
+    if wanted.compile == "auto":
+        decided["compile"] = _compile(here, work, str(decided["dtype"].value))
+    if wanted.activation_checkpointing == "auto":
+        decided["activation_checkpointing"] = _recompute(here, work, settled(wanted, decided))
+    return decided
+
+
+def settled(wanted: RuntimeSettings, decided: Decisions) -> RuntimeSettings:
+    """The settings with the decided values."""
+    return wanted.model_copy(update={name: decision.value for name, decision in decided.items()})
+
+
+def _device_of(here: Here) -> Decision:
+    return Decision(here.device, "the first of cuda, mps, cpu that is there")
+
+
+def _dtype(here: Here) -> Decision:
+    if here.device == "mps":
+        return Decision(
+            "float32", "generations of Apple's GPUs differ in bfloat16, and torch does not say which this is"
+        )
+    full, half = here.rates.float32_flops_per_s, here.rates.bfloat16_flops_per_s
+    if half is None:
+        return Decision("float32", "the device has no bfloat16")
+    measured = f"measured: bfloat16 {half / 1e9:,.0f}, float32 {full / 1e9:,.0f} GFLOP/s ({half / full:.1f} times)"
+    return Decision("bfloat16" if half >= WORTH_CASTING * full else "float32", measured)
+
+
+def _attention(here: Here) -> Decision:
+    if here.device == "cpu":
+        # 44 % of a step of the tiny model (docs/LOG.md).
+        return Decision("math", "the backward pass of the CPU's fused kernel is slow at short context")
+    return Decision("fused", "one kernel, no weights of attention in memory")
+
+
+def _threads(here: Here) -> Decision:
+    asked = os.environ.get("OMP_NUM_THREADS")
+    reason = f"OMP_NUM_THREADS = {asked}" if asked else "the fastest of one a core and one a usable thread, measured"
+    return Decision(here.rates.threads, reason)
+
+
+def _allocator(here: Here) -> Decision:
+    if here.keeps_memory:
+        return Decision("retain", "glibc; spares faulting large buffers in again each step")
+    return Decision("system", "only glibc can be told to keep freed memory mapped")
+
+
+def _compile(here: Here, work: Work | None, dtype: str) -> Decision:
+    compiling = COMPILING.get(here.device)
+    if compiling is None:
+        return Decision(False, "it is a prototype on this device")
+    if work is None:
+        even_s = CLEARLY * compiling.seconds / compiling.gain
+        rule = f"runs of more than about {duration(even_s)} clearly earn back its {duration(compiling.seconds)}"
+        obstacle = here.obstacle()
+        return Decision("auto", rule) if obstacle is None else Decision(False, f"{rule}, but {obstacle}")
+    run_s = work.seconds(here.rates, dtype, compiling)
+    saved_s = compiling.gain * run_s
+    sums = f"would save about {duration(saved_s)} of {duration(run_s)} and cost up to {duration(compiling.seconds)}"
+    if saved_s < CLEARLY * compiling.seconds:
+        return Decision(False, sums)
+    obstacle = here.obstacle()
+    return Decision(obstacle is None, sums if obstacle is None else f"{sums}, but {obstacle}")
+
+
+def _recompute(here: Here, work: Work | None, runtime: RuntimeSettings) -> Decision:
+    if here.free_bytes is None:
+        return Decision(False, "the memory of this device is unknown")
+    if work is None:
+        most = FILLED_AT_MOST * here.free_bytes / GIB
+        return Decision("auto", f"where a run's plan takes more than {most:.1f} of {here.free_bytes / GIB:.1f} GiB")
+    kept = runtime.model_copy(update={"activation_checkpointing": False})
+    plan = work.planned_bytes(kept)
+    sums = f"the plan takes {plan / GIB:.1f} of {here.free_bytes / GIB:.1f} GiB"
+    if plan <= FILLED_AT_MOST * here.free_bytes:
+        return Decision(False, sums)
+    less = work.planned_bytes(kept.model_copy(update={"activation_checkpointing": True}))
+    return Decision(True, f"{sums}; recomputing makes it {less / GIB:.1f}")
+
+
+def runtime_for(job: JobConfig, facts: Mapping[str, int], max_steps: int) -> Decisions:
+    """What `decide_runtime` says of a job on this machine.
+
+    Args:
+        job: What is trained.
+        facts: What the data know of themselves: vocab_size, sequence_tokens.
+        max_steps: Optimizer updates in all.
 
     Raises:
         ConfigError: The device is not there, or cannot do what is asked of it.
     """
-    device = _device(wanted.device)
-    dtype = wanted.dtype
-    if dtype == "auto":
-        dtype = "bfloat16" if multiplies_bfloat16(device) else "float32"
-    attention = wanted.attention
-    if attention == "auto":
-        # The fused CPU kernel's bf16 backward is slow at short context: 44 % of a step of the tiny model.
-        attention = "math" if device == "cpu" else "fused"
-    compiled = wanted.compile
-    if compiled == "auto":
-        compiled = device == "cuda" and max_steps >= COMPILE_FROM_STEPS
-    return wanted.model_copy(
-        update={
-            "device": device,
-            "dtype": dtype,
-            "attention": attention,
-            "compile": compiled,
-            "threads": torch.get_num_threads() if wanted.threads == "auto" else wanted.threads,
-            "allocator": "retain" if wanted.allocator == "auto" else wanted.allocator,
-        }
+    wanted = job.runtime
+    device = device_for(wanted.device)
+    if wanted.compile is True:
+        _refuse_compiling(device)
+    if "auto" not in wanted.model_dump().values():
+        return {name: Decision(value, ASKED) for name, value in wanted.model_dump().items()}
+    return decide_runtime(wanted, look(device), work_of(job, facts, max_steps))
+
+
+def look(device: DeviceKind, *, again: bool = False) -> Here:
+    """The facts of this machine that decide; `again` measures its rates anew."""
+    return Here(
+        device=device,
+        rates=rates_of(device, again=again),
+        keeps_memory=has_glibc(),
+        free_bytes=free_bytes(device),
+        obstacle=partial(compile_obstacle, device),
     )
+
+
+def work_of(job: JobConfig, facts: Mapping[str, int], max_steps: int) -> Work:
+    """The facts of a run that decide."""
+    cost: ModelCost = load_object(families.COSTS[job.model.kind_name])(job.model, facts)
+    rows: int = cast(Any, job.data).micro_batch_rows
+    tokens = rows * cost.sequence_tokens * job.train.micro_batches_per_step
+
+    def plan(runtime: RuntimeSettings) -> int:
+        memory = planned_bytes(job.model_copy(update={"runtime": runtime}), facts)
+        # Where the device shares the machine's memory, the copy from which checkpoints are written counts too.
+        return memory.device if runtime.device == "cuda" else memory.total
+
+    return Work(max_steps, tokens * cost.flops_per_token, plan)
 
 
 def apply_runtime(decided: RuntimeSettings) -> torch.device:
@@ -59,7 +259,12 @@ def apply_runtime(decided: RuntimeSettings) -> torch.device:
     return torch.device(decided.device)
 
 
-def _device(wanted: str) -> str:
+def device_for(wanted: str) -> DeviceKind:
+    """The kind of device that is asked for, or the first that is there.
+
+    Raises:
+        ConfigError: It is not there.
+    """
     there = devices_here()
     if wanted == "auto":
         return there[0]
@@ -70,3 +275,11 @@ def _device(wanted: str) -> str:
             "or see `mlp doctor`."
         )
     return wanted
+
+
+def _refuse_compiling(device: DeviceKind) -> None:
+    obstacle = compile_obstacle(device)
+    if obstacle is not None:
+        raise ConfigError(
+            f"runtime.compile = true cannot work here: {obstacle}. Or go without: runtime.compile = false."
+        )

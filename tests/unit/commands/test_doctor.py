@@ -12,9 +12,12 @@ import pytest
 import typer
 
 from ml_playground.cli import main
-from ml_playground.commands import doctor
+from ml_playground.commands import doctor, doctor_devices
+from ml_playground.configuration.models import RuntimeSettings
 from ml_playground.core.installation import Requirement
 from ml_playground.core.machine import probe
+from ml_playground.core.machine_rates import Rates, identity_of, keep_rates
+from ml_playground.core.torch_machine import Device
 
 BLOCK_TORCH = """
 import importlib.abc, sys
@@ -55,11 +58,89 @@ def test_doctor_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
     assert report["machine"]["usable_cores"] > 0
 
 
+def test_doctor_shows_each_decision_with_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody has to read code to learn why a run goes as it goes."""
+    assert main(["doctor", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["runtime"].keys() == RuntimeSettings.model_fields.keys()
+    assert all(decision["reason"] for decision in report["runtime"].values())
+    lines = [finding["text"] for finding in report["findings"] if finding["subject"] == "runtime"]
+    for name, decision in report["runtime"].items():
+        assert any(line.startswith(f"{name} = ") and line.endswith(decision["reason"]) for line in lines)
+    assert report["rates"][-1]["float32_flops_per_s"] > 0
+
+
+def test_doctor_of_an_experiment_decides_for_its_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is set stays as set; what depends on the length of the run is decided too."""
+    monkeypatch.setenv("MLP_HOME", str(tmp_path))
+    text = tmp_path / "text.txt"
+    text.write_text("to be or not to be, that is the question\n" * 200)
+    sets = [f"prepare.source={{kind='text_file', path='{text}'}}", "prepare.tokenizer={kind='char'}"]
+    words = [*(word for value in (*sets, "prepare.split_by=position") for word in ("--set", value))]
+    assert main(["prepare", "python_stdlib", *words]) == 0
+    capsys.readouterr()
+    assert main(["doctor", "python_stdlib", *words, "--set", "runtime.dtype=float32", "--json"]) == 0
+    runtime = json.loads(capsys.readouterr().out)["runtime"]
+    assert runtime["dtype"] == {"value": "float32", "reason": "as set"}
+    assert runtime["compile"]["reason"].startswith("would save about ")
+    assert runtime["activation_checkpointing"]["reason"].startswith(("the plan takes ", "the memory of this device is"))
+
+
+def test_doctor_of_an_experiment_that_is_not_prepared_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its vocabulary decides how much there is to compute."""
+    monkeypatch.setenv("MLP_HOME", str(tmp_path))
+    assert main(["doctor", "python_stdlib"]) == 2
+    assert "mlp prepare python_stdlib" in capsys.readouterr().err
+
+
+def test_doctor_settings_without_an_experiment_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """They would change nothing."""
+    assert main(["doctor", "--set", "runtime.dtype=float32"]) == 2
+    assert "--set and --config change an experiment; name one: mlp doctor EXPERIMENT --set" in capsys.readouterr().err
+
+
+def test_doctor_measures_again_when_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A figure taken while something else ran would stay for ever."""
+    monkeypatch.setenv("MLP_HOME", str(tmp_path))
+    keep_rates(identity_of(probe()), Rates("cpu", 1, 1e9, 2e9, 3e9, undisturbed=False))
+    assert main(["doctor"]) == 0
+    shown = capsys.readouterr().out
+    assert "measured: bfloat16 2, float32 1 GFLOP/s, memory read at 3 GB/s, too low because other programs ran" in shown
+    assert "-> mlp doctor --measure, when the machine is idle" in shown
+    assert main(["doctor", "--measure"]) == 0
+    assert "float32 1 GFLOP/s" not in capsys.readouterr().out
+
+
+def test_device_line_of_an_apple_gpu_advises_the_fallback() -> None:
+    """What the Apple GPU lacks would end the run."""
+    device = Device("mps", "Apple GPU", None, False)
+    line = doctor_devices.device_line(device, {"mps": Rates("mps", 8, 4e12, None, 2e11)})
+    assert line.text == "Apple GPU; measured: bfloat16 none, float32 4,000 GFLOP/s, memory read at 200 GB/s"
+    assert line.remedy.startswith("PYTORCH_ENABLE_MPS_FALLBACK=1 runs on the CPU what the Apple GPU lacks")
+
+
+def test_doctor_parity_compares_the_first_steps(capsys: pytest.CaptureFixture[str]) -> None:
+    """On a machine without a GPU: bfloat16 against float32, both on the CPU."""
+    assert main(["doctor", "--parity", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    compared = report["parity"]
+    assert len(compared["losses"]) == len(compared["reference"]) == 3
+    assert compared["losses"] != compared["reference"]
+    (finding,) = (finding for finding in report["findings"] if finding["subject"] == "parity")
+    assert finding["level"] == "ok"
+
+
 def test_doctor_without_torch_reports_it() -> None:
     """The doctor must work best where nothing else does."""
     done = run_doctor(BLOCK_TORCH.format(error="ModuleNotFoundError('No module named torch', name='torch')"))
     assert (done.returncode, done.stderr) == (2, "")
-    assert "problem  devices        ml_playground.core.torch_machine needs the package 'torch'" in done.stdout
+    assert "problem  devices        ml_playground.commands.doctor_devices needs the package 'torch'" in done.stdout
     assert "-> make setup" in done.stdout
 
 

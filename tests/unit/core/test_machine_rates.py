@@ -46,6 +46,7 @@ def test_kept_rates_measured_again_replace_the_former(tmp_path: Path) -> None:
         {"physical_cores": 99},
         {"torch": "2.9"},
         {"device": "NVIDIA T4"},
+        {"asked_threads": "3"},
     ],
     ids=str,
 )

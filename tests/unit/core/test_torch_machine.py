@@ -1,18 +1,27 @@
-"""Devices as torch sees them."""
+"""Devices as torch sees them, and their measured rates."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ml_playground.core.machine import has_native_bfloat16
+from ml_playground.core.machine import has_native_bfloat16, probe
+from ml_playground.core.machine_rates import Rates, identity_of, keep_rates
 from ml_playground.core.torch_machine import (
     Device,
     available_devices,
     cuda_device,
     devices_here,
+    free_bytes,
     matrix_rate,
+    measured_rates,
     multiplies_bfloat16,
+    rates_of,
+    read_rate,
+    thread_counts,
 )
 
 
@@ -24,7 +33,70 @@ def test_available_devices_end_with_the_cpu() -> None:
 
 def test_matrix_rate_of_small_matrices_is_positive() -> None:
     """A rate is measured, not assumed."""
-    assert matrix_rate(torch.device("cpu"), torch.float32, side=64) > 1e6
+    assert matrix_rate(torch.device("cpu"), torch.float32, seconds=0.01, side=64) > 1e6
+
+
+def test_read_rate_of_a_small_block_is_positive() -> None:
+    """In bytes: a block of twice the bytes takes about twice the time, at the same rate."""
+    assert read_rate(torch.device("cpu"), seconds=0.01, size_bytes=1 << 20) > 1e6
+
+
+def test_measured_rates_leave_the_threads_as_they_were() -> None:
+    """Trying out numbers of threads is nobody else's business."""
+    former = torch.get_num_threads()
+    rates = measured_rates("cpu", (1, 2), seconds=0.01)
+    assert torch.get_num_threads() == former
+    assert rates.threads in (1, 2)
+    assert min(rates.float32_flops_per_s, rates.bfloat16_flops_per_s or 0, rates.read_bytes_per_s) > 0
+
+
+def test_measured_rates_with_more_threads_than_cores_are_disturbed() -> None:
+    """A thread that has to wait for a core shows: here the others are our own."""
+    assert measured_rates("cpu", (4 * probe().logical_cores,), seconds=0.3).undisturbed is False
+
+
+def test_rates_of_a_device_are_measured_once_and_read_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the file says is believed, until somebody asks to measure again."""
+    monkeypatch.setenv("MLP_HOME", str(tmp_path))
+    first = rates_of("cpu")
+    assert rates_of("cpu") == first
+    written = Rates("cpu", 1, 1.0, 2.0, 3.0)
+    keep_rates(identity_of(probe(), "cpu"), written)
+    assert rates_of("cpu") == written
+    assert rates_of("cpu", again=True) != written
+
+
+def test_rates_of_a_device_need_no_place_to_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A home that cannot be written costs a measurement a process, nothing else."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MLP_HOME", str(tmp_path / "file"))
+    assert rates_of("cpu") is rates_of("cpu")
+
+
+@given(st.floats(0.1, 512), st.integers(1, 256))
+def test_thread_counts_never_exceed_what_the_container_leaves(usable_cores: float, physical_cores: int) -> None:
+    """At least one thread; else none that would wait for a core, and one a core comes first."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("OMP_NUM_THREADS", raising=False)
+        counts = thread_counts(usable_cores, physical_cores)
+    assert 1 <= counts[0] <= max(1, physical_cores)
+    assert counts[-1] <= max(1, usable_cores)
+    assert list(counts) == sorted(set(counts))
+
+
+def test_thread_counts_follow_the_variable_that_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was read when torch was loaded."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert thread_counts(16.0, 8) == (torch.get_num_threads(),)
+
+
+def test_free_bytes_of_the_cpu_are_the_machines() -> None:
+    """As the probe sees them, give or take what others do meanwhile."""
+    free, available = free_bytes("cpu"), probe().available_bytes
+    assert (free is None) == (available is None)
+    assert free is None or free > 0
 
 
 def test_cuda_device_is_described_by_name_capability_and_memory() -> None:
