@@ -37,8 +37,8 @@ class Gpt(Component):
     """Normalisation before attention, feed-forward and head."""
     norm_eps: Positive = 1e-5
     """Added to the variance."""
-    feed_forward: Literal["gelu", "gelu_tanh", "swiglu", "relu2"] = "gelu_tanh"
-    """`gelu_tanh` is GPT-2's; `swiglu` Llama's and Qwen's; `relu2` the squared rectifier."""
+    feed_forward: Literal["gelu", "gelu_tanh", "swiglu", "relu2"] = "gelu"
+    """`gelu_tanh` is what GPT-2's published weights need, slower on a CPU; `swiglu` Llama's and Qwen's; `relu2` the squared rectifier."""
     qk_norm: bool = False
     """RMS-normalise queries and keys of each head, with a learned gain."""
     bias: bool = True

@@ -128,14 +128,14 @@ def test_files_missing_or_damaged_are_named(name: str, content: str | None, mess
 def test_build_with_settings_other_than_the_folder_names_every_difference(tmp_path: Path) -> None:
     """A stated setting is never overruled in silence."""
     folder_of("gpt2", tmp_path)
-    settings = Gpt(n_layer=3, n_head=4, n_embd=16, feed_forward="gelu", block_size=40, weights=tmp_path)
+    settings = Gpt(n_layer=3, n_head=4, n_embd=16, feed_forward="gelu_tanh", block_size=40, weights=tmp_path)
     with pytest.raises(ConfigError) as caught:
         build(settings, ModelContext({"vocab_size": 50, "sequence_tokens": 12}))
     message = str(caught.value)
     assert message.startswith(
         f"[model] does not describe the weights in {tmp_path}:\n  n_layer = 3, the folder has 2\n"
     )
-    assert "feed_forward = 'gelu', the folder has 'gelu_tanh'" in message
+    assert "feed_forward = 'gelu_tanh', the folder has 'gelu'" in message
     assert "vocab_size = 50, the folder has 31" in message
     assert "block_size = 40, the folder has only 12 positions" in message
     assert "n_head" not in message

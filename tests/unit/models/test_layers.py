@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ml_playground.models.layers.dropout import dropped
-from ml_playground.models.layers.feed_forward import squared_relu
+from ml_playground.models.layers.feed_forward import gelu_tanh, squared_relu
 from ml_playground.models.layers.norm import LayerNorm, RmsNorm
 from ml_playground.models.layers.rotary import Rotary, Rotation, rotated
 
@@ -65,6 +65,13 @@ def test_squared_relu_equals_its_definition_forward_and_backward() -> None:
     x = drawn(5, 7)
     ours = gradients_of(squared_relu, x)
     torch.testing.assert_close(ours, gradients_of(lambda x: torch.relu(x) ** 2, x))
+
+
+def test_gelu_tanh_equals_torch_forward_and_backward() -> None:
+    """A sigmoid in place of a slow tanh is the same function, far into both tails."""
+    x = (8 * drawn(400)).detach().requires_grad_()
+    expected = gradients_of(lambda x: torch.nn.functional.gelu(x, approximate="tanh"), x)
+    torch.testing.assert_close(gradients_of(gelu_tanh, x), expected)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9])
