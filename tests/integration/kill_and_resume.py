@@ -13,6 +13,8 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from ml_playground.configuration.models import JobConfig
@@ -27,7 +29,8 @@ for module in ("torch._dynamo", "ml_playground.models.core.gpt", "ml_playground.
     importlib.import_module(module)
 
 KILL_BETWEEN_STEPS = ((1, 12), (13, 24), (25, 36), (37, 48), (60, 60))
-"""Each of the first attempts is killed some milliseconds after a random step of its range was written down."""
+"""The first attempts are killed at a random step of these ranges: in turn while a checkpoint is being written beside the training,
+and some milliseconds after the step was written down."""
 
 
 def attempt(job: JobConfig, run: RunFolder, moment: Callable[[], bool]) -> bool:
@@ -48,7 +51,7 @@ def attempt(job: JobConfig, run: RunFolder, moment: Callable[[], bool]) -> bool:
             if status:
                 raise SystemExit("an attempt failed")
             return False
-        time.sleep(0.002)
+        time.sleep(0.0005)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     return True
@@ -63,6 +66,20 @@ def reached(run: RunFolder, step: int, pause_s: float) -> bool:
     return True
 
 
+def half_written(run: RunFolder) -> set[tuple[int, int]]:
+    """What tells apart the checkpoints that are being written, or were when their writer was killed."""
+    found: set[tuple[int, int]] = set()
+    for place in run.checkpoints.glob(".step_*.partial/new"):
+        with suppress(FileNotFoundError):
+            found.add((place.stat().st_ino, place.stat().st_mtime_ns))
+    return found
+
+
+def moment_of_a_save(run: RunFolder, step: int, left: set[tuple[int, int]]) -> bool:
+    """Whether a step was reached and a checkpoint is being written that was not `left` by an earlier kill."""
+    return reached(run, step, 0) and bool(half_written(run) - left)
+
+
 def main(folder: Path) -> None:
     """One whole run, one killed at random moments."""
     os.environ["MLP_HOME"] = str(folder / "home")
@@ -72,15 +89,23 @@ def main(folder: Path) -> None:
     whole, killed = RunFolder(runs / "whole"), RunFolder(runs / "killed")
     attempt(job, whole, lambda: False)
     moments = random.Random(folder.name)
-    kills = 0
-    for first, last in KILL_BETWEEN_STEPS:
+    kills = kills_in_a_save = 0
+    for number, (first, last) in enumerate(KILL_BETWEEN_STEPS):
         step, pause_s = moments.randint(first, last), moments.uniform(0, 0.05)
-        if not attempt(job, killed, lambda step=step, pause_s=pause_s: reached(killed, step, pause_s)):
+        left = half_written(killed)
+        moment = (
+            partial(moment_of_a_save, killed, step, left)
+            if number % 2 == 0
+            else partial(reached, killed, step, pause_s)
+        )
+        if not attempt(job, killed, moment):
             break
         kills += 1
+        kills_in_a_save += bool(half_written(killed) - left)
     else:
         attempt(job, killed, lambda: False)
-    sys.stdout.write(json.dumps({"whole": str(whole.path), "killed": str(killed.path), "kills": kills}))
+    told = {"whole": str(whole.path), "killed": str(killed.path), "kills": kills, "kills_in_a_save": kills_in_a_save}
+    sys.stdout.write(json.dumps(told))
 
 
 main(Path(sys.argv[1]))
