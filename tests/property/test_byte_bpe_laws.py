@@ -113,7 +113,7 @@ def test_word_counts_absorb_what_was_counted_elsewhere(parts: list[str], at: int
     for place, text in enumerate(parts):
         whole.add(text)
         (here if place < at else there).add(text)
-    here.absorb(there.counts())
+    here.absorb(there.state())
     assert here.counts() == whole.counts()
 
 

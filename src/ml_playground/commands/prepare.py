@@ -14,11 +14,22 @@ from ml_playground.configuration.loading import load
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.deps import Deps
 from ml_playground.data_pipeline.manifest import Prepared
-from ml_playground.data_pipeline.preparer import Phase, PrepareProgress, Report
 from ml_playground.data_pipeline.preparer import prepare as prepare_data
+from ml_playground.data_pipeline.progress import Phase, PrepareProgress, Report
 
 Fresh = Annotated[
     bool, typer.Option("--fresh", help="Prepare anew even if it is there; the old data set is kept beside the new one.")
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        min=1,
+        help="Processes that learn and encode byte pairs; the result is the same for every number. "
+        "As it comes: one for each core, for texts under 32 MB this one alone.",
+        show_default=False,
+    ),
 ]
 
 WORDS: dict[Phase, str] = {
@@ -36,23 +47,26 @@ def prepare(
     sets: Sets = None,
     files: ConfigFiles = None,
     fresh: Fresh = False,
+    workers: Workers = None,
     json_output: Json = False,
 ) -> None:
     """Turn a source of text into token files, or check that those on disk still belong to it."""
     job = load(experiment, sets=sets or (), files=files or ()).job
-    prepared = prepare_job(job, fresh=fresh)
+    prepared = prepare_job(job, fresh=fresh, workers=workers)
     typed = as_typed(experiment, sets, files)
     typer.echo(json.dumps(facts_of(prepared)) if json_output else summary_of(prepared, job.name, typed))
 
 
-def prepare_job(job: JobConfig, *, fresh: bool = False, deps: Deps | None = None) -> Prepared:
+def prepare_job(
+    job: JobConfig, *, fresh: bool = False, workers: int | None = None, deps: Deps | None = None
+) -> Prepared:
     """Prepare the data of a job, its progress shown on stderr.
 
     Raises:
         PlaygroundError: What preparing raises.
     """
     with shown_progress(Console(stderr=True)) as report:
-        return prepare_data(job.prepare, deps or Deps(), fresh=fresh, report=report)
+        return prepare_data(job.prepare, deps or Deps(), fresh=fresh, workers=workers, report=report)
 
 
 @contextmanager

@@ -23,3 +23,7 @@ class RunError(PlaygroundError):
 
 class StorageError(PlaygroundError):
     """A file could not be written: full disk, missing right, read-only folder."""
+
+
+class WorkerError(PlaygroundError):
+    """A process that shares the work has ended before the work was done."""

@@ -99,3 +99,36 @@ class TokenizerClass(Protocol):
             DataError: The folder does not hold a whole tokenizer of this kind.
         """
         ...
+
+
+class VocabularyLearner(Protocol):
+    """What a vocabulary is learnt from, gathered text by text; several processes may each gather a share."""
+
+    def add(self, text: str) -> None:
+        """Take in a part of the training text that ends at a safe cut."""
+        ...
+
+    def state(self) -> bytes:
+        """All that was taken in, for another process."""
+        ...
+
+    def absorb(self, state: bytes) -> None:
+        """Take in what another process gathered; in which order cannot be seen in the vocabulary."""
+        ...
+
+
+@runtime_checkable
+class SharedKind(TokenizerClass, Protocol):
+    """A tokenizer kind whose work is worth sharing: it costs more than sending text to another process and ids back."""
+
+    def learner(self) -> VocabularyLearner:
+        """An empty one."""
+        ...
+
+    def learnt(self, learner: Any, settings: Any) -> BulkTokenizer:
+        """As `train`, from what a learner of this kind has taken in.
+
+        Raises:
+            DataError: There was no text.
+        """
+        ...

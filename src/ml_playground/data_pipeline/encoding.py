@@ -1,23 +1,28 @@
 """Text to token files in bounded memory: what is held at once is a batch of chunks, whatever the size of the text."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 
-from ml_playground.core.tokenizer_protocol import BulkTokenizer, Ids
+from ml_playground.core.tokenizer_protocol import Ids, Specials
 from ml_playground.data_pipeline.ledger import SplitCounts
 from ml_playground.data_pipeline.storage.token_file import FileAccount, TokenType, TokenWriter
 from ml_playground.data_pipeline.transforms.split import Part
 
-# 64 k characters: their ids fit the processor's cache, which makes the char table three times as fast as 256 k do.
-CHUNK_CHARACTERS = 1 << 16
+# What tokenizers do once a text (their tables of words, say) is spread over it, and its ids still fit the processor's cache.
+CHUNK_CHARACTERS = 1 << 18
 # Enough chunks for all cores; `tokenizers` keeps about 200 bytes for each token of a batch.
 BATCH_CHARACTERS = 1 << 20
+
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
 
 SafeCut = Callable[[str, int], int | None]
 
@@ -90,25 +95,37 @@ def batches(stream: Iterable[Chunk], characters: int = BATCH_CHARACTERS) -> Iter
         yield batch
 
 
+def in_order(
+    threads: ThreadPoolExecutor, function: Callable[[ItemT], ResultT], items: Iterable[ItemT], at_once: int
+) -> Iterator[tuple[ItemT, ResultT]]:
+    """Each item with its result, in the order of the items; never more than `at_once` are held."""
+    held: deque[tuple[ItemT, Future[ResultT]]] = deque()
+    for item in items:
+        held.append((item, threads.submit(function, item)))
+        if len(held) >= at_once:
+            first, future = held.popleft()
+            yield first, future.result()
+    for item, future in held:
+        yield item, future.result()
+
+
 def utf8_bytes(text: str) -> int:
     """Bytes of a text in UTF-8."""
     return len(text) if text.isascii() else len(text.encode())
 
 
 class DatasetWriter:
-    """Encodes batches of chunks into the token files of all splits, and counts."""
+    """Writes encoded chunks into the token files of all splits, and counts."""
 
-    def __init__(self, folder: Path, splits: Iterable[str], tokenizer: BulkTokenizer, name: TokenType) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, folder: Path, splits: Iterable[str], specials: Specials, name: TokenType) -> None:
         self._counts = {split: SplitCounts() for split in splits}
-        specials = tokenizer.specials
         self._end = np.array([] if specials.eos is None else [specials.eos], dtype=np.uint32)
         self._unknown = specials.unknown
         self._writers = {split: TokenWriter(folder, split, name) for split in self._counts}
 
-    def write(self, batch: list[Chunk]) -> None:
-        """Encode and append."""
-        for chunk, ids in zip(batch, self._tokenizer.encode_arrays([chunk.text for chunk in batch]), strict=True):
+    def write(self, batch: Sequence[Chunk], ids_of_chunks: Sequence[Ids]) -> None:
+        """Append the ids of each chunk."""
+        for chunk, ids in zip(batch, ids_of_chunks, strict=True):
             writer = self._writers[chunk.split]
             if chunk.starts:
                 writer.start_document()

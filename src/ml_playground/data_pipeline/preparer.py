@@ -1,91 +1,36 @@
-"""From a source to a prepared data set: split, train the tokenizer, encode, describe; whole or not at all."""
+"""From a source to a prepared data set, or the one on disk if it still belongs to the source; whole or not at all."""
 
-from array import array
-from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
-from ml_playground.configuration.families import SOURCES, TOKENIZERS
+from ml_playground.configuration.families import SOURCES
 from ml_playground.configuration.fingerprint import prepared_folder
 from ml_playground.configuration.models import PrepareSettings
 from ml_playground.core.atomic import folder as whole_folder
-from ml_playground.core.atomic import write_file
 from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import DataError, PlaygroundError
 from ml_playground.core.registry import kind_of, load_object
 from ml_playground.core.storage_errors import storage_errors
-from ml_playground.core.tokenizer_protocol import BulkTokenizer, TokenizerClass
-from ml_playground.data_pipeline.encoding import DatasetWriter, batches, chunks, utf8_bytes
-from ml_playground.data_pipeline.ledger import Ledger, check_balance
-from ml_playground.data_pipeline.manifest import (
-    ANEW,
-    MANIFEST_NAME,
-    TOKENIZER_FOLDER,
-    Manifest,
-    Prepared,
-    TokenizerFacts,
-    account_of,
-    open_prepared,
-    read_manifest,
-)
-from ml_playground.data_pipeline.source_protocol import Provenance, RefetchedSource, Source, changed_meanwhile, changes
-from ml_playground.data_pipeline.storage.token_file import token_type
-from ml_playground.data_pipeline.transforms.split import (
-    Assign,
-    Part,
-    Piece,
-    by_document,
-    by_hash,
-    by_position,
-    character_ends,
-    document_ends,
-    parts,
-    pieces,
-    wanted,
-)
-
-Phase = Literal["waiting", "fetching", "reading", "learning", "encoding", "checking"]
+from ml_playground.data_pipeline.building import build_dataset
+from ml_playground.data_pipeline.manifest import ANEW, Prepared, open_prepared, read_manifest
+from ml_playground.data_pipeline.progress import PrepareProgress, Report, no_report
+from ml_playground.data_pipeline.source_protocol import RefetchedSource, Source, changes
 
 
-@dataclass(frozen=True, slots=True)
-class PrepareProgress:
-    """How far preparing has come."""
-
-    phase: Phase
-    characters: int = 0
-    """Done in this phase."""
-    of_characters: int | None = None
-    """In all, where that is known."""
-
-
-Report = Callable[[PrepareProgress], None]
-
-
-def no_report(progress: PrepareProgress) -> None:
-    """Tell nobody."""
-
-
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """What one pass over the source counted."""
-
-    lengths: "array[int]"
-    """Characters of each document."""
-    bytes: int
-
-    @property
-    def characters(self) -> int:
-        """Of all documents."""
-        return sum(self.lengths)
-
-
-def prepare(settings: PrepareSettings, deps: Deps, *, fresh: bool = False, report: Report = no_report) -> Prepared:
+def prepare(
+    settings: PrepareSettings,
+    deps: Deps,
+    *,
+    fresh: bool = False,
+    workers: int | None = None,
+    report: Report = no_report,
+) -> Prepared:
     """The data set of these settings: the one on disk if it is whole and its source unchanged, else a new one.
 
     Args:
@@ -93,12 +38,15 @@ def prepare(settings: PrepareSettings, deps: Deps, *, fresh: bool = False, repor
         deps: The network, for sources that need it, and the clock.
         fresh: Make it anew in any case, a text without a known hash fetched again; what stood there is kept beside it as
             `<name>.old-<date>`.
+        workers: Processes that learn and encode, where the tokenizer's kind is worth sharing; none: as many as there are
+            cores, for small texts this one alone. The result is the same for every number.
         report: Told how far it has come, a few times a second of work.
 
     Raises:
         DataError: The source cannot be used, or differs from what the data set on disk was made of, or that is damaged.
         ConfigError: A setting of the source or the tokenizer cannot be used.
         StorageError: The data set cannot be written; nothing half-written is left.
+        WorkerError: A process that shared the work has ended, or was killed; nothing half-written is left.
     """
     folder = prepared_folder(settings)
     source: Source = load_object(kind_of("source", SOURCES, settings.source.kind_name).build)(settings.source, deps)
@@ -109,7 +57,7 @@ def prepare(settings: PrepareSettings, deps: Deps, *, fresh: bool = False, repor
             source.fetch_anew()
         set_aside = _old_name(folder, deps.clock.now()) if folder.exists() else None
         with whole_folder(folder) as partial:
-            manifest = _build(partial, settings, source, deps.clock.now(), report)
+            manifest = build_dataset(partial, settings, source, deps.clock.now(), workers, report)
             if set_aside is not None:
                 folder.rename(set_aside)
         return Prepared(folder, manifest, set_aside=set_aside)
@@ -173,102 +121,3 @@ def _old_name(folder: Path, now: datetime) -> Path:
     stem = f"{folder.name}.old-{now:%Y%m%d-%H%M%S}"
     names = (stem if number == 1 else f"{stem}-{number}" for number in range(1, 1000))
     return next(folder.with_name(name) for name in names if not folder.with_name(name).exists())
-
-
-def _build(folder: Path, settings: PrepareSettings, source: Source, now: datetime, report: Report) -> Manifest:
-    report(PrepareProgress("fetching"))
-    before = source.provenance()
-    survey = _survey(_watched(pieces(source.documents()), "reading", None, report))
-    assign = _plan(settings, survey)
-
-    def dealt(phase: Phase) -> Iterator[Part]:
-        return parts(_watched(pieces(source.documents()), phase, survey.characters, report), assign)
-
-    tokenizer = _train(settings, dealt("learning"))
-    (folder / TOKENIZER_FOLDER).mkdir()
-    tokenizer.save(folder / TOKENIZER_FOLDER)
-    name = token_type(tokenizer.vocab_size)
-    with DatasetWriter(folder, wanted(settings.test_fraction), tokenizer, name) as writer:
-        for batch in batches(chunks(dealt("encoding"), tokenizer.safe_cut)):
-            writer.write(batch)
-    report(PrepareProgress("checking"))
-    after = source.provenance()
-    if before.content != after.content:
-        raise changed_meanwhile(changes(before, after))
-    _check_no_split_is_empty(settings, survey, writer)
-    manifest = Manifest(
-        created_at=now,
-        prepare=settings.model_dump(mode="json"),
-        source=after,
-        tokenizer=TokenizerFacts(kind=settings.tokenizer.kind_name, fingerprint=tokenizer.fingerprint),
-        vocab_size=tokenizer.vocab_size,
-        token_type=name,
-        ledger=_ledger(after, survey, tokenizer, writer),
-        files=writer.accounts()
-        | {
-            file.relative_to(folder).as_posix(): account_of(file)
-            for file in sorted((folder / TOKENIZER_FOLDER).rglob("*"))
-            if file.is_file()
-        },
-    )
-    manifest = manifest.model_copy(update={"fingerprint": manifest.expected_fingerprint()})
-    write_file(folder / MANIFEST_NAME, manifest.model_dump_json(indent=2) + "\n")
-    return manifest
-
-
-def _watched(numbered: Iterable[Piece], phase: Phase, total: int | None, report: Report) -> Iterator[Piece]:
-    """The same pieces, each reported; a piece has at most a megabyte."""
-    for piece in numbered:
-        yield piece
-        report(PrepareProgress(phase, piece.offset + len(piece.text), total))
-
-
-def _survey(numbered: Iterable[Piece]) -> Survey:
-    lengths: array[int] = array("Q")
-    size_bytes = 0
-    for piece in numbered:
-        if piece.document == len(lengths):
-            lengths.append(0)
-        lengths[piece.document] += len(piece.text)
-        size_bytes += utf8_bytes(piece.text)
-    return Survey(lengths, size_bytes)
-
-
-def _plan(settings: PrepareSettings, survey: Survey) -> Assign:
-    fractions = settings.val_fraction, settings.test_fraction
-    if settings.split_by == "position":
-        return by_position(character_ends(survey.characters, *fractions))
-    if settings.split_by == "document":
-        return by_document(document_ends(survey.lengths, *fractions))
-    return by_hash(*fractions)
-
-
-def _train(settings: PrepareSettings, dealt: Iterable[Part]) -> BulkTokenizer:
-    """A tokenizer that has seen the training part alone."""
-    kind: TokenizerClass = load_object(kind_of("tokenizer", TOKENIZERS, settings.tokenizer.kind_name).build)
-    training = (part for part in dealt if part.split == "train")
-    return kind.train((chunk.text for chunk in chunks(training, kind.safe_cut)), settings.tokenizer)
-
-
-def _check_no_split_is_empty(settings: PrepareSettings, survey: Survey, writer: DatasetWriter) -> None:
-    for split, counts in writer.counts.items():
-        if not counts.characters:
-            raise DataError(
-                f"prepare.split_by = {settings.split_by!r} puts none of the {len(survey.lengths)} documents into {split!r}; "
-                "raise that split's fraction, give the source more documents, or set prepare.split_by = 'document'."
-            )
-
-
-def _ledger(provenance: Provenance, survey: Survey, tokenizer: BulkTokenizer, writer: DatasetWriter) -> Ledger:
-    ledger = Ledger(
-        files_found=len(provenance.files) + len(provenance.skipped),
-        files_used=len(provenance.files),
-        files_skipped=dict(Counter(file.reason for file in provenance.skipped)),
-        documents=len(survey.lengths),
-        characters=survey.characters,
-        bytes=survey.bytes,
-        ends_marked=tokenizer.specials.eos is not None,
-        splits=writer.counts,
-    )
-    check_balance(ledger)
-    return ledger

@@ -116,19 +116,24 @@ class ByteBpeTokenizer:
         Raises:
             DataError: There is no text.
         """
-        counts = WordCounts()
+        learner = cls.learner()
         for text in texts:
-            counts.add(text)
-        return cls.learnt(counts, settings)
+            learner.add(text)
+        return cls.learnt(learner, settings)
+
+    @staticmethod
+    def learner() -> WordCounts:
+        """What vocabularies of this kind are learnt from."""
+        return WordCounts()
 
     @classmethod
-    def learnt(cls, counts: WordCounts, settings: ByteBpe) -> Self:
+    def learnt(cls, learner: WordCounts, settings: ByteBpe) -> Self:
         """As `train`, from counted words.
 
         Raises:
             DataError: There is no text.
         """
-        words = counts.counts()
+        words = learner.counts()
         if not words:
             raise DataError(
                 f"The training part holds no text, so a {settings.kind!r} tokenizer has nothing to merge; "

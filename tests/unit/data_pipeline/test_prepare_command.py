@@ -12,7 +12,7 @@ from rich.console import Console
 
 from ml_playground.commands.prepare import prepare, shown_progress
 from ml_playground.core.error_handling import DataError
-from ml_playground.data_pipeline.preparer import PrepareProgress
+from ml_playground.data_pipeline.progress import PrepareProgress
 from tests.fakes.prepared_text import write_texts
 
 TEXT = "to be, or not to be\n" * 50

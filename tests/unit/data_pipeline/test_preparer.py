@@ -18,7 +18,8 @@ from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import DataError, StorageError
 from ml_playground.core.run_folder import data_folder
 from ml_playground.data_pipeline.manifest import Prepared, open_prepared
-from ml_playground.data_pipeline.preparer import PrepareProgress, prepare
+from ml_playground.data_pipeline.preparer import prepare
+from ml_playground.data_pipeline.progress import PrepareProgress
 from ml_playground.tokenization.loading import load_tokenizer
 from tests.fakes.fixed_clock import FixedClock
 from tests.fakes.local_fetch import LocalFetch
