@@ -1,14 +1,11 @@
 """Reads TOML, JSON and YAML into plain tables, and remembers the line of every key."""
 
 import json
-import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
-
-import yaml
 
 from ml_playground.configuration.lines import json_lines, toml_lines
 from ml_playground.configuration.schema import KeyPath, dotted
@@ -55,6 +52,12 @@ def read_document(file: Path) -> Document:
         line = data[: error.start].count(b"\n") + 1
         raise ConfigError(f"{file}, line {line}: is not UTF-8 (byte {error.start}); save it as UTF-8") from error
     return vetted(readers[file.suffix.lower()](text, str(file)), str(file))
+
+
+def _yaml(text: str, where: str) -> Document:
+    from ml_playground.configuration.yaml_format import read_yaml  # noqa: PLC0415 - 20 ms that most commands do not need
+
+    return read_yaml(text, where)
 
 
 def read_json(text: str, where: str) -> dict[str, Any]:
@@ -120,7 +123,7 @@ def _json(text: str, where: str) -> Document:
     except ValueError as error:
         raise ConfigError(f"{where}: is not valid JSON: {error}") from error
     if not isinstance(table, dict):
-        raise ConfigError(f'{where}: must be a JSON object such as {{"train": {{...}}}}; got {_word(table)}')
+        raise ConfigError(f'{where}: must be a JSON object such as {{"train": {{...}}}}; got {as_word(table)}')
     return Document(cast(dict[str, Any], table), json_lines(text))
 
 
@@ -132,87 +135,6 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return table
 
 
-TAGS = "tag:yaml.org,2002:"
-
-
-class _CoreLoader(yaml.SafeLoader):
-    """YAML 1.2's core rules: `1e-3` is a number, `yes`, `on` and dates are text; no aliases, which can explode."""
-
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's own table, by class
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """Refuse aliases, else as usual."""
-        if self.check_event(yaml.AliasEvent):
-            mark = cast(yaml.Mark, self.peek_event().start_mark)  # pyright: ignore[reportUnknownMemberType]
-            raise yaml.MarkedYAMLError(problem="aliases (*name) are not read here; write it out", problem_mark=mark)
-        return super().compose_node(parent, index)
-
-
-def _resolvers() -> Iterator[tuple[str, str, str]]:
-    yield "null", r"^(?:~|null|Null|NULL|)$", "~nN\0"
-    yield "bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"
-    yield "int", r"^[-+]?[0-9]+$", "-+0123456789"
-    yield "float", r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"
-    yield "float", r"^(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$", "-+."
-
-
-for _tag, _pattern, _first in _resolvers():
-    _CoreLoader.add_implicit_resolver(  # pyright: ignore[reportUnknownMemberType] - untyped in PyYAML's stubs
-        f"{TAGS}{_tag}", re.compile(_pattern), ["" if letter == "\0" else letter for letter in _first]
-    )
-
-
-def _yaml(text: str, where: str) -> Document:
-    lines: dict[KeyPath, int] = {}
-    try:
-        node = yaml.compose(text, Loader=_CoreLoader)  # pyright: ignore[reportUnknownMemberType]
-        table: Any = _value_of(node, (), lines) if node else {}
-    except RecursionError:
-        raise ConfigError(f"{where}: is nested too deeply") from None
-    except yaml.MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ConfigError(f"{where}{line}: is not valid YAML: {error.problem}") from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"{where}: is not valid YAML: {error}") from error
-    if not isinstance(table, dict):
-        raise ConfigError(f"{where}: must be a YAML mapping of sections; got {_word(table)}")
-    return Document(cast(dict[str, Any], table), lines)
-
-
-def _value_of(node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int]) -> Any:
-    """The plain value of a node; notes the lines of keys on the way."""
-    if node.tag.removeprefix(TAGS) not in ("map", "seq", "str", "int", "float", "bool", "null"):
-        raise yaml.MarkedYAMLError(problem=f"the tag {node.tag} is not read here", problem_mark=node.start_mark)
-    if isinstance(node, yaml.MappingNode):
-        table: dict[str, Any] = {}
-        for key, entry in cast(list[tuple[yaml.Node, yaml.Node]], node.value):
-            name = str(cast(object, key.value))
-            if not isinstance(key, yaml.ScalarNode):
-                raise yaml.MarkedYAMLError(problem="a key must be a plain word", problem_mark=key.start_mark)
-            if name in table:
-                raise yaml.MarkedYAMLError(problem=f"the key {name!r} stands twice", problem_mark=key.start_mark)
-            lines[*path, name] = key.start_mark.line + 1
-            table[name] = _value_of(entry, (*path, name), lines)
-        return table
-    if isinstance(node, yaml.SequenceNode):
-        entries = cast(list[yaml.Node], node.value)
-        return [_value_of(entry, (*path, str(index)), lines) for index, entry in enumerate(entries)]
-    return _scalar(node, str(cast(object, node.value)))
-
-
-def _scalar(node: yaml.Node, text: str) -> str | int | float | bool | None:
-    match node.tag.removeprefix(TAGS):
-        case "int":
-            return int(text)
-        case "float":
-            return float(re.sub(r"\.(?=inf|nan)", "", text.lower()))
-        case "bool":
-            return text.lower() == "true"
-        case "null":
-            return None
-        case _:
-            return text
-
-
-def _word(value: Any) -> str:
+def as_word(value: Any) -> str:
+    """A value that is no table, as a message names it."""
     return "a list" if isinstance(value, list) else f"{value!r:.60}"
