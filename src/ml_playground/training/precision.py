@@ -253,7 +253,9 @@ def apply_runtime(decided: RuntimeSettings) -> torch.device:
     if decided.deterministic:
         # cuBLAS sums in a fixed order only with a workspace of fixed size; read when CUDA starts.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(decided.deterministic)
+    # Calling it imports torch's compiler, 2 s: not where nothing changes.
+    if decided.deterministic != torch.are_deterministic_algorithms_enabled():
+        torch.use_deterministic_algorithms(decided.deterministic)
     # Where bfloat16 is good enough, so is TF32 for what remains in float32; where float32 is asked for, it is not.
     torch.set_float32_matmul_precision("highest" if decided.dtype == "float32" else "high")
     return torch.device(decided.device)
