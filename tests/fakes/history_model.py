@@ -47,6 +47,19 @@ class HistoryModel(nn.Module):
         """(..., V)."""
         return self.dropout(hidden) @ self.out
 
+    def decoder(self, precision: str) -> "HistoryModel":
+        """Itself: it has one precision."""
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return self.embedding.device
+
+    def logits(self, ids: Tensor) -> Tensor:
+        """Logits (B, T, V)."""
+        return self(ids)
+
     def new_state(self, rows: int, length: int, starts: Tensor | None = None) -> HistoryState:
         """Nothing seen yet."""
         if self.max_context is not None and length > self.max_context:

@@ -41,7 +41,8 @@ def model_of(variant: str) -> torch.nn.Module:
 def rows_of(how: Any, model: Any, prompts: list[list[int]], seeds: list[int], **settings: Any) -> list[list[int]]:
     """All tokens of each row."""
     rows: list[list[int]] = [[] for _ in prompts]
-    for tokens in how(model, prompts, SampleSettings(max_new_tokens=30, **settings), seeds=seeds):
+    way = model.decoder("float32") if how is generate else model
+    for tokens in how(way, prompts, SampleSettings(max_new_tokens=30, **settings), seeds=seeds):
         for token in tokens:
             rows[token.row].append(token.id)
     return rows

@@ -2,29 +2,25 @@
 
 import json
 import os
-import sys
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from ml_playground.commands.options import Json, complete_experiment
+from ml_playground.commands.sample_texts import SEPARATOR, Screen, Text, gather, whole_text
 from ml_playground.commands.train import stop_on_signals
 from ml_playground.core.atomic import write_file
-from ml_playground.core.deps import Deps, never
-from ml_playground.core.error_handling import ConfigError
-from ml_playground.core.humanise import printable
+from ml_playground.core.deps import Deps
+from ml_playground.core.error_handling import ConfigError, DataError
 from ml_playground.core.run_folder import new_run_id
 from ml_playground.sampling.recorded import sampling_layers
 
 if TYPE_CHECKING:
+    from ml_playground.models.protocols import Decoder
     from ml_playground.sampling.runner import LoadedRun, Which
-    from ml_playground.sampling.texts import Piece
-
-SEPARATOR = "---------------"
-"""Stands on a line of its own between two texts."""
 
 Target = Annotated[
     str,
@@ -43,11 +39,17 @@ Weights = Annotated[
     str | None,
     typer.Option("--weights", metavar="KIND", help="auto, raw, or ema: the averaged ones."),
 ]
+Precision = Annotated[
+    str | None,
+    typer.Option("--precision", metavar="TYPE", help="Of the weights: auto (float32), float32, bfloat16 or int8."),
+]
+Engine = Annotated[
+    str | None, typer.Option("--engine", metavar="NAME", help="torch, or llama_cpp, which is faster on a CPU.")
+]
 RecordedSets = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Set a key of sample, or runtime.device, dtype or threads."),
+    typer.Option("--set", metavar="KEY=VALUE", help="Set a key of sample, or runtime.device or threads."),
 ]
-
 
 Prompts = Annotated[
     list[str] | None,
@@ -75,17 +77,6 @@ Out = Annotated[
 ]
 
 
-@dataclass(slots=True)
-class Text:
-    """A continuation as far as it was drawn."""
-
-    prompt: str
-    sample: int
-    text: str = ""
-    tokens: int = 0
-    end: Literal["length", "stop", "interrupted"] = "interrupted"
-
-
 def sample(
     target: Target,
     prompt: Prompts = None,
@@ -100,6 +91,8 @@ def sample(
     seed: Seed = None,
     checkpoint: Checkpoint = "best",
     weights: Weights = None,
+    precision: Precision = None,
+    engine: Engine = None,
     sets: RecordedSets = None,
     json_output: Json = False,
     out: Out = None,
@@ -122,6 +115,8 @@ def sample(
         "stop": ("--stop", stop or None),
         "seed": ("--seed", seed),
         "weights": ("--weights", weights),
+        "precision": ("--precision", precision),
+        "engine": ("--engine", engine),
     }
     layers = sampling_layers(sets or (), options, os.environ)
     which = checkpoint_named(checkpoint)
@@ -143,14 +138,15 @@ def draw_from(
     from ml_playground.sampling.texts import draw_texts  # noqa: PLC0415
 
     settings = run.job.sample
+    decoder = run.decoder()
     prompts = [encode_prompt(text, run.tokenizer, run.model.max_context) for text in settings.prompts]
-    notes = [*run.notes, *(note for prompt in prompts for note in prompt.notes)]
-    typer.echo(heading(run, run.sampling_dtype), err=True)
+    notes = [*run.notes, *precision_notes(run, decoder), *(note for prompt in prompts for note in prompt.notes)]
+    typer.echo(heading(run), err=True)
     for note in notes:
         typer.echo(f"note: {note}", err=True)
     texts = [Text(prompt.text, sample) for prompt in prompts for sample in range(settings.num_samples)]
     screen = None if json_output or quiet else Screen(texts)
-    pieces = draw_texts(run.writer(), run.tokenizer, [prompt.ids for prompt in prompts], settings)
+    pieces = draw_texts(decoder, run.tokenizer, [prompt.ids for prompt in prompts], settings)
     with stop_on_signals() as signals:
         texts = gather(pieces, texts, settings.num_samples, screen, signals.requested)
     place = save(texts, run, notes, as_json=json_output, out=out) if texts else None
@@ -159,74 +155,6 @@ def draw_from(
     elif place is not None:
         typer.echo(f"saved: {place}", err=True)
     return texts
-
-
-def gather(
-    pieces: "Iterable[Piece]",
-    texts: list[Text],
-    num_samples: int,
-    screen: "Screen | None",
-    stop_requested: Callable[[], bool] = never,
-) -> list[Text]:
-    """Fill the texts piece by piece, shown as they grow; those that a stop left without a token are dropped."""
-    for piece in pieces:
-        text = texts[piece.prompt * num_samples + piece.sample]
-        text.text += piece.text
-        text.tokens = piece.tokens
-        text.end = piece.end or "interrupted"
-        if screen is not None:
-            screen.show()
-        if stop_requested():
-            break
-    whole = sum(text.end != "interrupted" for text in texts)
-    if whole < len(texts):
-        texts = [text for text in texts if text.tokens or text.end != "interrupted"]
-        if screen is not None:
-            screen.show_rest(texts)
-        typer.echo(f"interrupted: {whole} whole and {len(texts) - whole} unfinished texts", err=True)
-    return texts
-
-
-class Screen:
-    """Texts on stdout, one after the other: the first unfinished one as it grows, later ones when their turn comes."""
-
-    def __init__(self, texts: Sequence[Text]) -> None:
-        self._texts = texts
-        self._at = 0
-        self._shown = 0
-
-    def show(self) -> None:
-        """Write what has become known."""
-        while self._at < len(self._texts):
-            self._write_current()
-            if self._texts[self._at].end == "interrupted":
-                return
-            self._leave()
-
-    def show_rest(self, texts: Sequence[Text]) -> None:
-        """Write all there is, finished or not; `texts` lack what has not begun, which lies behind the current one."""
-        while self._at < len(texts):
-            self._texts = texts
-            self._write_current()
-            self._leave()
-
-    def _write_current(self) -> None:
-        text = whole_text(self._texts[self._at])
-        if self._shown == 0 and self._at > 0:
-            _write(f"{SEPARATOR}\n")
-        _write(text[self._shown :])
-        self._shown = len(text)
-
-    def _leave(self) -> None:
-        if not whole_text(self._texts[self._at]).endswith("\n"):
-            _write("\n")
-        self._at += 1
-        self._shown = 0
-
-
-def whole_text(text: Text) -> str:
-    """The prompt and what follows it."""
-    return text.prompt + text.text
 
 
 def save(
@@ -280,7 +208,21 @@ def checkpoint_named(text: str) -> "Which":
     raise ConfigError(f"--checkpoint {text!r} is no checkpoint; allowed: best, latest, or a step such as 500.")
 
 
-def heading(run: "LoadedRun", dtype: object) -> str:
+def precision_notes(run: "LoadedRun", decoder: "Decoder") -> list[str]:
+    """What quantised weights cost on text that the model was not trained on, measured; nothing for others."""
+    if run.precision != "int8":
+        return []
+    from ml_playground.evaluation.precision import cost_of_precision  # noqa: PLC0415 - as in `sample`
+
+    try:
+        cost = cost_of_precision(run, decoder)
+    except DataError as error:
+        return [f"what int8 costs is unknown, for there is no validation text here: {error}"]
+    difference = f"{cost.loss - cost.full_loss:+.4f} against float32"
+    return [f"int8 on {cost.targets:,} tokens of the validation text: {cost.loss:.4f} nats per token, {difference}"]
+
+
+def heading(run: "LoadedRun") -> str:
     """Which weights these are, and where they run."""
     metrics = run.checkpoint.metrics or {}
     # The averaged weights are those that a training evaluates, where it keeps some.
@@ -288,12 +230,6 @@ def heading(run: "LoadedRun", dtype: object) -> str:
     loss = f", validation loss {metrics['loss']:.4f}" if "loss" in metrics and run.weights == evaluated else ""
     averaged = ", averaged weights" if run.weights == "ema" else ""
     name = run.run.id if run.run else run.checkpoint.reference
-    place = f"{run.execution.device.type}, {str(dtype).removeprefix('torch.')}"
+    engine = "llama.cpp" if run.job.sample.engine == "llama_cpp" else run.execution.device.type
+    place = f"{engine}, {run.precision}"
     return f"{name}, step {run.checkpoint.progress.step:,}{loss}{averaged} ({place})"
-
-
-def _write(text: str) -> None:
-    encoding = sys.stdout.encoding or "utf-8"
-    # A model of bytes may write what steers a terminal; a pipe gets what was drawn, but for what its encoding lacks.
-    safe = printable(text, encoding) if sys.stdout.isatty() else text.encode(encoding, "replace").decode(encoding)
-    typer.echo(safe, nl=False, color=True)

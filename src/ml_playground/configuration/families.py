@@ -13,6 +13,7 @@ One signature per family:
 | schedule  | `build(settings, max_steps) -> Callable[[int], float]`                                           |
 | hook      | `build(settings, context) -> Hook` (training.protocols)                                          |
 | preview   | by the kind of objective: `build(model, attachments, sample settings) -> Preview`                |
+| engine    | by `sample.engine`: `build(model, precision, export) -> Decoder` (models.protocols)              |
 
 Beside them `COSTS`: kind of model -> `cost(settings, facts) -> ModelCost` (core.values), free of torch.
 """
@@ -85,10 +86,18 @@ HOOKS = {
     "early_stopping": Kind(
         "ml_playground.training.settings:EarlyStopping", "ml_playground.training.hooks.early_stopping:build"
     ),
+    "time_budget": Kind(
+        "ml_playground.training.settings:TimeBudget", "ml_playground.training.hooks.time_budget:build"
+    ),
 }
 
 PREVIEWS = {
     "next_token": Kind("ml_playground.configuration.models:SampleSettings", "ml_playground.sampling.preview:build"),
+}
+
+ENGINES = {
+    "torch": Kind("ml_playground.configuration.models:SampleSettings", "ml_playground.sampling.execution:torch_engine"),
+    "llama_cpp": Kind("ml_playground.configuration.models:SampleSettings", "ml_playground.export.llama_cpp:build"),
 }
 
 FAMILIES: Mapping[str, Mapping[str, Kind]] = {
@@ -101,4 +110,5 @@ FAMILIES: Mapping[str, Mapping[str, Kind]] = {
     "schedule": SCHEDULES,
     "hook": HOOKS,
     "preview": PREVIEWS,
+    "engine": ENGINES,
 }

@@ -136,6 +136,10 @@ class SampleSettings(Strict):
     """Seed of the draws; sample i of prompt j is the same whatever else is drawn."""
     weights: Literal["auto", "raw", "ema"] = "auto"
     """Which weights draw; auto: the averaged ones where the run has them."""
+    precision: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
+    """Of the weights while drawing, whatever the training used; auto: float32, in which a seed means one text in every batch."""
+    engine: Literal["torch", "llama_cpp"] = "torch"
+    """What runs the model; `llama_cpp` exports it first, and needs a model that llama.cpp knows and the extra `export`."""
 
 
 class JobConfig(Strict):

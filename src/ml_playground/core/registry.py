@@ -55,7 +55,7 @@ def load_object(path: str) -> Any:
     return getattr(module, name)
 
 
-EXTRA_OF = {"transformers": "hf"}
+EXTRA_OF = {"transformers": "hf", "gguf": "export", "xllamacpp": "export"}
 
 
 def install_command(package: str) -> str:

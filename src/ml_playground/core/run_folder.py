@@ -93,6 +93,11 @@ class RunFolder:
         return self.path / "samples"
 
     @property
+    def export(self) -> Path:
+        """The model in the forms that other programs read."""
+        return self.path / "export"
+
+    @property
     def report(self) -> Path:
         """The one-file report."""
         return self.path / "report.html"

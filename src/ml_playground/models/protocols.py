@@ -1,8 +1,11 @@
-"""What a model offers. B rows, T tokens, C width, V vocabulary."""
+"""What a model offers, and what draws from it. B rows, T tokens, C width, V vocabulary."""
 
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
+
+from ml_playground.models.layers.packed_linear import Precision
 
 
 class NextTokenModel(Protocol):
@@ -30,6 +33,33 @@ class NextTokenModel(Protocol):
         """Logits (..., V) of states (..., C)."""
         ...
 
+    def decoder(self, precision: Precision) -> "Decoder":
+        """A snapshot of this model for drawing tokens, its weights at a precision.
+
+        Raises:
+            ConfigError: The precision does not work where the model is.
+        """
+        ...
+
+
+class Decoder(Protocol):
+    """Draws on a cache: gives logits of the next token of rows whose former tokens it has seen."""
+
+    @property
+    def vocab_size(self) -> int:
+        """V."""
+        ...
+
+    @property
+    def max_context(self) -> int | None:
+        """Longest context in tokens; None: unbounded."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where ids are taken and logits are given."""
+        ...
+
     def new_state(self, rows: int, length: int, starts: Tensor | None = None) -> Any:
         """An empty cache for `rows` rows of at most `length` positions.
 
@@ -43,4 +73,8 @@ class NextTokenModel(Protocol):
 
     def step(self, ids: Tensor, state: Any) -> Tensor:
         """Logits (B, V) after the last of `ids` (B, t), which follow what `state` has seen; `state` advances in place."""
+        ...
+
+    def logits(self, ids: Tensor) -> Tensor:
+        """Logits (B, T, V) of ids (B, T), without a cache: what a precision costs is measured with it."""
         ...

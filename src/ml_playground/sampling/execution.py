@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
 
-from ml_playground.configuration.models import RuntimeSettings
+from ml_playground.configuration.models import RuntimeSettings, SampleSettings
 from ml_playground.core.torch_machine import devices_here, multiplies_bfloat16
+from ml_playground.models.layers.packed_linear import Precision
+from ml_playground.models.protocols import Decoder, NextTokenModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +43,34 @@ def choose_execution(
     if attention == "auto":
         attention = "fused" if device == "cuda" else "math"
     return Execution(torch.device(device), dtype, notes, attention)
+
+
+@dataclass(frozen=True, slots=True)
+class WeightPrecision:
+    """Of the weights while drawing, and what differs from what was asked for."""
+
+    precision: Precision
+    notes: Sequence[str] = ()
+
+
+def choose_precision(
+    settings: SampleSettings, device: torch.device, native_bfloat16: Callable[[str], bool] = multiplies_bfloat16
+) -> WeightPrecision:
+    """What `sample.precision` means on a device; what this machine lacks is replaced, and said.
+
+    In bfloat16 the sums of a batch differ from those of one row in the third digit, and a seed would no longer mean one
+    text; so it is never chosen for its user.
+    """
+    if settings.precision == "auto":
+        return WeightPrecision("float32")
+    # llama.cpp multiplies it everywhere: what is read is half as much, which is what counts there.
+    if settings.precision == "bfloat16" and settings.engine == "torch" and not native_bfloat16(device.type):
+        return WeightPrecision(
+            "float32", [f"this machine's {device.type} does not multiply bfloat16 itself; drawing in float32"]
+        )
+    return WeightPrecision(settings.precision)
+
+
+def torch_engine(model: NextTokenModel, precision: Precision, export: Path) -> Decoder:
+    """The model's own decoder; it exports nothing."""
+    return model.decoder(precision)

@@ -1,4 +1,4 @@
-"""Tokens one after another from a model that knows the next one. R rows, V vocabulary.
+"""Tokens one after another from what knows the next one. R rows, V vocabulary.
 
 Every row is drawn as if it were alone: it has random numbers of its own, padding is invisible to it, and the part of it
 that the model reads is a function of its own length (`window_start`).
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ml_playground.configuration.models import SampleSettings
 from ml_playground.core.error_handling import CheckpointError
-from ml_playground.models.protocols import NextTokenModel
+from ml_playground.models.protocols import Decoder, NextTokenModel
 from ml_playground.sampling.filters import NOTHING_DRAWN, draw, filtered, likeliest
 
 
@@ -46,7 +46,7 @@ def window_start(tokens: int, max_context: int | None) -> int:
 
 
 def generate(
-    model: NextTokenModel,
+    decoder: Decoder,
     prompts: Sequence[Sequence[int]],
     settings: SampleSettings,
     *,
@@ -57,7 +57,7 @@ def generate(
     """Draw up to `settings.max_new_tokens` for each prompt, in one batch, with a cache.
 
     Args:
-        model: A torch module in evaluation mode.
+        decoder: Of the model.
         prompts: Token ids, at least one each; lengths may differ.
         settings: Temperature, filters, length.
         seeds: One a prompt; a row's draws depend on its own alone.
@@ -70,19 +70,19 @@ def generate(
     Raises:
         CheckpointError: The model gives logits that are not numbers.
     """
-    device = _device_of(model)
+    device = decoder.device
     rows = [list(prompt) for prompt in prompts]
     uniforms = _uniforms(seeds, settings, device)
     live = list(range(len(rows)))
     drawn = 0
     while live and drawn < settings.max_new_tokens:
-        windows = [rows[row][window_start(len(rows[row]), model.max_context) :] for row in live]
+        windows = [rows[row][window_start(len(rows[row]), decoder.max_context) :] for row in live]
         width = max(map(len, windows))
         steps = settings.max_new_tokens - drawn
-        if model.max_context is not None:
-            steps = min(steps, model.max_context - width + 1)
-        batch = _Batch(model, windows, length=width + steps - 1, device=device)
-        seen = _seen([rows[row] for row in live], model.vocab_size, settings, device)
+        if decoder.max_context is not None:
+            steps = min(steps, decoder.max_context - width + 1)
+        batch = _Batch(decoder, windows, length=width + steps - 1)
+        seen = _seen([rows[row] for row in live], decoder.vocab_size, settings, device)
         in_batch = list(live)
         own_uniforms = uniforms[in_batch]
         for _ in range(steps):
@@ -106,7 +106,8 @@ def generate_uncached(
 ) -> Iterator[Sequence[Token]]:
     """What `generate` must equal: each row alone, and for each token the whole window through the model again.
 
-    Here for tests and benchmarks. Arguments and errors are those of `generate`; rows come one after the other.
+    Here for tests and benchmarks. Arguments and errors are those of `generate`, but for the model, a torch module in
+    evaluation mode; rows come one after the other.
     """
     device = _device_of(model)
     uniforms = _uniforms(seeds, settings, device)
@@ -127,24 +128,22 @@ def generate_uncached(
 class _Batch:
     """Rows that share a cache: the prompts first, then one token a step."""
 
-    def __init__(
-        self, model: NextTokenModel, windows: Sequence[Sequence[int]], *, length: int, device: torch.device
-    ) -> None:
+    def __init__(self, decoder: Decoder, windows: Sequence[Sequence[int]], *, length: int) -> None:
         width = max(map(len, windows))
         # Padding is invisible, so any id will do.
         padded = [[0] * (width - len(window)) + list(window) for window in windows]
         starts = None
         if any(len(window) < width for window in windows):
-            starts = torch.tensor([width - len(window) for window in windows], device=device)
-        self._model = model
-        self._ids = torch.tensor(padded, device=device)
+            starts = torch.tensor([width - len(window) for window in windows], device=decoder.device)
+        self._decoder = decoder
+        self._ids = torch.tensor(padded, device=decoder.device)
         with torch.inference_mode():
-            self._state = model.new_state(len(windows), length, starts)
+            self._state = decoder.new_state(len(windows), length, starts)
 
     def next_ids(self, settings: SampleSettings, uniforms: Tensor, seen: Tensor | None) -> list[int]:
         """The next id of each row; `seen` comes to hold it."""
         with torch.inference_mode():
-            chosen = _choose(self._model.step(self._ids, self._state), settings, uniforms, seen)
+            chosen = _choose(self._decoder.step(self._ids, self._state), settings, uniforms, seen)
             # A row that ended may have become NaN since; nobody reads it, but an id below 0 would break the embedding.
             self._ids = chosen.clamp(min=0)[:, None]
             if seen is not None:

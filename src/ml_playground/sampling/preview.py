@@ -30,7 +30,9 @@ class TextPreview:
         settings = self._settings.model_copy(update={"max_new_tokens": max_new_tokens, "seed": seed, "num_samples": 1})
         ids = encode_prompt(prompt, self._tokenizer, self._model.max_context).ids
         with evaluating(self._model):
-            return "".join(piece.text for piece in draw_texts(self._model, self._tokenizer, [ids], settings))
+            return "".join(
+                piece.text for piece in draw_texts(self._model.decoder("float32"), self._tokenizer, [ids], settings)
+            )
 
 
 def build(model: nn.Module, attachments: Mapping[str, Path], settings: SampleSettings) -> TextPreview:

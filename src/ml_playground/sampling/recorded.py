@@ -12,7 +12,7 @@ from ml_playground.configuration.problems import validated
 from ml_playground.configuration.schema import KeyPath, dotted, find_shape, leaves
 from ml_playground.core.error_handling import ConfigError
 
-FOR_SAMPLES = ("sample", "runtime.device", "runtime.dtype", "runtime.threads")
+FOR_SAMPLES = ("sample", "runtime.device", "runtime.threads")
 """What has an effect on texts: everything else was decided when the model was trained."""
 FOR_EVALUATION = ("sample.weights", "runtime.device", "runtime.dtype", "runtime.attention", "runtime.threads")
 """What has an effect on an evaluation."""

@@ -1,6 +1,6 @@
 """From a run's name to a model that can write: everything is read from one checkpoint, verified, and nothing guessed."""
 
-import copy
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +15,16 @@ from ml_playground.configuration.models import JobConfig
 from ml_playground.configuration.origins import Layer
 from ml_playground.core import checkpoint_format
 from ml_playground.core.checkpoint_format import CheckpointFolder
-from ml_playground.core.checkpoint_manifest import MANIFEST
+from ml_playground.core.checkpoint_manifest import MANIFEST, checked_sizes
 from ml_playground.core.error_handling import CheckpointError, RunError
 from ml_playground.core.registry import load_object
-from ml_playground.core.run_folder import RunFolder, all_runs, find_run, runs_folder
+from ml_playground.core.run_folder import RunFolder, all_runs, cache_folder, find_run, runs_folder
 from ml_playground.core.tokenizer_protocol import Tokenizer
 from ml_playground.core.torch_tensors import read_tensors
 from ml_playground.core.values import ModelContext
-from ml_playground.sampling.execution import Execution, choose_execution
+from ml_playground.models.layers.packed_linear import Precision
+from ml_playground.models.protocols import Decoder
+from ml_playground.sampling.execution import Execution, choose_execution, choose_precision
 from ml_playground.sampling.preview import LOAD_TOKENIZER
 from ml_playground.sampling.recorded import FOR_SAMPLES, recorded_job
 
@@ -57,17 +59,30 @@ class LoadedRun:
     """The precision in it is that of an evaluation, as in training."""
     notes: Sequence[str]
     """What its user should know: what was passed over, or replaced."""
-    sampling_dtype: torch.dtype = torch.float32
-    """Precision of `writer`."""
+    precision: Precision = "float32"
+    """Of the weights of `decoder`."""
 
-    def writer(self) -> Any:
-        """The model to draw texts with.
+    def decoder(self) -> Decoder:
+        """What texts are drawn with: the engine that `sample.engine` names.
 
-        In float32 unless a layer asked for `runtime.dtype = "bfloat16"`, whatever the training used: in bfloat16 the sums
-        of a batch of 16 differ from those of one row in the third digit, and a seed would no longer mean one text. What
-        that costs on a CPU with native bfloat16 is little: 5.0 against 4.4 ms a token (one row, 10M), 0.7 against 0.4 (16 rows).
+        Raises:
+            ConfigError: The engine cannot run this model, or is not installed.
+            StorageError: The model could not be exported.
         """
-        return self.model if self.sampling_dtype is torch.float32 else copy.deepcopy(self.model).to(self.sampling_dtype)
+        return load_object(families.ENGINES[self.job.sample.engine].build)(self.model, self.precision, self.export)
+
+    @property
+    def export(self) -> Path:
+        """Where an engine keeps these weights in its own form; other weights have another name."""
+        records = checked_sizes(self.checkpoint.path)
+        weights = [records[self.checkpoint.tensor_file(group).name].sha256 for group in self._groups]
+        key = hashlib.sha256("".join(weights).encode()).hexdigest()[:12]
+        folder = self.run.export if self.run else cache_folder() / "export"
+        return folder / f"step_{self.checkpoint.progress.step:06d}_{key}"
+
+    @property
+    def _groups(self) -> Sequence[str]:
+        return ("model", "ema") if self.weights == "ema" else ("model",)
 
 
 def load_run(
@@ -99,6 +114,7 @@ def load_run(
     execution = choose_execution(job.runtime)
     if isinstance(job.runtime.threads, int):
         torch.set_num_threads(job.runtime.threads)
+    weights_as = choose_precision(job.sample, execution.device)
     chosen = _weights_of(checkpoint, weights or job.sample.weights)
     model = build_model(job, tokenizer, execution.attention)
     tensors = read_tensors(checkpoint.tensor_file("model"))
@@ -114,8 +130,8 @@ def load_run(
         run=found.run,
         weights=chosen,
         execution=execution,
-        notes=[*found.notes, *execution.notes],
-        sampling_dtype=execution.dtype if _asks_for_bfloat16(layers) else torch.float32,
+        notes=[*found.notes, *execution.notes, *weights_as.notes],
+        precision=weights_as.precision,
     )
 
 
@@ -166,10 +182,6 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], reference: str
             "Use the version of ml-playground that wrote it."
         )
     model.load_state_dict(tensors)
-
-
-def _asks_for_bfloat16(layers: Sequence[Layer]) -> bool:
-    return any(layer.table.get("runtime", {}).get("dtype") == "bfloat16" for layer in layers)
 
 
 def _find_run(target: str) -> RunFolder:

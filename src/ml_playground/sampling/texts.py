@@ -7,7 +7,7 @@ from typing import Literal
 from ml_playground.configuration.models import SampleSettings
 from ml_playground.core.seeding import seed_for
 from ml_playground.core.tokenizer_protocol import Tokenizer
-from ml_playground.models.protocols import NextTokenModel
+from ml_playground.models.protocols import Decoder
 from ml_playground.sampling.generate import Token, generate
 
 UNDECODABLE = "\ufffd"
@@ -30,7 +30,7 @@ class Piece:
 
 
 def draw_texts(
-    model: NextTokenModel,
+    decoder: Decoder,
     tokenizer: Tokenizer,
     prompts: Sequence[Sequence[int]],
     settings: SampleSettings,
@@ -42,7 +42,7 @@ def draw_texts(
     Sample i of prompt j is the same whatever else is drawn: its seed is `seed_for(settings.seed, "sample", j, i)`.
 
     Args:
-        model: In evaluation mode.
+        decoder: Of the model.
         tokenizer: The model's own.
         prompts: Token ids, at least one each.
         settings: How to draw, how many, and where to stop.
@@ -53,11 +53,11 @@ def draw_texts(
     """
     jobs = [(prompt, sample) for prompt in range(len(prompts)) for sample in range(settings.num_samples)]
     for first in range(0, len(jobs), rows_at_once):
-        yield from _draw_batch(model, tokenizer, prompts, settings, jobs[first : first + rows_at_once])
+        yield from _draw_batch(decoder, tokenizer, prompts, settings, jobs[first : first + rows_at_once])
 
 
 def _draw_batch(
-    model: NextTokenModel,
+    decoder: Decoder,
     tokenizer: Tokenizer,
     prompts: Sequence[Sequence[int]],
     settings: SampleSettings,
@@ -71,7 +71,7 @@ def _draw_batch(
         return writers[token.row].stopped
 
     steps = generate(
-        model,
+        decoder,
         [prompts[prompt] for prompt, _ in jobs],
         settings,
         seeds=[seed_for(settings.seed, "sample", prompt, sample) for prompt, sample in jobs],

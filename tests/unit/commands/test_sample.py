@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from ml_playground.cli import main
-from ml_playground.commands.sample import SEPARATOR, Screen, Text, checkpoint_named, gather
+from ml_playground.commands.sample import checkpoint_named
+from ml_playground.commands.sample_texts import SEPARATOR, Screen, Text, gather
 from ml_playground.core.checkpoint_format import step_folder_name
 from ml_playground.core.error_handling import ConfigError
 from ml_playground.core.run_folder import RunFolder
@@ -80,9 +81,11 @@ def test_sample_options_override_the_record(run: RunFolder, capsys: pytest.Captu
         "--seed": 9,
     }
     words = [word for option, value in options.items() for word in (option, str(value))]
+    words += ["--precision", "bfloat16", "--engine", "torch"]
     record = record_of(capsys, "bottles", *words, "--prompt", "a", "--stop", "x", "--stop", "yz", "--weights", "raw")
     expected = {option[2:].replace("-", "_"): value for option, value in options.items()}
-    assert record["settings"] == expected | {"prompts": ["a"], "stop": ["x", "yz"], "weights": "raw"}
+    expected |= {"prompts": ["a"], "stop": ["x", "yz"], "weights": "raw", "precision": "bfloat16", "engine": "torch"}
+    assert record["settings"] == expected
 
 
 def test_sample_set_reaches_what_has_no_option(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:

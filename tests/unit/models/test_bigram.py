@@ -82,10 +82,11 @@ def test_generation_remembers_the_last_token_between_steps() -> None:
     """Without it, the second step would see a token without a predecessor."""
     model = roughened(model_of(bigram_rows=1000).double())
     ids = some_ids()
-    state = model.new_state(len(ids), LENGTH)
-    model.step(ids[:, :4], state)
+    decoder = model.decoder("float32")
+    state = decoder.new_state(len(ids), LENGTH)
+    decoder.step(ids[:, :4], state)
     torch.testing.assert_close(state.last, ids[:, 3])
-    torch.testing.assert_close(model.step(ids[:, 4:5], state), model(ids[:, :5])[:, -1], rtol=0, atol=1e-9)
+    torch.testing.assert_close(decoder.step(ids[:, 4:5], state), model(ids[:, :5])[:, -1], rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama", "qwen3"])

@@ -57,7 +57,7 @@ def test_recorded_job_key_of_another_section_is_refused(record: Path) -> None:
     with pytest.raises(
         ConfigError,
         match=r"^--set: model.n_layer cannot be set here: the model is trained already, and it would change nothing. "
-        r"Allowed: sample.\*, runtime.device, runtime.dtype, runtime.threads.$",
+        r"Allowed: sample.\*, runtime.device, runtime.threads.$",
     ):
         recorded_job(record, layers)
 

@@ -8,7 +8,7 @@ import torch
 
 from ml_playground.core.checkpoint_format import step_folder_name
 from ml_playground.core.error_handling import CheckpointError, ConfigError, DataError, RunError
-from ml_playground.core.run_folder import RunFolder, runs_folder
+from ml_playground.core.run_folder import RunFolder, cache_folder, runs_folder
 from ml_playground.core.torch_tensors import read_tensors
 from ml_playground.sampling.recorded import FOR_EVALUATION, sampling_layers
 from ml_playground.sampling.runner import find_checkpoint, load_run, load_weights
@@ -255,14 +255,31 @@ def test_load_weights_that_fit_are_taken() -> None:
     assert model(torch.ones(1, 2)).item() == 2
 
 
-def test_writer_precision_is_float32_unless_asked_for(tmp_path: Path) -> None:
+def test_decoder_precision_is_float32_unless_asked_for(tmp_path: Path) -> None:
     """A run that was trained in bfloat16 still writes in float32, where a seed means one text in every batch."""
     save_run(job_of(tmp_path, runtime={"dtype": "bfloat16"}), {10: 1.0})
-    loaded = load_run("bottles")
-    assert loaded.writer() is loaded.model
-    asked = load_run("bottles", layers=sampling_layers(["runtime.dtype=bfloat16"], {}, {}))
-    assert next(asked.writer().parameters()).dtype is asked.execution.dtype
+    assert load_run("bottles").precision == "float32"
+    asked = load_run("bottles", layers=sampling_layers(["sample.precision=int8"], {}, {}))
+    assert asked.precision == "int8"
     assert next(asked.model.parameters()).dtype is torch.float32
+
+
+def test_decoder_gives_the_logits_of_the_model(run: RunFolder) -> None:
+    """The engine draws from the weights that were loaded."""
+    loaded = load_run("bottles")
+    ids = torch.tensor([[1, 2, 3]])
+    torch.testing.assert_close(loaded.decoder().logits(ids), loaded.model(ids))
+
+
+def test_export_is_named_by_the_weights(tmp_path: Path) -> None:
+    """Other weights of the same step, or of another, are other files; a checkpoint without a run has a place in the cache."""
+    run = save_run(job_of(tmp_path), {5: 1.0, 10: 2.0}, averaged=True)
+    places = {load_run("bottles", which=step, weights=kind).export for step in (5, 10) for kind in ("raw", "ema")}
+    assert len(places) == 4
+    assert {place.parent for place in places} == {run.export}
+    alone = load_run(checkpoint(run, 5), weights="raw").export
+    assert alone.name in {place.name for place in places}
+    assert alone.parent == cache_folder() / "export"
 
 
 def test_load_run_threads_and_attention_have_their_effect(run: RunFolder) -> None:

@@ -10,12 +10,13 @@ from torch.utils.checkpoint import checkpoint  # pyright: ignore[reportUnknownVa
 
 from ml_playground.core.error_handling import ConfigError, DataError
 from ml_playground.core.values import ModelContext
+from ml_playground.models.core.gpt_decoder import GptDecoder
 from ml_playground.models.layers.attention import Attention, causal_mask
-from ml_playground.models.layers.bigram import NO_TOKEN, BigramEmbedding, previous_of
+from ml_playground.models.layers.bigram import BigramEmbedding, previous_of
 from ml_playground.models.layers.dropout import dropped
 from ml_playground.models.layers.feed_forward import FeedForward, GatedFeedForward
-from ml_playground.models.layers.kv_cache import KeyValueCache
 from ml_playground.models.layers.norm import LayerNorm, RmsNorm
+from ml_playground.models.layers.packed_linear import Precision
 from ml_playground.models.layers.precision import product_dtype
 from ml_playground.models.layers.rotary import Rotary, Rotation
 from ml_playground.models.settings import Gpt
@@ -49,13 +50,6 @@ class Block(nn.Module):
         """(B, T, C) -> (B, T, C)."""
         x = x + self._dropped(self.attention(self.attention_norm(x), rotation, mask))
         return x + self._dropped(self.feed_forward(self.feed_forward_norm(x)))
-
-    def step(
-        self, x: Tensor, rotation: Rotation | None, mask: Tensor | None, cache: KeyValueCache, block: int
-    ) -> Tensor:
-        """(B, t, C) -> (B, t, C) behind what `cache` has seen."""
-        x = x + self.attention.step(self.attention_norm(x), rotation, mask, cache, block)
-        return x + self.feed_forward(self.feed_forward_norm(x))
 
     def _dropped(self, x: Tensor) -> Tensor:
         return dropped(x, self.dropout) if self.training and self.dropout else x
@@ -126,67 +120,17 @@ class GptModel(nn.Module):
         """Logits (..., V) of states (..., C)."""
         return functional.linear(hidden, self.token_embedding.weight if self.output is None else self.output.weight)
 
+    def decoder(self, precision: Precision) -> GptDecoder:
+        """A snapshot of this model for drawing tokens, its weights at a precision.
+
+        Raises:
+            ConfigError: The precision does not work where the model is.
+        """
+        return GptDecoder(self, precision)
+
     def hidden_matrices(self) -> list[nn.Parameter]:
         """The matrices inside the blocks: those that map hidden states to hidden states, as Muon asks."""
         return [parameter for parameter in self.blocks.parameters() if parameter.ndim > 1]
-
-    def new_state(self, rows: int, length: int, starts: Tensor | None = None) -> KeyValueCache:
-        """An empty cache for `rows` rows of at most `length` positions.
-
-        Args:
-            rows: B.
-            length: Positions to reserve, padding included.
-            starts: (B,) padding positions at the left of each row; None: no padding.
-
-        Raises:
-            DataError: More real positions than block_size, or `starts` that do not fit.
-        """
-        if starts is not None and (starts.shape != (rows,) or int(starts.min()) < 0 or int(starts.max()) >= length):
-            raise DataError(
-                f"starts must hold one number from 0 to {length - 1} for each of {rows} rows, got {starts.tolist()}."
-            )
-        longest = length - (0 if starts is None else int(starts.min()))
-        if longest > self.block_size:
-            raise DataError(
-                f"The model reads at most block_size = {self.block_size} tokens, but {longest} were asked for; "
-                "shorten the prompt or generate fewer tokens."
-            )
-        weight = self.token_embedding.weight
-        shape = (rows, self.settings.key_heads, length, self.settings.head_width)
-        # Zeros, not uninitialised memory: a masked key has weight 0, and 0 times a stray NaN would still be NaN.
-        keys, values = (
-            tuple(
-                torch.zeros(shape, dtype=product_dtype(weight), device=weight.device) for _ in range(len(self.blocks))
-            )
-            for _ in range(2)
-        )
-        last = torch.full((rows,), NO_TOKEN, device=weight.device)
-        return KeyValueCache(keys, values, None if starts is None else starts.to(weight.device), last)
-
-    @torch.no_grad()
-    def step(self, ids: Tensor, state: KeyValueCache) -> Tensor:
-        """Logits (B, V) after the last of `ids` (B, t), which follow what `state` has seen; `state` advances in place.
-
-        Raises:
-            DataError: The ids do not fit into the state.
-        """
-        state.admit(ids)
-        new = ids.shape[1]
-        dtype = product_dtype(self.token_embedding.weight)
-        x = self.token_embedding(ids)
-        if self.bigram_embedding is not None:
-            x = x + self.bigram_embedding(ids, state.previous_of(ids))
-        positions = state.positions(new)
-        rotation = None
-        if self.position_embedding is not None:
-            x = x + self.position_embedding(positions)
-        if self.rotary is not None:
-            rotation = self.rotary.at(positions, dtype)
-        mask = state.mask(new, dtype)
-        for number, block in enumerate(self.blocks):
-            x = cast(Block, block).step(x, rotation, mask, state, number)
-        state.seen, state.last = state.seen + new, ids[:, -1]
-        return self.head(self.final_norm(x[:, -1]))
 
     def crop_block_size(self, block_size: int) -> None:
         """Read at most `block_size` tokens from here on; positions beyond are forgotten.

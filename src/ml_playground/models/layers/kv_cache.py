@@ -4,6 +4,7 @@ B rows, S reserved positions, K key heads, D features of a head, t new tokens.
 """
 
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -26,6 +27,22 @@ class KeyValueCache:
     """(B,) the token seen last; NO_TOKEN before the first."""
     seen: int = 0
     """Positions filled so far, padding included."""
+
+    @classmethod
+    def empty(
+        cls,
+        blocks: int,
+        shape: tuple[int, int, int, int],
+        starts: Tensor | None,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> Self:
+        """Nothing seen yet; `shape` is (B, K, S, D) of each block's keys, and of its values."""
+        # Zeros, not uninitialised memory: a masked key has weight 0, and 0 times a stray NaN would still be NaN.
+        keys, values = (tuple(torch.zeros(shape, dtype=dtype, device=device) for _ in range(blocks)) for _ in range(2))
+        last = torch.full(shape[:1], NO_TOKEN, device=device)
+        return cls(keys, values, None if starts is None else starts.to(device), last)
 
     @property
     def rows(self) -> int:
@@ -74,10 +91,11 @@ class KeyValueCache:
         absolute = torch.arange(self.seen, self.seen + new, device=self.keys[0].device)
         return absolute if self.starts is None else (absolute - self.starts[:, None]).clamp_min(0)
 
-    def mask(self, new: int, dtype: torch.dtype) -> Tensor | None:
-        """What is added to the scores of the next `new` tokens: (t, seen + t), or (B, 1, 1, t, seen + t) with padding.
+    def mask(self, new: int, dtype: torch.dtype, *, queries: int) -> Tensor | None:
+        """What is added to the scores of the next `new` tokens, for attention that stacks `queries` heads of a group.
 
-        None where every key is visible to every query. A padding position sees itself, for a softmax over nothing is NaN.
+        (queries t, seen + t), or (B, 1, queries t, seen + t) with padding; for one new token 1 in place of queries t. None
+        where every key is visible to every query. A padding position sees itself, for a softmax over nothing is NaN.
         """
         if new == 1 and self.starts is None:
             return None
@@ -87,5 +105,7 @@ class KeyValueCache:
         visible = key <= query
         if self.starts is not None:
             real = key >= self.starts[:, None, None]
-            visible = ((visible & real) | (key == query))[:, None, None]
+            visible = ((visible & real) | (key == query))[:, None]
+        if new > 1 and queries > 1:
+            visible = torch.cat([visible] * queries, dim=-2)
         return torch.zeros((), dtype=dtype, device=device).where(visible, float("-inf"))

@@ -1,0 +1,79 @@
+"""The decoder at each precision, and what a step of it costs in operations and memory."""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ml_playground.models.layers.packed_linear import Precision
+from tests.unit.models.test_gpt import LENGTH, VARIANTS, model_of, roughened, some_ids
+
+DIVERGENCE: dict[Precision, float] = {"float32": 1e-6, "bfloat16": 2e-3, "int8": 1e-2}
+"""Nats between the distributions of model and decoder, at most."""
+
+
+class Operations(TorchDispatchMode):
+    """Counts what torch is asked to do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.counts[func.overloadpacket.__name__] += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("precision", DIVERGENCE)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_decoder_at_each_precision_predicts_what_the_model_predicts(variant: str, precision: Precision) -> None:
+    """A lower precision may cost this much and no more."""
+    model = model_of(**VARIANTS[variant])
+    ids = some_ids()
+    with torch.no_grad():
+        expected = model(ids).log_softmax(-1)
+        found = model.decoder(precision).logits(ids).float().log_softmax(-1)
+    assert float((expected.exp() * (expected - found)).sum(-1).mean()) < DIVERGENCE[precision]
+
+
+@pytest.mark.parametrize("precision", DIVERGENCE)
+def test_decoder_steps_equal_its_logits(precision: Precision) -> None:
+    """Cached and uncached agree at every precision, prompt and single tokens alike."""
+    decoder = roughened(model_of(**VARIANTS["qwen3"])).decoder(precision)
+    ids = some_ids()
+    state = decoder.new_state(ids.shape[0], LENGTH)
+    parts = [decoder.step(part, state) for part in torch.split(ids, [5, 1, 1, LENGTH - 7], dim=1)]
+    expected = decoder.logits(ids)[:, [4, 5, 6, LENGTH - 1]]
+    torch.testing.assert_close(torch.stack(parts, dim=1).float(), expected.float(), rtol=0.05, atol=0.05)
+
+
+def test_decoder_is_a_snapshot_of_packed_weights() -> None:
+    """What is learnt later is another decoder's."""
+    model = model_of()
+    decoder = model.decoder("float32")
+    before = decoder.logits(some_ids())
+    with torch.no_grad():
+        for block in model.blocks:
+            for parameter in block.parameters():
+                parameter.mul_(3)
+    assert not torch.allclose(model.decoder("float32").logits(some_ids()), before)
+
+
+def test_decoder_step_never_waits_for_the_device_and_makes_few_operations() -> None:
+    """The guard of a token's price: operations a block, none that reads a number, none that copies the cache."""
+    model = model_of(**VARIANTS["gpt2"])
+    decoder = model.decoder("float32")
+    state = decoder.new_state(2, LENGTH)
+    decoder.step(some_ids(2, 3), state)
+    ids = some_ids(2, 1)
+    with torch.inference_mode(), Operations() as operations:
+        decoder.step(ids, state)
+    counts = operations.counts
+    assert not {"_local_scalar_dense", "item", "nonzero", "is_nonzero"} & set(counts)
+    assert counts["_linear_pointwise"] == 4 * len(model.blocks) + 1
+    assert counts["copy_"] == 2 * len(model.blocks)
+    views = {"to", "view", "slice", "transpose", "reshape", "split_with_sizes", "select", "detach"}
+    working = sum(count for name, count in counts.items() if name not in views)
+    assert working == 12 * len(model.blocks) + 6
