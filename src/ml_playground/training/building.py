@@ -19,7 +19,7 @@ from ml_playground.training.hook_protocols import Hook, HookContext, Preview
 from ml_playground.training.hooks.tolerant import Tolerant
 from ml_playground.training.learner import GradientLearner
 from ml_playground.training.precision import DTYPES
-from ml_playground.training.protocols import Data, Objective, OpenCheckpoint
+from ml_playground.training.protocols import Data, Objective, OpenCheckpoint, Optimizer
 
 
 def open_data(job: JobConfig) -> Data[Any]:
@@ -63,18 +63,24 @@ def build_model(job: JobConfig, facts: Mapping[str, int], device: torch.device, 
     return model.to(device)
 
 
-def build_learner(job: JobConfig, model: nn.Module, objective: Objective[Any, Any]) -> GradientLearner:
-    """The learner of a job, its optimizer over the model's parameters."""
+def build_optimizer(job: JobConfig, model: nn.Module) -> Optimizer:
+    """The optimizer of a job over a model's parameters."""
     dtype = DTYPES[job.runtime.dtype]
-    optimizer = load_object(families.OPTIMIZERS[job.optimizer.kind_name].build)(job.optimizer, model, dtype)
+    return load_object(families.OPTIMIZERS[job.optimizer.kind_name].build)(job.optimizer, model, dtype)
+
+
+def build_learner(
+    job: JobConfig, model: nn.Module, objective: Objective[Any, Any], optimizer: Optimizer | None = None
+) -> GradientLearner:
+    """The learner of a job; `optimizer` is what `build_optimizer` makes, or stands before it."""
     return GradientLearner(
         model,
         objective,
-        optimizer,
+        optimizer or build_optimizer(job, model),
         seed=job.seed,
         grad_clip=job.train.grad_clip,
         ema_decay=job.train.ema_decay,
-        dtype=dtype,
+        dtype=DTYPES[job.runtime.dtype],
         compiled=job.runtime.compile is True,
     )
 

@@ -1,0 +1,36 @@
+"""What a process holds in memory, from the operating system."""
+
+from pathlib import Path
+
+import pytest
+
+from ml_playground.core.process_memory import forget_peak, peak_bytes, resident_bytes
+
+STATUS = "Name:\tpython\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\n"
+
+
+def test_memory_is_read_in_bytes(tmp_path: Path) -> None:
+    """The system counts kilobytes."""
+    (tmp_path / "status").write_text(STATUS)
+    assert resident_bytes(tmp_path) == 1 << 20
+    assert peak_bytes(tmp_path) == 2 << 20
+
+
+def test_memory_unknown_where_the_system_does_not_say(tmp_path: Path) -> None:
+    """A peak is still known from getrusage on such systems; what is held now is not."""
+    assert resident_bytes(tmp_path) is None
+    assert forget_peak(tmp_path / "nowhere") is False
+    assert (peak_bytes(tmp_path) or 0) > 1 << 20
+
+
+def test_forgotten_peak_begins_anew() -> None:
+    """What was freed before no longer counts; what is taken after does."""
+    block = bytearray(64 << 20)
+    del block
+    if not forget_peak():
+        pytest.skip("NOT TESTED: this system cannot forget a peak")
+    held = resident_bytes() or 0
+    assert abs((peak_bytes() or 0) - held) < 16 << 20
+    block = bytearray(64 << 20)
+    assert (peak_bytes() or 0) - held > 48 << 20
+    del block
