@@ -1,11 +1,14 @@
 """`mlp train`: go on with a run, or begin one."""
 
+import gc
 import os
 import signal
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
+from threading import Thread
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +23,7 @@ from ml_playground.core.error_handling import ConfigError, DataError
 from ml_playground.core.humanise import json_text
 from ml_playground.core.run_folder import RunFolder, find_run, runs_folder
 from ml_playground.core.run_schema import FINISHED
+from ml_playground.data_pipeline.manifest import open_prepared
 from ml_playground.data_pipeline.preparer import changed_source
 from ml_playground.training.resume import choose_run
 
@@ -83,9 +87,38 @@ def train_job(job: JobConfig, *, fresh: bool = False, resume: str | None = None)
     named = find_run(resume) if resume is not None else None
     with stop_on_signals() as signals:
         choice = choose_run(job, runs_folder(), fresh=fresh, named=named)
-        from ml_playground.training.engine import run_job  # noqa: PLC0415 - torch takes seconds; refusals come first
-
+        # Hashing leaves the interpreter to the imports: a gigabyte of tokens is compared by the time torch is there.
+        comparing = Thread(target=_compare, args=(prepared_folder(job.prepare),), daemon=True)
+        comparing.start()
+        with collecting_later():
+            from ml_playground.training.engine import run_job  # noqa: PLC0415 - torch takes seconds; refusals come first
+        comparing.join()
         return run_job(job, Deps(stop_requested=signals.requested), choice)
+
+
+def _compare(folder: Path) -> None:
+    """Compare the token files with their hashes, so that opening them need not."""
+    # Whoever opens them says what is wrong.
+    with suppress(DataError):
+        open_prepared(folder)
+
+
+@contextmanager
+def collecting_later() -> Generator[None]:
+    """No garbage is collected inside, and what was made there is never looked through again.
+
+    Imports make a million objects and hardly any garbage: looking through them takes a tenth of the time of `import torch`
+    (docs/LOG.md), and again each time that a long run collects.
+    """
+    if "torch" in sys.modules:
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 class StopSignals:

@@ -1,6 +1,8 @@
 """A prepared data set that was touched is found out, and the file is named."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,6 +61,42 @@ def test_open_flipped_byte_names_the_file_and_both_hashes(prepared: Prepared, na
     path.write_bytes(content)
     with pytest.raises(DataError, match=rf"{name} has changed since it was written: its sha256 is .*{FRESH}"):
         open_prepared(prepared.folder)
+
+
+OPEN_THRICE = """
+import json, sys, time
+from pathlib import Path
+from ml_playground.core.error_handling import DataError
+from ml_playground.data_pipeline.manifest import open_prepared
+folder = Path(sys.argv[1])
+opened = []
+sys.addaudithook(lambda event, details: opened.append(str(details[0])) if event == "open" else None)
+def readings(action):
+    del opened[:]
+    action()
+    return sum(name.endswith("train.tokens") for name in opened)
+def after_a_change():
+    path = folder / "train.tokens"
+    path.write_bytes(bytes(reversed(path.read_bytes())))
+    del opened[:]
+    try:
+        open_prepared(folder)
+    except DataError as error:
+        assert "train.tokens has changed" in str(error)
+young = readings(lambda: (open_prepared(folder), open_prepared(folder)))
+time.sleep(2.1)
+rested = readings(lambda: (open_prepared(folder), open_prepared(folder)))
+json.dump([young, rested, readings(after_a_change)], sys.stdout)
+"""
+
+
+def test_open_again_reads_only_what_may_have_changed(prepared: Prepared) -> None:
+    """`mlp run` opens the same gigabytes three times: a file is hashed once, unless it was written a moment ago, or since."""
+    done = subprocess.run(
+        [sys.executable, "-c", OPEN_THRICE, prepared.folder], capture_output=True, text=True, check=True, timeout=60
+    )
+    young, rested, changed = json.loads(done.stdout)
+    assert (young, rested, changed) == (2, 1, 1)
 
 
 @pytest.mark.parametrize("name", ["train.tokens", "tokenizer/tokenizer.json"])
