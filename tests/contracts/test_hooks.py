@@ -79,4 +79,4 @@ def test_run_that_fails_at_once_can_be_ended(make: Make, tmp_path: Path) -> None
 @pytest.mark.parametrize("kind", sorted(HOOKS))
 def test_steering_is_declared_for_what_the_run_depends_on(kind: str, tmp_path: Path) -> None:
     """Only these may end a run by an error; all others are made harmless."""
-    assert by_kind(kind)(hook_context(tmp_path)).steering == (kind in ("control", "early_stopping"))
+    assert by_kind(kind)(hook_context(tmp_path)).steering == (kind in ("control", "early_stopping", "time_budget"))

@@ -1,11 +1,13 @@
 """`mlp run`: from a text on disk to a trained model that writes, in one go."""
 
+import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ml_playground.commands.budget import Request, check_request, planned_job, verdict
 from ml_playground.commands.options import ConfigFiles, Experiment, Json, Sets
 from ml_playground.commands.prepare import prepare_job, summary_of
 from ml_playground.commands.sample import draw_from
@@ -26,25 +28,50 @@ if TYPE_CHECKING:
     from ml_playground.training.protocols import JobResult
 
 
+Minutes = Annotated[
+    float | None,
+    typer.Option(
+        "--minutes",
+        metavar="M",
+        min=0,
+        help="Plan the model that reaches the lowest loss in this time, and end in time.",
+        show_default=False,
+    ),
+]
+
+
 def run(
     experiment: Experiment,
     sets: Sets = None,
     files: ConfigFiles = None,
     fresh: Fresh = False,
     resume: Resume = None,
+    minutes: Minutes = None,
     json_output: Json = False,
 ) -> None:
-    """Prepare, train, sample and report. Ctrl-C saves; the same command goes on where it stopped."""
-    job = load(experiment, sets=sets or (), files=files or ()).job
+    """Prepare, train, sample and report. Ctrl-C saves; the same command goes on where it stopped.
+
+    With --minutes the program measures this machine and this text, plans size, context, batch, learning rate and schedule
+    for the lowest loss in that time, says what it expects, and ends in time.
+    """
+    began_s = time.monotonic()
+    request = None if minutes is None else Request(experiment, sets or (), files or (), minutes)
+    loaded = load(experiment, sets=sets or (), files=files or ())
+    if request is not None:
+        check_request(request, loaded)
+    job = loaded.job
     _stage(1, "prepare", json_output=json_output)
     prepared = prepare_job(job)
     if not json_output:
         typer.echo(summary_of(prepared, job.name, job.name).rpartition("\n")[0])
     check_prompts(job, prepared)
     _stage(2, "train", json_output=json_output)
+    if request is not None:
+        job = planned_job(request, prepared, began_s, fresh=fresh)
     result = train_job(job, fresh=fresh, resume=resume)
+    outcome = verdict(job, result.metrics.get("loss")) if result.reason in FINISHED else ""
     if not json_output:
-        typer.echo(training_summary_of(result))
+        typer.echo("\n".join(filter(None, (training_summary_of(result), outcome))))
     texts: list[str] = []
     if result.reason in FINISHED:
         _stage(3, "sample", json_output=json_output)

@@ -53,6 +53,7 @@ def load(
     files: Sequence[Path] = (),
     environ: Mapping[str, str] | None = None,
     cwd: Path | None = None,
+    plan: Layer | None = None,
 ) -> Loaded:
     """The job of an experiment.
 
@@ -60,6 +61,7 @@ def load(
         experiment: A name, or a folder with a config.toml.
         sets: `KEY=VALUE` each, as `--set` takes them.
         files: TOML, JSON or YAML laid over the experiment, in this order.
+        plan: What the program planned: laid over the experiment, under all that its user says.
         environ: Where the `ML_PLAYGROUND_*` variables are; none: this process's own.
         cwd: Paths in `sets`, `files` and variables count from here; none: the working directory.
 
@@ -68,7 +70,7 @@ def load(
     """
     here = cwd or Path.cwd()
     folder = find_experiment(experiment, here)
-    return _loaded(assemble(folder / CONFIG, sets=sets, files=files, environ=environ, cwd=here), folder)
+    return _loaded(assemble(folder / CONFIG, sets=sets, files=files, environ=environ, cwd=here, plan=plan), folder)
 
 
 def load_file(file: Path) -> Loaded:
@@ -105,6 +107,7 @@ def assemble(
     files: Sequence[Path] = (),
     environ: Mapping[str, str] | None = None,
     cwd: Path | None = None,
+    plan: Layer | None = None,
 ) -> Merged:
     """All layers laid over each other, not yet validated; without a `config` only what every experiment shares.
 
@@ -120,6 +123,8 @@ def assemble(
         upper = list(_attempts(problems, [("experiment", config)]))
     else:
         upper = []
+    if plan:
+        upper.append(plan)
     # Unlike pathlib's, this leaves the `~` of an unknown user alone; the file is then reported as missing.
     expanded = [("--config", here / os.path.expanduser(file)) for file in files]  # noqa: PTH111
     upper += _attempts(problems, expanded)

@@ -124,6 +124,8 @@ class Board:
     """Whether some hook answers `sample_wanted`."""
     sample_wanted: bool = False
     """Set by the control hook, cleared by the samples hook."""
+    foreseen_steps: int | None = None
+    """Steps at which the run will end, as the time budget foresees it; None: at its last step."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,3 +165,24 @@ class EarlyStopping(HookSettings):
     """How much lower counts as an improvement."""
     smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Weight of the past in an exponential mean of the metric; 0 takes each evaluation as it is."""
+
+
+class TimeBudget(HookSettings):
+    """Use a given time: the learning rate falls to zero as the time runs out, and the run then ends."""
+
+    decides_the_end: ClassVar[bool] = True
+
+    kind: Literal["time_budget"] = "time_budget"
+    """Time budget."""
+    minutes: Positive = 10.0
+    """What the whole command may take."""
+    train_seconds: Positive | None = None
+    """Of it for training, evaluating and saving; none: all. The rest is for preparing, planning and sampling."""
+    decay_fraction: Probability = 0.85
+    """Share of the training time, at its end, in which the learning rate comes down to zero in a line."""
+    expected_loss: Positive | None = None
+    """Validation loss that was foreseen, nats per token; its error is reported at the end. None: no forecast."""
+    expected_low: Positive | None = None
+    """Nine of ten forecasts like this one end above it; none: no forecast."""
+    expected_high: Positive | None = None
+    """Nine of ten forecasts like this one end below it; none: no forecast."""

@@ -140,7 +140,9 @@ class ConsoleHook(BaseHook):
         self._numbers.reading = event.readings[-1]
         self._numbers.loss = math.fsum(reading.loss for reading in event.readings) / len(event.readings)
         self._numbers.targets_per_s = self._pace.targets_per_s
-        self._numbers.eta_s = self._pace.eta_s(event.progress.step)
+        foreseen = self._context.board.foreseen_steps
+        self._numbers.max_steps = foreseen or self._context.max_steps
+        self._numbers.eta_s = self._pace.eta_s(event.progress.step, foreseen)
 
     def _say(self, line: str) -> None:
         clean = printable(line, self._terminal.encoding)

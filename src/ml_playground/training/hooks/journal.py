@@ -27,6 +27,11 @@ class EventJournal:
         """What was wished at this step by an earlier process; NOTHING if nothing was."""
         return self._recorded.get(step, NOTHING)
 
+    @property
+    def last_step(self) -> int:
+        """The last step at which an earlier process wished for something; 0 if none did."""
+        return max(self._recorded, default=0)
+
     def record(self, step: int, wish: Wish) -> None:
         """Remember what hooks wish now."""
         if wish != NOTHING:

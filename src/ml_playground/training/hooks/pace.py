@@ -31,9 +31,9 @@ class Pace:
         """Smoothed speed of training alone; None before the first reading."""
         return self._weighted / self._weight if self._weight else None
 
-    def eta_s(self, step: int) -> float | None:
-        """Seconds from `step` to the end of the run; None before two readings."""
+    def eta_s(self, step: int, foreseen_steps: int | None = None) -> float | None:
+        """Seconds from `step` to the end of the run, or to the steps at which its time will be up; None before two readings."""
         if self._begin is None or step <= self._begin[0]:
             return None
         step_s = (self._clock.tick() - self._begin[1]) / (step - self._begin[0])
-        return max(0, self._max_steps - step) * step_s
+        return max(0, (foreseen_steps or self._max_steps) - step) * step_s

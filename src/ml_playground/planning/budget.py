@@ -1,0 +1,232 @@
+"""Which model to train, and how, for the lowest loss in a given time: a search among candidates, measured where it matters.
+
+Pure: what a step costs is asked of a function that measures, what a loss will be of the fitted law. T tokens of a row.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ml_playground.core.error_handling import ConfigError
+from ml_playground.planning.scaling import Forecast, Law, TextDifficulty, Training, forecast
+
+SMALLEST_MINUTES = 0.5
+"""Below it starting, preparing and sampling take so much that nothing is left to plan."""
+LEAST_STEPS = 64
+"""A run of fewer steps learns little more than how often each token occurs."""
+SIZES = (
+    *((2, 64), (2, 96), (3, 96), (3, 128), (4, 128), (3, 160), (4, 160), (4, 192), (5, 192), (4, 256), (6, 256)),
+    *((6, 320), (6, 384), (8, 384), (8, 512), (10, 640), (12, 768), (16, 1024)),
+)
+"""Blocks and width of the candidates."""
+CONTEXTS = (64, 128, 256, 512)
+"""T of the candidates."""
+STEP_TOKENS = (768, 1536, 3072, 6144, 12288, 24576, 49152, 98304)
+"""Tokens of a step of the candidates."""
+NEWTON_SCHULZ = 280
+"""Operations of Muon a step and block, in units of width cubed: five iterations over matrices of 12 width squared numbers."""
+ATTENTION_WEIGHT = 4
+"""How much longer an operation of attention takes than one of a matrix product: it moves more memory."""
+MOST_TRIALS = 5
+"""Candidates that are measured at most."""
+EVALUATIONS = 10
+"""Evaluations of a run at most; each on the whole validation part where they all cost less than `EVALUATION_SHARE`."""
+EVALUATION_SHARE = 0.025
+"""Of the time."""
+LEAST_EVALUATED = 40_000
+"""Tokens below which the loss of an evaluation is known to no better than 0.01 nats."""
+GENEROUS = 4
+"""Steps that are allowed for each one that is expected: the clock ends the run, on a machine twice as fast too."""
+MANY_EPOCHS = 6
+"""From this many on a model with many weights learns the text by heart, which dropout hinders."""
+DROPOUT = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class DataFacts:
+    """What the prepared text is."""
+
+    vocab_size: int
+    train_tokens: int
+    validation_tokens: int
+    bytes_per_token: float
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Candidate:
+    """A model and its batches."""
+
+    layers: int
+    width: int
+    sequence_tokens: int
+    rows: int
+
+    @property
+    def heads(self) -> int:
+        """Heads of 32 features in narrow models, of 64 in wide ones."""
+        return max(1, self.width // (32 if self.width < 256 else 64))  # noqa: PLR2004
+
+    @property
+    def step_tokens(self) -> int:
+        """Tokens of a step."""
+        return self.sequence_tokens * self.rows
+
+    @property
+    def parameters(self) -> int:
+        """Weights of the matrices in the blocks: queries, keys, values, projection, and four times the width up and down."""
+        return 12 * self.layers * self.width**2
+
+    def work(self, vocab_size: int) -> float:
+        """Operations of a step, attention and the optimizer's in units of a matrix product's."""
+        products = 6 * (self.parameters + self.width * vocab_size)
+        attention = ATTENTION_WEIGHT * 12 * self.layers * self.width * self.sequence_tokens
+        return self.step_tokens * (products + attention) + NEWTON_SCHULZ * self.layers * self.width**3
+
+    def training(self, facts: DataFacts, steps: float) -> Training:
+        """What the law must know of so many steps."""
+        return Training(
+            parameters=self.parameters,
+            bytes_per_token=facts.bytes_per_token,
+            text_tokens=facts.train_tokens,
+            sequence_tokens=self.sequence_tokens,
+            step_tokens=self.step_tokens,
+            steps=steps,
+        )
+
+    def __str__(self) -> str:
+        return f"{self.layers} blocks of {self.width}, context {self.sequence_tokens}, {self.rows} rows"
+
+
+ANCHOR = Candidate(layers=3, width=128, sequence_tokens=64, rows=24)
+"""The model of the short training that tells how hard a text is; the law was fitted with the same one."""
+ANCHOR_STEPS = 65
+"""Its steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """What a candidate costs on this machine."""
+
+    step_s: float
+    evaluation_s: float
+    """A token of validation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The best candidate, and what is expected of it."""
+
+    candidate: Candidate
+    timing: Timing
+    steps: int
+    expected: Forecast
+    tried: Mapping[Candidate, float]
+    """Expected loss of every candidate that was measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What the search among candidates needs to know."""
+
+    law: Law
+    facts: DataFacts
+    text: TextDifficulty
+    seconds: float
+    """For training alone."""
+    fits: Callable[[Candidate], bool]
+    """Whether it fits the memory."""
+    fixed: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Keys that their user has set, which are not planned."""
+
+    def steps(self, step_s: float) -> float:
+        """How many there is time for."""
+        return self.seconds * (1 - EVALUATION_SHARE) / step_s
+
+    def expected(self, candidate: Candidate, step_s: float) -> Forecast:
+        """The loss, if a step takes so long."""
+        return forecast(self.law, self.text, candidate.training(self.facts, self.steps(step_s)))
+
+
+def candidates(facts: DataFacts, fixed: Mapping[str, Any]) -> list[Candidate]:
+    """All that agree with what is fixed, and of whose windows the validation part holds at least one."""
+    layers, width = fixed.get("model.n_layer"), fixed.get("model.n_embd")
+    context, rows = fixed.get("data.sequence_tokens"), fixed.get("data.micro_batch_rows")
+    heads: int = fixed.get("model.n_head") or 1
+    sizes = {(layers or size[0], width or size[1]) for size in SIZES}
+    sizes = {size for size in sizes if size[1] % heads == 0} or sizes
+    contexts = [context] if context else [T for T in CONTEXTS if min(facts.validation_tokens, facts.train_tokens) > T]
+    found = {
+        Candidate(blocks, wide, T, rows or max(1, tokens // T))
+        for blocks, wide in sizes
+        for T in contexts
+        for tokens in STEP_TOKENS
+    }
+    return sorted(found)
+
+
+def search(wanted: Search, measured: Callable[[Candidate], Timing | None], first: Timing) -> Choice:
+    """Measure what looks best until nothing better is in sight, or the time for measuring is over.
+
+    Args:
+        wanted: Law, text, time, limits.
+        measured: Measures a candidate; None when there is no time left for it.
+        first: What the anchor costs.
+
+    Raises:
+        ConfigError: No candidate fits the memory.
+    """
+    everything = candidates(wanted.facts, wanted.fixed)
+    timings: dict[Candidate, Timing] = {ANCHOR: first}
+    best = _best(wanted, timings, everything)
+    while best not in timings and len(timings) <= MOST_TRIALS:
+        timing = measured(best)
+        if timing is None:
+            break
+        timings[best] = timing
+        best = _best(wanted, timings, everything)
+    known = {candidate: timing for candidate, timing in timings.items() if candidate in everything}
+    # Where nothing that agrees with the settings could be measured in time, the estimate must do.
+    known = known or {best: Timing(_step_s(wanted, timings, best), first.evaluation_s)}
+    losses = {candidate: wanted.expected(candidate, timing.step_s).loss for candidate, timing in known.items()}
+    chosen = min(losses, key=lambda candidate: losses[candidate])
+    timing = known[chosen]
+    return Choice(chosen, timing, int(wanted.steps(timing.step_s)), wanted.expected(chosen, timing.step_s), losses)
+
+
+def _best(wanted: Search, timings: Mapping[Candidate, Timing], everything: list[Candidate]) -> Candidate:
+    """The candidate of the lowest expected loss among those that fit; the others are removed as they are met."""
+    while everything:
+        best = min(everything, key=lambda candidate: _expected_loss(wanted, timings, candidate))
+        if wanted.fits(best):
+            return best
+        everything.remove(best)
+    raise ConfigError(
+        "no candidate of --minutes fits the memory that is free; free some, or set a smaller model.n_embd."
+    )
+
+
+def _expected_loss(wanted: Search, timings: Mapping[Candidate, Timing], candidate: Candidate) -> float:
+    step_s = _step_s(wanted, timings, candidate)
+    # Too few steps for the law to mean anything.
+    return wanted.expected(candidate, step_s).loss if wanted.steps(step_s) >= LEAST_STEPS else math.inf
+
+
+def _step_s(wanted: Search, timings: Mapping[Candidate, Timing], candidate: Candidate) -> float:
+    """Seconds of a step: measured, or from the measured candidate that is most alike, by the work and the blocks.
+
+    A third of the time of a small step goes into starting its operations, of which each block has as many.
+    """
+    if candidate in timings:
+        return timings[candidate].step_s
+    work = candidate.work(wanted.facts.vocab_size)
+    alike = min(timings, key=lambda other: abs(math.log(work / other.work(wanted.facts.vocab_size))))
+    step_s = timings[alike].step_s
+    starting_s = min(_STARTING_SHARE * step_s, _STARTING_S * alike.layers)
+    ratio = work / alike.work(wanted.facts.vocab_size)
+    return starting_s * candidate.layers / alike.layers + (step_s - starting_s) * ratio
+
+
+_STARTING_SHARE = 0.35
+_STARTING_S = 0.002
+"""Of a block: some sixty operations forward, backward and in the optimizer, 10 to 30 microseconds each."""

@@ -1,0 +1,141 @@
+"""The loss that a training will reach, from what it will cost: a law fitted on runs of `benchmarks/budget_fit.py`.
+
+    loss = E (1 + a N^-alpha + c T^-gamma + m) + R (D0 / D)^beta,    D = tokens / (1 + tokens of a step / B)
+
+N parameters of the matrices in the blocks, T context in bytes of text, D tokens that count: a step of more tokens than the
+critical B wastes some of them. Two numbers make the law one of a text: E, a share of what counting alone achieves
+(`ngrams.py`), and R, from the loss of a short training of a known model, the anchor. m is what learning a small text by heart
+costs: it grows with the epochs, and with the weights for each token of the text.
+
+Sources: Hoffmann et al., "Training Compute-Optimal Large Language Models" (2022), for the sum of powers; McCandlish et al.,
+"An Empirical Model of Large-Batch Training" (2018), for the critical batch; Muennighoff et al., "Scaling Data-Constrained
+Language Models" (2023), for repeated text.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+FILE = Path(__file__).with_name("scaling.json")
+
+NINE_OF_TEN = 1.645
+"""Standard deviations to either side of the mean within which nine of ten lie."""
+MEGA = 1e6
+"""Parameters and tokens are counted in millions, so that the constants are near one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Law:
+    """The constants; parameters and tokens in millions."""
+
+    floor: float
+    """E, in units of what counting alone achieves."""
+    size_scale: float
+    """a."""
+    size_power: float
+    """alpha."""
+    data_power: float
+    """beta."""
+    context_scale: float
+    """c."""
+    context_power: float
+    """gamma."""
+    critical_tokens: float
+    """B, in tokens."""
+    repeat_scale: float
+    """Scale of m."""
+    spread: float
+    """Standard deviation of ln(loss / forecast), a decade of tokens beyond the anchor, on texts that the fit left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What a training costs, and on what."""
+
+    parameters: int
+    """N: weights of the matrices in the blocks."""
+    bytes_per_token: float
+    """Of the text."""
+    text_tokens: int
+    """Different tokens of the training part."""
+    sequence_tokens: int
+    """Context in tokens."""
+    step_tokens: int
+    """Tokens of an optimizer step."""
+    steps: float
+    """Optimizer steps."""
+
+    @property
+    def tokens(self) -> float:
+        """Tokens of the whole training, repeated ones among them."""
+        return self.steps * self.step_tokens
+
+    @property
+    def epochs(self) -> float:
+        """How often the text is read."""
+        return self.tokens / self.text_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class TextDifficulty:
+    """What is known of a text before the training: how far counting comes, and how far the anchor came."""
+
+    counted_loss: float
+    """Of `ngrams.counted_loss`, nats per token."""
+    anchor: Training
+    """The short training."""
+    anchor_loss: float
+    """Its validation loss, nats per token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """A loss, and where nine of ten such trainings end."""
+
+    loss: float
+    low: float
+    high: float
+
+
+def forecast(law: Law, text: TextDifficulty, training: Training) -> Forecast:
+    """The validation loss that a training will reach; its band grows with the decades between the anchor and its end."""
+    rest = text.anchor_loss - _lasting(law, text, text.anchor)
+    loss = (
+        _lasting(law, text, training) + rest * (_counted(law, text.anchor) / _counted(law, training)) ** law.data_power
+    )
+    decades = abs(math.log10(training.tokens / text.anchor.tokens))
+    share = math.exp(NINE_OF_TEN * law.spread * max(decades, 0.25))
+    return Forecast(loss, loss / share, loss * share)
+
+
+def _lasting(law: Law, text: TextDifficulty, training: Training) -> float:
+    """What more steps do not take away."""
+    context = training.sequence_tokens * training.bytes_per_token
+    size = law.size_scale * (training.parameters / MEGA) ** -law.size_power
+    return (
+        law.floor
+        * text.counted_loss
+        * (1 + size + law.context_scale * context**-law.context_power + _heart(law, training))
+    )
+
+
+def _heart(law: Law, training: Training) -> float:
+    """m: nothing in the first epoch, then as the square of the logarithm of the epochs."""
+    weights_a_token = training.parameters / training.text_tokens
+    return law.repeat_scale * weights_a_token**0.5 * math.log(max(1.0, training.epochs)) ** 2
+
+
+def _counted(law: Law, training: Training) -> float:
+    """Tokens that count."""
+    return training.tokens / (1 + training.step_tokens / law.critical_tokens)
+
+
+@cache
+def fitted_law() -> Law:
+    """The constants of `scaling.json`."""
+    table: Mapping[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
+    return Law(**table["law"])
