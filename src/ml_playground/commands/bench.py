@@ -12,6 +12,7 @@ from ml_playground.commands.options import ConfigFiles, Experiment, Json, Sets, 
 from ml_playground.configuration import families
 from ml_playground.configuration.fingerprint import prepared_folder
 from ml_playground.configuration.loading import load
+from ml_playground.configuration.models import JobConfig
 from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import DataError
 from ml_playground.core.humanise import count, duration, json_text
@@ -40,20 +41,27 @@ def bench(experiment: Experiment, sets: Sets = None, files: ConfigFiles = None, 
         typed = as_typed(experiment, sets, files)
         raise DataError(f"The data of {job.name!r} are not prepared; run: mlp prepare {typed}")
     os.environ.setdefault("KINETO_LOG_LEVEL", QUIET_PROFILER)
-    say("loading torch")
-    from ml_playground.core.torch_machine import rates_of  # noqa: PLC0415 - torch takes seconds; refusals come first
-    from ml_playground.training.anatomy import dissect  # noqa: PLC0415
-
-    anatomy = dissect(job, Deps().clock, say)
-    say("the device's own rates")
-    rates = rates_of(anatomy.device)
-    say("")
+    try:
+        anatomy, rates = _measured(job)
+    finally:
+        say("")
     cost: ModelCost = load_object(families.COSTS[job.model.kind_name])(job.model, anatomy.facts)
     plan = planned_bytes(anatomy.job, anatomy.facts)
     text = (
         json_text(as_json(anatomy, cost, rates, plan)) if json_output else "\n".join(lines(anatomy, cost, rates, plan))
     )
     typer.echo(text)
+
+
+def _measured(job: JobConfig) -> tuple["Anatomy", Rates]:
+    """The job's step, and what its device can do."""
+    say("loading torch")
+    from ml_playground.core.torch_machine import rates_of  # noqa: PLC0415 - torch takes seconds; refusals come first
+    from ml_playground.training.anatomy import dissect  # noqa: PLC0415
+
+    anatomy = dissect(job, Deps().clock, say)
+    say("the device's own rates")
+    return anatomy, rates_of(anatomy.device)
 
 
 def say(text: str) -> None:

@@ -16,7 +16,6 @@ from ml_playground.core.deps import Clock
 from ml_playground.core.machine_rates import DeviceKind
 from ml_playground.core.process_memory import forget_peak, peak_bytes, resident_bytes
 from ml_playground.core.registry import load_object
-from ml_playground.core.seeding import seed_for
 from ml_playground.training.building import build_learner, build_model, build_optimizer, open_data, steps_of
 from ml_playground.training.learner import GradientLearner
 from ml_playground.training.operators import (
@@ -143,7 +142,6 @@ class _Subject:
     def __init__(self, job: JobConfig, data: Data[Any], device: torch.device, clock: Clock) -> None:
         self._data, self._device, self._clock = data, device, clock
         self._held = self._held_at_start()
-        torch.manual_seed(seed_for(job.seed, "weights"))
         self._model = build_model(job, data.facts, device, load_pretrained=True)
         self._compiled = job.runtime.compile is True
         objective = load_object(families.OBJECTIVES[job.objective.kind_name].build)(job.objective)
