@@ -1,6 +1,7 @@
 """What the loop, the learner, the store and the hooks ask of each other; the loop knows tensors only as things to hand on."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -59,6 +60,10 @@ class Data(Protocol[BatchT_co]):
         """The training batches, without end."""
         ...
 
+    def reading_ahead(self, device: torch.device) -> AbstractContextManager[None]:
+        """Within the block, `train` makes batches for this device beside the training, where that is faster."""
+        ...
+
     @property
     def micro_batches_per_epoch(self) -> float:
         """Micro-batches that see each training item once."""
@@ -102,12 +107,18 @@ class Optimizer(Protocol):
         """Peak learning rate, of the first group, for the log."""
         ...
 
-    def step(self, lr_factor: float) -> None:
-        """One update at `lr_factor` times the peak learning rates."""
+    @property
+    def gradients(self) -> Mapping[str, Tensor]:
+        """Where each trained parameter's gradient is to be written before a step."""
         ...
 
-    def zero_grad(self) -> None:
-        """Forget the gradients."""
+    @property
+    def gradient_buffers(self) -> Sequence[Tensor]:
+        """The memory of all of them, (N,) each."""
+        ...
+
+    def step(self, lr_factor: float) -> None:
+        """One update by the gradients at `lr_factor` times the peak learning rates."""
         ...
 
     def state_tensors(self) -> dict[str, Tensor]:

@@ -5,9 +5,11 @@ import torch
 from torch import nn
 
 from ml_playground.core.error_handling import CheckpointError, ConfigError
+from ml_playground.training.gradients import Leaves
 from ml_playground.training.optim import adamw, muon
+from ml_playground.training.optim.flat import ALIGNMENT, FlatParameters
 from ml_playground.training.optim.muon import orthogonalise
-from ml_playground.training.optim.param_groups import NamedOptimizers, by_decay
+from ml_playground.training.optim.parts import OptimizerOfParts
 from ml_playground.training.settings import AdamW, Muon
 from tests.fakes.toy_task import ToyData, ToyModel, ToyObjective
 
@@ -17,11 +19,12 @@ BUILDERS = {
 }
 
 
-def descend(model: ToyModel, optimizer: NamedOptimizers, steps: range) -> None:
+def descend(model: ToyModel, optimizer: OptimizerOfParts, steps: range, factor: float = 1.0) -> None:
+    leaves = Leaves(model, torch.float32)
     for step in steps:
         ToyObjective().loss_sum(model, ToyData().batch_at(step)).backward()
-        optimizer.step(1.0)
-        optimizer.zero_grad()
+        leaves.collect(optimizer.gradients, first=True)
+        optimizer.step(factor)
 
 
 def loss_of(model: ToyModel) -> float:
@@ -58,8 +61,7 @@ def test_optimizer_factor_zero_moves_nothing(kind: str) -> None:
     model = ToyModel()
     optimizer = BUILDERS[kind](model)
     before = [p.detach().clone() for p in model.parameters()]
-    ToyObjective().loss_sum(model, ToyData().batch_at(0)).backward()
-    optimizer.step(0.0)
+    descend(model, optimizer, range(1), factor=0.0)
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
 
 
@@ -90,15 +92,57 @@ def test_load_state_misfits_are_all_listed() -> None:
         optimizer.load_state_tensors(state)
 
 
-def test_by_decay_gains_and_biases_do_not_decay() -> None:
-    """Only tensors with two or more dimensions decay."""
-    groups = by_decay(nn.Linear(2, 3).parameters(), lr=1.0, weight_decay=0.1)
-    assert [(len(g["params"]), g["weight_decay"]) for g in groups] == [(1, 0.1), (1, 0.0)]
+@pytest.mark.parametrize("bias", [True, False])
+def test_adamw_equals_torch_on_each_parameter(bias: bool) -> None:
+    """One call over a buffer is what torch's optimizer computes parameter by parameter; gains and biases do not decay."""
+    ours, theirs = nn.Linear(3, 5, bias=bias, dtype=torch.float64), nn.Linear(3, 5, bias=bias, dtype=torch.float64)
+    theirs.load_state_dict(ours.state_dict())
+    settings = AdamW(lr=0.05, weight_decay=0.3)
+    optimizer = adamw.build(settings, ours, torch.float32)
+    options = {"lr": settings.lr, "betas": (settings.beta1, settings.beta2), "eps": settings.eps}
+    peers = [torch.optim.AdamW([theirs.weight], weight_decay=0.3, **options)]
+    peers += [torch.optim.AdamW([theirs.bias], weight_decay=0.0, **options)] if bias else []
+    generator = torch.Generator().manual_seed(3)
+    for _ in range(5):
+        for name, parameter in theirs.named_parameters():
+            parameter.grad = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            optimizer.gradients[name].copy_(parameter.grad)
+        optimizer.step(1.0)
+        for peer in peers:
+            peer.step()
+    torch.testing.assert_close(ours.state_dict(), theirs.state_dict())
 
 
-def test_by_decay_empty_groups_are_left_out() -> None:
-    """Torch refuses a group without parameters."""
-    assert len(by_decay(nn.Linear(2, 3, bias=False).parameters(), lr=1.0, weight_decay=0.1)) == 1
+def test_flat_parameters_keep_their_values_and_share_one_memory() -> None:
+    """Whoever holds a parameter holds it still; a change of the buffer is a change of it, and gaps stay zero."""
+    model = nn.Linear(3, 5)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    weight = model.weight
+    flat = FlatParameters(dict(model.named_parameters()))
+    torch.testing.assert_close(dict(model.state_dict()), before, rtol=0, atol=0)
+    assert len(flat.weights) == 2 * ALIGNMENT and flat.weights.count_nonzero() <= 20
+    flat.weights.mul_(2)
+    assert weight is model.weight and torch.equal(model.weight, 2 * before["weight"])
+
+
+def test_frozen_parameters_are_left_out() -> None:
+    """What is not trained has no state and no gradient."""
+    model = ToyModel()
+    model.inner.requires_grad_(False)
+    optimizer = BUILDERS["adamw"](model)
+    assert set(optimizer.gradients) == {"outer.weight", "outer.bias"}
+    assert not any(name.endswith("inner.weight") for name in optimizer.state_tensors())
+
+
+def test_parameters_of_two_types_are_both_moved() -> None:
+    """A buffer holds one type; there are as many as needed."""
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2, dtype=torch.float64))
+    optimizer = adamw.build(AdamW(lr=0.1), model, torch.float32)
+    before = [p.detach().clone() for p in model.parameters()]
+    for gradient in optimizer.gradients.values():
+        gradient.fill_(1.0)
+    optimizer.step(1.0)
+    assert all(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
 
 
 def test_muon_model_without_hidden_matrices_is_refused() -> None:
@@ -107,28 +151,6 @@ def test_muon_model_without_hidden_matrices_is_refused() -> None:
         ConfigError, match="names its hidden matrices, which Linear does not; use optimizer.kind = 'adamw'"
     ):
         muon.build(Muon(), nn.Linear(2, 2), torch.float32)
-
-
-def test_muon_closure_is_refused() -> None:
-    """It would be evaluated nowhere."""
-    optimizer = muon.MatrixMomentum(
-        [nn.Parameter(torch.ones(2, 2))],
-        lr=1,
-        momentum=0.9,
-        weight_decay=0,
-        newton_schulz_steps=1,
-        compute_dtype=torch.float32,
-    )
-    with pytest.raises(ValueError, match="takes no closure"):
-        optimizer.step(lambda: 0.0)
-
-
-def test_muon_matrix_without_gradient_stays() -> None:
-    """A matrix that took no part in the loss is left alone."""
-    model = ToyModel()
-    optimizer = BUILDERS["muon"](model)
-    optimizer.step(1.0)
-    assert torch.equal(model.inner.weight, ToyModel().inner.weight)
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 4), (3, 8, 20), (2, 16, 64)])

@@ -4,14 +4,16 @@ Source: Keller Jordan et al., "Muon: An optimizer for hidden layers in neural ne
 """
 
 from collections import defaultdict
-from collections.abc import Callable
-from typing import Any, Protocol, cast
+from collections.abc import Mapping
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from ml_playground.core.error_handling import ConfigError
-from ml_playground.training.optim.param_groups import NamedOptimizers, by_decay
+from ml_playground.training.optim.adamw import adam_parts
+from ml_playground.training.optim.flat import FlatParameters, flat_groups
+from ml_playground.training.optim.parts import OptimizerOfParts
 from ml_playground.training.settings import Muon
 
 # Coefficients of the quintic iteration that maximise its slope at zero (source above, section "Newton-Schulz").
@@ -26,7 +28,7 @@ class HasHiddenMatrices(Protocol):
         ...
 
 
-def build(settings: Muon, model: nn.Module, compute_dtype: torch.dtype) -> NamedOptimizers:
+def build(settings: Muon, model: nn.Module, compute_dtype: torch.dtype) -> OptimizerOfParts:
     """Muon on `model.hidden_matrices()`, AdamW on everything else.
 
     Args:
@@ -42,79 +44,46 @@ def build(settings: Muon, model: nn.Module, compute_dtype: torch.dtype) -> Named
             f"optimizer.kind = 'muon' needs a model that names its hidden matrices, which {type(model).__name__} "
             "does not; use optimizer.kind = 'adamw'."
         )
-    matrices = cast(HasHiddenMatrices, model).hidden_matrices()
-    chosen = {id(matrix) for matrix in matrices}
-    others = [parameter for parameter in model.parameters() if id(parameter) not in chosen]
-    adam = torch.optim.AdamW(
-        by_decay(others, lr=settings.lr, weight_decay=settings.weight_decay),
-        betas=(settings.beta1, settings.beta2),
-        eps=settings.eps,
-        fused=others[0].device.type != "mps",
-    )
-    muon = MatrixMomentum(
-        matrices,
-        lr=settings.matrix_lr,
-        momentum=settings.momentum,
-        weight_decay=settings.matrix_weight_decay,
-        newton_schulz_steps=settings.newton_schulz_steps,
-        compute_dtype=compute_dtype,
-    )
-    return NamedOptimizers(model, [adam, muon])
+    chosen = {id(matrix) for matrix in cast(HasHiddenMatrices, model).hidden_matrices()}
+    named = dict(model.named_parameters())
+    others = {name: parameter for name, parameter in named.items() if id(parameter) not in chosen}
+    matrices = {name: parameter for name, parameter in named.items() if id(parameter) in chosen}
+    muons = [MatrixMomentum(flat, settings, compute_dtype) for _, flat in flat_groups(matrices, lambda _: True)]
+    return OptimizerOfParts([*adam_parts(others, settings), *muons])
 
 
-class MatrixMomentum(torch.optim.Optimizer):
+class MatrixMomentum:
     """Nesterov momentum whose updates are made nearly orthogonal; equal shapes go through the iteration together."""
 
-    def __init__(
-        self,
-        matrices: list[nn.Parameter],
-        *,
-        lr: float,
-        momentum: float,
-        weight_decay: float,
-        newton_schulz_steps: int,
-        compute_dtype: torch.dtype,
-    ) -> None:
-        super().__init__(matrices, {"lr": lr, "momentum": momentum})
-        self._momentum = momentum
-        self._weight_decay = weight_decay
-        self._newton_schulz_steps = newton_schulz_steps
-        self._compute_dtype = compute_dtype
+    def __init__(self, flat: FlatParameters, settings: Muon, compute_dtype: torch.dtype) -> None:
+        self.flat, self.lr = flat, settings.matrix_lr
+        self._settings, self._compute_dtype = settings, compute_dtype
+        self._momentum, self._update = torch.zeros_like(flat.weights), torch.zeros_like(flat.weights)
+        self._by_shape: dict[tuple[int, int], list[tuple[nn.Parameter, Tensor]]] = defaultdict(list)
+        updates = flat.views(self._update)
+        for name, matrix in flat.parameters.items():
+            # Tall matrices go through transposed: the iteration's products then have the smaller side.
+            update = updates[name] if matrix.shape[0] <= matrix.shape[1] else updates[name].T
+            self._by_shape[update.shape[0], update.shape[1]].append((matrix, update))
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """One update of every matrix that has a gradient."""
-        if closure is not None:
-            raise ValueError("MatrixMomentum takes no closure.")
-        for group in self.param_groups:
-            lr = float(group["lr"])
-            by_shape: dict[tuple[int, int], list[tuple[nn.Parameter, Tensor]]] = defaultdict(list)
-            for matrix in cast(list[nn.Parameter], group["params"]):
-                if matrix.grad is None:
-                    continue
-                update = self._with_momentum(matrix, matrix.grad)
+    def step(self, lr: float) -> None:
+        """One update of every matrix at this learning rate."""
+        beta, decay = self._settings.momentum, self._settings.matrix_weight_decay
+        self._momentum.lerp_(self.flat.gradients, 1 - beta)
+        torch.lerp(self.flat.gradients, self._momentum, beta, out=self._update)
+        if decay:
+            self.flat.weights.mul_(1 - lr * decay)
+        for entries in self._by_shape.values():
+            stacked = torch.stack([update for _, update in entries]).to(self._compute_dtype)
+            turned = orthogonalise(stacked, self._settings.newton_schulz_steps)
+            for (matrix, _), step in zip(entries, turned.unbind(), strict=True):
                 rows, columns = matrix.shape
-                # Tall matrices go through transposed: the iteration's products then have the smaller side.
-                by_shape[min(rows, columns), max(rows, columns)].append((matrix, update))
-            for entries in by_shape.values():
-                self._apply(entries, lr)
+                upright = step if rows <= columns else step.T
+                matrix.add_(upright, alpha=-lr * max(1.0, rows / columns) ** 0.5)
 
-    def _with_momentum(self, matrix: nn.Parameter, gradient: Tensor) -> Tensor:
-        state = cast(dict[str, Any], self.state[matrix])
-        if "momentum" not in state:
-            state["momentum"] = torch.zeros_like(gradient)
-        buffer: Tensor = state["momentum"]
-        buffer.lerp_(gradient, 1 - self._momentum)
-        return gradient.lerp(buffer, self._momentum)
-
-    def _apply(self, entries: list[tuple[nn.Parameter, Tensor]], lr: float) -> None:
-        stacked = torch.stack([u if u.shape[0] <= u.shape[1] else u.T for _, u in entries])
-        steps = orthogonalise(stacked.to(self._compute_dtype), self._newton_schulz_steps)
-        for (matrix, _), step in zip(entries, steps.unbind(), strict=True):
-            rows, columns = matrix.shape
-            matrix.mul_(1 - lr * self._weight_decay)
-            turned = step if rows <= columns else step.T
-            matrix.add_(turned.to(matrix.dtype), alpha=-lr * max(1.0, rows / columns) ** 0.5)
+    def state(self) -> Mapping[str, Mapping[str, Tensor]]:
+        """The mean gradient of each matrix."""
+        return {"momentum": self.flat.views(self._momentum)}
 
 
 def orthogonalise(matrices: Tensor, steps: int) -> Tensor:
@@ -131,5 +100,5 @@ def orthogonalise(matrices: Tensor, steps: int) -> Tensor:
     x = matrices / (matrices.square().sum(dim=(-2, -1), keepdim=True).sqrt() + 1e-7)
     for _ in range(steps):
         gram = x @ x.mT
-        x = a * x + (b * gram + c * (gram @ gram)) @ x
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x
