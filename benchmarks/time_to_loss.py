@@ -1,11 +1,11 @@
 """How long a recipe takes to its loss: wall time from process start to the end, and the loss over the whole validation part.
 
 Each recipe is `mlp train shakespeare --set use=recipe/NAME`, a process of its own with all monitoring on, its data prepared
-before. Its loss is what `mlp evaluate` then says of the whole validation part, outside the time. With `--nanogpt DIR`, a
-checkout of nanoGPT whose data are prepared, nanoGPT runs in turn with ours, as shipped, with the flags of its README for a
-CPU; it prints an estimate of its validation loss only.
+and the machine's rates measured before, as every run but the first finds them. Its loss is what `mlp evaluate` then says of
+the whole validation part, outside the time. With `--nanogpt DIR`, a checkout of nanoGPT whose data are prepared, nanoGPT runs
+too, as shipped, with the flags of its README for a CPU; it prints an estimate of its validation loss only.
 
-    python benchmarks/time_to_loss.py --text tinyshakespeare.txt --nanogpt ../nanoGPT
+    python benchmarks/time_to_loss.py --nanogpt ../nanoGPT
 """
 
 import argparse
@@ -20,10 +20,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from budget_texts import SHAKESPEARE
 from tables import Row, Table, command_line, progress, publish
 
+from ml_playground.configuration.loading import SHIPPED
+
 MLP = [sys.executable, "-m", "ml_playground.cli"]
-RECIPES = ["speed", "modern", "speed_long", "modern_long", "nanogpt"]
+RECIPES = {"speed": 3, "modern": 3, "nanogpt": 1, "speed_long": 1, "modern_long": 1}
+"""How many seeds each of our recipes gets, unless it is said: the long ones take over a minute each."""
+TINY = SHIPPED / "shakespeare" / "test_config.toml"
 NANOGPT_LOSS = 1.898
 """Nats per character over the whole validation part, of nanoGPT's CPU recipe (docs/LOG.md)."""
 NANOGPT_FLAGS = (
@@ -41,13 +46,16 @@ def ended(command: list[str], *, folder: Path | None = None) -> subprocess.Compl
     return done
 
 
-def run_of(recipe: str, text: Path, seed: int) -> tuple[float, float]:
+def sets_of(recipe: str, text: Path | None, seed: int) -> list[str]:
+    """`--set` arguments; without a `text` the experiment fetches its own."""
+    source = [] if text is None else [f'prepare.source={{kind="text_file", path="{text.absolute()}"}}']
+    return [word for assignment in [*source, f"use=recipe/{recipe}", f"seed={seed}"] for word in ("--set", assignment)]
+
+
+def run_of(recipe: str, text: Path | None, seed: int) -> tuple[float, float]:
     """Wall seconds of `mlp train`, and its loss over the whole validation part."""
-    source = f'prepare.source={{kind="text_file", path="{text}"}}'
-    sets = ["--set", source, "--set", f"use=recipe/{recipe}", "--set", f"seed={seed}"]
-    ended([*MLP, "prepare", "shakespeare", *sets])
     started_s = time.monotonic()
-    trained = ended([*MLP, "train", "shakespeare", *sets, "--fresh", "--json"])
+    trained = ended([*MLP, "train", "shakespeare", *sets_of(recipe, text, seed), "--fresh", "--json"])
     seconds = time.monotonic() - started_s
     run = json.loads(trained.stdout)["run"]
     evaluated = ended([*MLP, "evaluate", run, "--split", "val", "--json"])
@@ -71,28 +79,33 @@ def nanogpt(folder: Path, out: Path) -> tuple[float, float]:
 
 def tables(options: argparse.Namespace) -> Iterator[Table]:
     """Every recipe with every seed, in turn."""
-    names = options.recipe or (RECIPES[:2] if options.quick else RECIPES)
+    names = options.recipe or (["speed", "modern"] if options.quick else list(RECIPES))
+    seeds = {name: 1 if options.quick else options.seeds or RECIPES.get(name, 1) for name in names}
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     theirs: list[tuple[float, float]] = []
     with tempfile.TemporaryDirectory() as home:
         os.environ["MLP_HOME"] = home
-        for seed in range(1, 1 + (1 if options.quick else options.seeds)):
-            for name in names:
-                found[name].append(run_of(name, options.text.absolute(), seed))
+        first = sets_of(names[0], options.text, 0)
+        ended([*MLP, "prepare", "shakespeare", *first])
+        ended([*MLP, "train", "shakespeare", *first, "--config", f"{TINY}"])
+        for seed in range(1, 1 + max(seeds.values())):
+            for name in (name for name in names if seed <= seeds[name]):
+                found[name].append(run_of(name, options.text, seed))
                 progress(f"seed {seed}, {name}: {found[name][-1][0]:.1f} s, {found[name][-1][1]:.4f}")
-            if options.nanogpt is not None:
-                theirs.append(nanogpt(options.nanogpt, Path(home) / "nanogpt"))
+            if options.nanogpt is not None and not theirs:
+                theirs.append(nanogpt(options.nanogpt.absolute(), Path(home) / "nanogpt"))
                 progress(f"nanoGPT: {theirs[-1][0]:.1f} s, about {theirs[-1][1]:.4f}")
-    peer_s = statistics.median(seconds for seconds, _ in theirs) if theirs else options.nanogpt_seconds
+    peer_s = theirs[0][0] if theirs else options.nanogpt_seconds
     rows = [judged(name, found[name], peer_s) for name in names]
     if theirs:
-        rows.append(Row(["nanoGPT as shipped", peer_s, 1.0, f"{theirs[0][1]:.3f}", "an estimate from 20 batches"]))
+        rows.append(Row(["nanoGPT as shipped", peer_s, 1.0, f"{theirs[0][1]:.3f}", "its own estimate, 20 batches"]))
+    source = "in this run" if theirs else "as measured once on the reference machine"
     yield Table(
         "time_to_loss",
         "Wall time from process start, and loss over the whole validation part, nats per character",
         ["recipe", "seconds", "of nanoGPT's time", "loss", "seeds"],
         rows,
-        notes=[f"nanoGPT: {peer_s:.1f} s, {NANOGPT_LOSS} nats over the whole validation part."],
+        notes=[f"nanoGPT: {peer_s:.1f} s ({source}), {NANOGPT_LOSS} nats over the whole validation part."],
     )
 
 
@@ -112,9 +125,14 @@ def judged(name: str, runs: list[tuple[float, float]], peer_s: float) -> Row:
 
 if __name__ == "__main__":
     typed = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    typed.add_argument("--text", type=Path, required=True, help="Tiny Shakespeare")
+    typed.add_argument(
+        "--text",
+        type=Path,
+        default=SHAKESPEARE if SHAKESPEARE.is_file() else None,
+        help="Tiny Shakespeare; else fetched",
+    )
     typed.add_argument("--recipe", action="append", help="only these groups recipe/NAME")
-    typed.add_argument("--seeds", type=int, default=3)
+    typed.add_argument("--seeds", type=int, help="of each recipe")
     typed.add_argument("--nanogpt", type=Path, metavar="DIR", help="a checkout of nanoGPT, its data prepared")
     typed.add_argument(
         "--nanogpt-seconds", type=float, default=82.5, help="its time on this machine, where it is not run"
