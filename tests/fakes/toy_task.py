@@ -1,6 +1,7 @@
 """A task small enough to check by hand: rows of numbers, a linear map with dropout, squared error as "nats"."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,6 +82,10 @@ class ToyData:
     def train(self) -> "ToyData":
         """Itself."""
         return self
+
+    def reading_ahead(self, device: torch.device) -> AbstractContextManager[None]:
+        """Nothing to gain."""
+        return nullcontext()
 
     @property
     def micro_batches_per_epoch(self) -> float:

@@ -103,7 +103,8 @@ def _train(
     record_start(job, run, decided)
     if choice.differences:
         EventLog(run, deps.clock).note("branched", start.step, differences=[str(d) for d in choice.differences])
-    ending = ended_before(checkpoint, choice) or fit(parts, start)
+    with data.reading_ahead(device):
+        ending = ended_before(checkpoint, choice) or fit(parts, start)
     result = Result(
         reason=ending.reason,
         step=ending.step,

@@ -1,5 +1,10 @@
 """Windows over a prepared data set: what batches hold, and what is said when the text is too short."""
 
+import re
+import sys
+import threading
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +13,16 @@ import torch
 
 from ml_playground.core.error_handling import DataError
 from ml_playground.data_pipeline.batches import NO_TARGET
-from ml_playground.data_pipeline.sampling.token_windows import TokenWindowData, build
+from ml_playground.data_pipeline.manifest import Prepared
+from ml_playground.data_pipeline.sampling.token_windows import (
+    MOST_TRAINING_BATCHES as FOUR,
+)
+from ml_playground.data_pipeline.sampling.token_windows import (
+    TOKENS_AT_ONCE,
+    TokenWindowData,
+    build,
+    rows_without_gradient,
+)
 from ml_playground.data_pipeline.settings import TokenWindows
 from tests.fakes.prepared_text import prepared_text
 
@@ -84,13 +98,109 @@ def test_micro_batches_per_epoch_is_windows_by_rows(tmp_path: Path) -> None:
 
 
 def test_split_gives_every_target_once_in_order(tmp_path: Path) -> None:
-    """The last batch has the rows that are left."""
-    data = data_over(tmp_path, TEXT * 10, sequence_tokens=7, micro_batch_rows=4)
+    """The last batch has the rows that are left; the others are four of the training's."""
+    data = data_over(tmp_path, TEXT * 10, sequence_tokens=2, micro_batch_rows=2)
     batches = list(data.split("val"))
     labels = torch.cat([batch.labels for batch in batches]).flatten()
     text = (TEXT * 10)[-68:].encode()
     assert bytes(labels[(labels != NO_TARGET) & (labels < 256)].tolist()) == text[1:]
-    assert [len(batch.ids) for batch in batches] == [4, 4, 2]
+    assert [len(batch.ids) for batch in batches] == [8, 8, 8, 8, 2]
+
+
+@pytest.mark.parametrize(
+    ("training_rows", "sequence_tokens", "rows"),
+    [
+        (12, 64, FOUR * 12),
+        (1, 1024, FOUR),
+        (2, 700, TOKENS_AT_ONCE // 1400 * 2),
+        (16, 256, 16),
+        (3, 1500, 3),
+        (64, 1024, 64),
+    ],
+)
+def test_rows_without_gradient_are_a_few_training_batches(training_rows: int, sequence_tokens: int, rows: int) -> None:
+    """As many as fill the tokens, at most four; never fewer than training takes."""
+    assert rows_without_gradient(training_rows, sequence_tokens) == rows
+
+
+def test_split_capped_selects_the_same_windows_however_they_are_grouped(tmp_path: Path) -> None:
+    """A validation loss does not depend on how many rows are looked at together."""
+    few, many = (
+        data_over(tmp_path, TEXT * 99, sequence_tokens=7, micro_batch_rows=rows).split("val", max_batches=limit)
+        for rows, limit in ((2, 30), (60, 1))
+    )
+    few, many = list(few), list(many)
+    assert [len(batch.ids) for batch in few] == [8] * 7 + [4]
+    assert [len(batch.ids) for batch in many] == [60]
+    assert torch.equal(torch.cat([batch.ids for batch in few]), many[0].ids)
+    assert torch.equal(torch.cat([batch.labels for batch in few]), many[0].labels)
+
+
+def test_reading_ahead_on_a_processor_changes_nothing(tmp_path: Path) -> None:
+    """A batch is made faster than it is handed over: no thread, the same source."""
+    data = data_over(tmp_path, TEXT, sequence_tokens=4)
+    plain = data.train
+    with data.reading_ahead(torch.device("cpu")):
+        assert data.train is plain
+        assert not any(thread.name.startswith("read-ahead") for thread in threading.enumerate())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_reading_ahead_for_cuda_pins_equal_batches_and_ends_with_the_block(tmp_path: Path) -> None:
+    """The host goes on while the device fetches."""
+    data = data_over(tmp_path, TEXT, sequence_tokens=4)
+    plain = data.train
+    with data.reading_ahead(torch.device("cuda")):
+        batch = data.train.batch_at(5)
+        assert batch.ids.is_pinned()
+        assert torch.equal(batch.ids, plain.batch_at(5).ids)
+    assert data.train is plain
+    assert not any(thread.name.startswith("read-ahead") for thread in threading.enumerate())
+
+
+def long_text_data(folder: Path, tokens: int) -> TokenWindowData:
+    """Data whose training part is made that long; a file with holes takes no room."""
+    prepared = prepared_text(folder, TEXT * 20, tokenizer="byte")
+    path = prepared.folder / "train.tokens"
+    with path.open("r+b") as stream:
+        stream.truncate(2 * tokens)
+    return TokenWindowData(
+        TokenWindows(sequence_tokens=64, micro_batch_rows=8), Prepared(prepared.folder, prepared.manifest), 3
+    )
+
+
+def peak_bytes(action: Callable[[], object]) -> int:
+    """Most memory that Python and numpy held at once during an action, beyond what they held before."""
+    tracemalloc.start()
+    action()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return peak
+
+
+@pytest.mark.parametrize("tokens", [4_000_000, 200_000_000])
+def test_batch_takes_the_memory_of_a_few_batches_whatever_the_text_is_long(tokens: int, tmp_path: Path) -> None:
+    """No copy of the map: neither for training nor for an evaluation, and none when the data are opened."""
+    batch_bytes = 8 * 64 * 8 * 2
+    opened: list[TokenWindowData] = []
+    assert peak_bytes(lambda: opened.append(long_text_data(tmp_path, tokens))) < 1 << 22
+    (data,) = opened
+    assert peak_bytes(lambda: data.train.batch_at(1000)) < 4 * batch_bytes
+    assert peak_bytes(lambda: next(iter(data.split("train", max_batches=50)))) < FOUR * 4 * batch_bytes
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the pages of a map are listed in /proc")
+def test_batches_bring_in_only_the_pages_of_their_windows(tmp_path: Path) -> None:
+    """400 MB are mapped; a hundred batches of eight windows are looked at."""
+    data = long_text_data(tmp_path, 200_000_000)
+    for index in range(100):
+        data.train.batch_at(index)
+    resident = re.search(
+        r"train\.tokens\n.*?^Rss:\s+(\d+) kB", Path("/proc/self/smaps").read_text(), re.DOTALL | re.MULTILINE
+    )
+    assert resident is not None
+    # The kernel maps up to 64 kB around a page that is touched, if they are in memory already.
+    assert 0 < int(resident[1]) <= 2 * 800 * 64
 
 
 def test_split_with_max_batches_is_spread_evenly_over_the_whole_split(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Windows of consecutive tokens, each exactly once an epoch. B rows, T tokens a row."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,9 +14,16 @@ from ml_playground.core.seeding import seed_for
 from ml_playground.data_pipeline.batches import NO_TARGET, TokenBatch
 from ml_playground.data_pipeline.manifest import Prepared, open_prepared
 from ml_playground.data_pipeline.sampling.permutation import KeyedPermutation
+from ml_playground.data_pipeline.sampling.read_ahead import ReadAhead, Source
 from ml_playground.data_pipeline.settings import TokenWindows
 
 PADDING_ID = 0
+
+TOKENS_AT_ONCE = 4096
+"""Above this an evaluation on the CPU is slower again: its states no longer fit the caches (docs/LOG.md, evaluation batches)."""
+
+MOST_TRAINING_BATCHES = 4
+"""Training batches that are evaluated at once; a training step keeps the activations of at least as many blocks."""
 
 
 class Windows:
@@ -92,7 +100,7 @@ class TokenWindowData:
         self._prepared = prepared
         _check_length(prepared, settings.sequence_tokens)
         self._training = Windows(prepared.tokens("train"), settings.sequence_tokens)
-        self._train = TrainingBatches(self._training, settings, seed)
+        self._train: Source[TokenBatch] = TrainingBatches(self._training, settings, seed)
 
     @property
     def fingerprint(self) -> str:
@@ -113,9 +121,28 @@ class TokenWindowData:
         return {"tokenizer": self._prepared.tokenizer_folder}
 
     @property
-    def train(self) -> TrainingBatches:
+    def train(self) -> Source[TokenBatch]:
         """The training batches, without end."""
         return self._train
+
+    @contextmanager
+    def reading_ahead(self, device: torch.device) -> Generator[None]:
+        """Within the block, batches for a CUDA device are made and pinned beside the training.
+
+        Elsewhere there is nothing to gain: a batch is made in 0.05 to 0.2 ms by the processor that is to compute, and handing it over
+        costs as much (docs/LOG.md, read-ahead).
+        """
+        plain = self._train
+        if device.type != "cuda":
+            yield
+            return
+        ahead = ReadAhead(plain, TokenBatch.pinned)
+        self._train = ahead
+        try:
+            yield
+        finally:
+            self._train = plain
+            ahead.close()
 
     @property
     def micro_batches_per_epoch(self) -> float:
@@ -125,16 +152,27 @@ class TokenWindowData:
     def split(self, name: str, *, max_batches: int | None = None) -> Iterator[TokenBatch]:
         """The windows of a split in order, each once; the last batch may have fewer rows.
 
-        At most `max_batches` are spread evenly over the whole split: its beginning alone would stand for nothing but itself.
+        At most `max_batches` training batches' worth are spread evenly over the whole split: its beginning alone would stand
+        for nothing but itself. They come in larger batches than those of the training (`rows_without_gradient`).
 
         Raises:
             DataError: The data set has no such split.
         """
         windows = Windows(self._prepared.tokens(name), self._settings.sequence_tokens)
-        rows = self._settings.micro_batch_rows
-        wanted = len(windows) if max_batches is None else min(len(windows), max_batches * rows)
+        training_rows = self._settings.micro_batch_rows
+        wanted = len(windows) if max_batches is None else min(len(windows), max_batches * training_rows)
         chosen = np.arange(wanted, dtype=np.int64) * len(windows) // wanted
+        rows = rows_without_gradient(training_rows, self._settings.sequence_tokens)
         return (windows.batch(chosen[start : start + rows]) for start in range(0, wanted, rows))
+
+
+def rows_without_gradient(training_rows: int, sequence_tokens: int) -> int:
+    """Rows of a batch that is only looked at: a multiple of the training's, about `TOKENS_AT_ONCE` tokens.
+
+    Without a gradient one block's activations exist at a time, so a few times the rows take no more memory than a training step.
+    """
+    training_tokens = training_rows * sequence_tokens
+    return training_rows * max(1, min(MOST_TRAINING_BATCHES, TOKENS_AT_ONCE // training_tokens))
 
 
 def build(settings: TokenWindows, folder: Path, seed: int) -> TokenWindowData:

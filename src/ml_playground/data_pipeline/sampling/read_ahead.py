@@ -1,0 +1,51 @@
+"""The next batches are ready before they are asked for."""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Generic, Protocol, TypeVar
+
+BatchT = TypeVar("BatchT")
+BatchT_co = TypeVar("BatchT_co", covariant=True)
+
+DEPTH = 2
+"""Batches that wait: one for the next step, one for a step that is faster than the others."""
+
+
+class Source(Protocol[BatchT_co]):
+    """Equal number, equal batch."""
+
+    def batch_at(self, index: int) -> BatchT_co:
+        """Batch number `index`."""
+        ...
+
+
+class ReadAhead(Generic[BatchT]):
+    """The batches of a source, in any order; those that follow the one last asked for are made beside the training.
+
+    Only the one thread asks the source. What goes wrong with a batch is raised where that batch is asked for, not before.
+    """
+
+    def __init__(self, source: Source[BatchT], finish: Callable[[BatchT], BatchT]) -> None:
+        """`finish` is done to each batch on the thread too: pinning, say."""
+        self._source = source
+        self._finish = finish
+        self._coming: dict[int, Future[BatchT]] = {}
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
+
+    def batch_at(self, index: int) -> BatchT:
+        """Batch number `index`, the same that the source gives."""
+        wanted = range(index, index + 1 + DEPTH)
+        for passed_over in self._coming.keys() - set(wanted):
+            self._coming.pop(passed_over).cancel()
+        for number in wanted:
+            if number not in self._coming:
+                self._coming[number] = self._executor.submit(self._made, number)
+        return self._coming.pop(index).result()
+
+    def close(self) -> None:
+        """End the thread; batches that nobody asked for are forgotten."""
+        self._executor.shutdown(cancel_futures=True)
+        self._coming.clear()
+
+    def _made(self, index: int) -> BatchT:
+        return self._finish(self._source.batch_at(index))
