@@ -1,12 +1,15 @@
 """Groups of a whole recipe: chosen by one word, shown as whole, and what each promises."""
 
+from pathlib import Path
+
 import pytest
 
-from ml_playground.configuration.loading import PRESETS, load
+from ml_playground.configuration.loading import PRESETS, SHIPPED, load
 from ml_playground.core.error_handling import ConfigError
 from ml_playground.models.settings import Gpt
 from ml_playground.models.weights.hugging_face import layout_for
 
+DOCUMENTS = Path(__file__).parents[3] / "docs" / "recipes.md", SHIPPED / "shakespeare" / "README.md"
 RECIPES = sorted(file.stem for file in (PRESETS / "recipe").glob("*.toml"))
 DECIDED = {"data", "model", "optimizer", "schedule", "train"}
 
@@ -29,6 +32,13 @@ def test_recipe_chosen_by_one_word_decides_everything_but_the_text(recipe: str) 
     for section in DECIDED:
         assert f"group recipe/{recipe}" in layers[section]
         assert layers[section] <= {"class default", "default_config", f"group recipe/{recipe}"}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipe_is_documented(recipe: str, document: Path) -> None:
+    """Where it is used, and where it is explained."""
+    assert f"recipe/{recipe}" in document.read_text(encoding="utf-8")
 
 
 def test_recipes_share_the_prepared_data() -> None:
