@@ -1,66 +1,163 @@
-"""What watching costs: seconds per step with status and metrics against without, steps timed in one process.
+"""What watching costs: training the tiny model with console, metrics, status, control and samples against without any hook.
 
-The two alternate in blocks of steps, so that a drift of the machine hits both alike.
+Every call of a hook is timed, which shows a thousandth of a step; runs with and without hooks in turn show what that misses
+(threads of the console), as far as the noise of the machine lets them.
 """
 
-import json
+import argparse
+import contextlib
+import io
 import os
 import statistics
 import tempfile
 import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from ml_playground.configuration.loading import load
+import torch
+from our_training import job_of, random_text
+from shapes import TINY
+from tables import Row, Table, command_line, progress, publish
+
+from ml_playground.configuration.models import JobConfig
 from ml_playground.core.deps import Deps
 from ml_playground.core.run_folder import RunFolder
-from ml_playground.core.values import Progress
+from ml_playground.core.run_schema import Reason
+from ml_playground.core.values import Progress, Wish
 from ml_playground.data_pipeline.preparer import prepare
-from ml_playground.training.hook_protocols import HookContext, StepEvent, StepReading
+from ml_playground.objectives.next_token import build as build_objective
+from ml_playground.training.building import build_hooks, build_learner, build_model, build_preview, open_data
+from ml_playground.training.checkpointing.directory_store import DirectoryStore
+from ml_playground.training.hook_protocols import Hook, HookContext, StepEvent
+from ml_playground.training.hooks.journal import EventJournal
+from ml_playground.training.loop import Parts, Start, fit
 
-INTERVAL = 10
-BLOCKS = 200
+
+class Timed:
+    """A hook, and the seconds that its calls take."""
+
+    def __init__(self, hook: Hook) -> None:
+        self._hook = hook
+        self.seconds = 0.0
+
+    def on_start(self, progress: Progress) -> None:
+        """Pass on."""
+        with self._clock():
+            self._hook.on_start(progress)
+
+    def on_step(self, event: StepEvent) -> Wish:
+        """Pass on."""
+        with self._clock():
+            return self._hook.on_step(event)
+
+    def on_evaluation(self, progress: Progress, metrics: Mapping[str, float]) -> Wish:
+        """Pass on."""
+        with self._clock():
+            return self._hook.on_evaluation(progress, metrics)
+
+    def on_saved(self, progress: Progress, reference: str) -> None:
+        """Pass on."""
+        with self._clock():
+            self._hook.on_saved(progress, reference)
+
+    def on_end(self, progress: Progress, reason: Reason | None, error: BaseException | None) -> None:
+        """Pass on."""
+        with self._clock():
+            self._hook.on_end(progress, reason, error)
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Pass on."""
+        with self._clock():
+            return self._hook.state_dict()
+
+    @contextlib.contextmanager
+    def _clock(self) -> Iterator[None]:
+        began_s = time.perf_counter()
+        yield
+        self.seconds += time.perf_counter() - began_s
 
 
-def main() -> None:
-    """Time `on_step` of both hooks over blocks of ten steps; compare with the step of the tiny model."""
+def trained(job: JobConfig, run: RunFolder, *, watched: bool) -> tuple[float, Mapping[str, float]]:
+    """Seconds of a whole training, and those in each hook."""
+    run.path.mkdir(parents=True)
+    deps = Deps()
+    torch.manual_seed(0)
+    data = open_data(job)
+    model = build_model(job, data.facts, torch.device("cpu"), load_pretrained=False)
+    objective = build_objective(job.objective)
+    learner = build_learner(job, model, objective)
+    max_steps = job.train.max_steps or 0
+    context = HookContext(
+        job, run, deps.clock, objective.unit, max_steps, preview=build_preview(job, model, learner, data)
+    )
+    hooks = {name: Timed(hook) for name, hook in build_hooks(job, context).items()} if watched else {}
+    parts = Parts(
+        learner=learner,
+        data=data,
+        store=DirectoryStore(run.checkpoints, job.checkpointing),
+        hooks=hooks,
+        journal=EventJournal(run, deps.clock),
+        schedule=lambda step: 1.0,
+        deps=deps,
+        train=job.train,
+        checkpointing=job.checkpointing,
+        max_steps=max_steps,
+        config=job.model_dump_json(),
+        tell=lambda line: None,
+    )
+    began_s = time.perf_counter()
+    fit(parts, Start())
+    return time.perf_counter() - began_s, {name: hook.seconds for name, hook in hooks.items()}
+
+
+def cost(home: Path, steps: int, rounds: int) -> Table:
+    """With and without hooks in turn."""
+    text = home / "text.txt"
+    random_text(TINY.vocabulary, text)
+    job = job_of(TINY, text, steps=steps, sets=["runtime.device=cpu", "runtime.dtype=bfloat16"])
+    prepare(job.prepare, Deps())
+    in_hooks: dict[str, list[float]] = defaultdict(list)
+    watched_s: list[float] = []
+    bare_s: list[float] = []
+    for number in range(rounds):
+        for watched, kept in ((True, watched_s), (False, bare_s)):
+            run = RunFolder(home / "runs" / "tiny" / f"{number}-{watched}")
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                whole_s, seconds = trained(job, run, watched=watched)
+            kept.append(whole_s)
+            for name, spent_s in seconds.items():
+                in_hooks[name].append(spent_s)
+        progress(f"round {number + 1} of {rounds}: {watched_s[-1]:.1f} s watched, {bare_s[-1]:.1f} s not")
+    return as_table(in_hooks, watched_s, bare_s, steps)
+
+
+def as_table(
+    in_hooks: Mapping[str, Sequence[float]], watched_s: Sequence[float], bare_s: Sequence[float], steps: int
+) -> Table:
+    """Each hook, all of them, and the whole runs."""
+    median = statistics.median
+    whole_s = median(bare_s)
+    rows = [Row([name, median(spent) / steps * 1e6, median(spent) / whole_s]) for name, spent in in_hooks.items()]
+    all_s = sum(median(spent) for spent in in_hooks.values())
+    rows.append(Row(["all hooks", all_s / steps * 1e6, all_s / whole_s], "monitoring", all_s / whole_s))
+    ratio = median(watched / bare for watched, bare in zip(watched_s, bare_s, strict=True))
+    rows.append(Row(["whole runs in turn", (ratio - 1) * whole_s / steps * 1e6, ratio - 1]))
+    notes = [
+        f"{steps} steps of {whole_s / steps * 1e3:.1f} ms, {torch.get_num_threads()} threads, medians of {len(bare_s)} in turn."
+    ]
+    return Table(
+        "hook_cost", "What watching costs a step", ["hook", "microseconds a step", "share of a step"], rows, notes
+    )
+
+
+def tables(options: argparse.Namespace) -> Iterator[Table]:
+    """One table."""
     with tempfile.TemporaryDirectory() as home:
         os.environ["MLP_HOME"] = home
-        shape = [
-            'prepare.tokenizer={kind="char"}',
-            "prepare.source.max_files=60",
-            "prepare.split_by=position",
-            "data.sequence_tokens=64",
-        ]
-        shape += ["data.micro_batch_rows=12", 'model={kind="gpt", n_layer=4, n_head=4, n_embd=128}']
-        shape += ["train.max_steps=220", "train.evaluation_batches=1", 'optimizer={kind="adamw"}']
-        job = load("python_stdlib", sets=shape).job
-        prepare(job.prepare, Deps())
-        from ml_playground.training.building import build_hooks
-        from ml_playground.training.engine import run_job
-
-        trained = RunFolder(run_job(job, Deps()).run)
-        rows = [json.loads(line) for line in trained.metrics.read_text().splitlines()]
-        speeds = [row["timing"]["targets_per_s"] for row in rows if row["timing"].get("targets_per_s")]
-        step_s = 64 * 12 / statistics.median(speeds[2:])
-        watching = {name: job.hooks[name] for name in ("metrics", "status")}
-        run = RunFolder(Path(home) / "runs" / "x" / "y")
-        run.path.mkdir(parents=True)
-        context = HookContext(job, run, Deps().clock, "token", BLOCKS * INTERVAL)
-        hooks = build_hooks(job.model_copy(update={"hooks": watching}), context)
-        seconds = []
-        for block in range(BLOCKS):
-            began = time.perf_counter()
-            for step in range(block * INTERVAL + 1, (block + 1) * INTERVAL + 1):
-                readings = [StepReading(step - i, 3.0, 1.0, 1e-3, 768.0) for i in range(INTERVAL)]
-                known = readings if step % INTERVAL == 0 else ()
-                event = StepEvent(Progress(step, BLOCKS * INTERVAL, 0.1, step * 768.0, step * step_s), known, 1e4)
-                for hook in hooks.values():
-                    hook.on_step(event)
-            seconds.append((time.perf_counter() - began) / INTERVAL)
-    cost_s = statistics.median(seconds)
-    print("| step of the tiny model, ms | status and metrics, microseconds a step | share |")
-    print("|---|---|---|")
-    print(f"| {step_s * 1e3:.1f} | {cost_s * 1e6:.0f} | {cost_s / step_s:.2%} |")
+        yield cost(Path(home), steps=200 if options.quick else 1000, rounds=1 if options.quick else 5)
 
 
-main()
+if __name__ == "__main__":
+    publish(tables, command_line(__doc__))
