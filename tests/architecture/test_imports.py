@@ -39,6 +39,7 @@ HEAVY = {
     "lit_nlp",
     "tensorboard",
     "gguf",
+    "xllamacpp",
     "starlette",
     "datasets",
     "matplotlib",
