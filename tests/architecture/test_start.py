@@ -15,6 +15,24 @@ from tests.architecture.source import PACKAGE, sources
 HEAVY = {"torch", "transformers", "tokenizers", "safetensors", "datasets", "peft"}
 HEAVY_AND_MODELS = HEAVY | {"pydantic", "numpy", "rich", "tomlkit", "yaml"}
 
+# What a training of characters has no use for: torch's compiler, 2 s; other tokenizers; what reads YAML and writes TOML.
+NOT_FOR_TRAINING = {
+    "torch._dynamo",
+    "torch._inductor",
+    "torch.distributed.fsdp",
+    "torch.utils.tensorboard",
+    "sympy",
+    "transformers",
+    "peft",
+    "datasets",
+    "tokenizers",
+    "tomlkit",
+    "yaml",
+}
+
+# Modules that a command loads, without torch's own, which change with its version: a third more than when this was written.
+MOST_MODULES = {"--help": 200, "config show python_stdlib": 400, "runs": 400, "train": 850}
+
 ASK = """
 import contextlib, io, json, sys
 from ml_playground.cli import main
@@ -24,11 +42,58 @@ json.dump([code, sorted(sys.modules)], sys.stdout)
 """
 
 
-def loaded_by(*args: str) -> tuple[int, set[str]]:
+def loaded_by(*args: str, home: Path | None = None) -> tuple[int, set[str]]:
     """Exit code and loaded modules of one command line, in a process of its own."""
-    done = subprocess.run([sys.executable, "-c", ASK, *args], capture_output=True, text=True, check=True, timeout=120)
+    environment = os.environ | ({} if home is None else {"MLP_HOME": str(home)})
+    done = subprocess.run(
+        [sys.executable, "-c", ASK, *args], capture_output=True, text=True, check=True, timeout=120, env=environment
+    )
     code, modules = json.loads(done.stdout)
     return code, set(modules)
+
+
+def few(modules: set[str]) -> int:
+    """How many modules that are not torch's."""
+    return sum(name.partition(".")[0] != "torch" for name in modules)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """Modules that a whole training has loaded: steps, an evaluation, a sample, a checkpoint."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "text.txt").write_text("to be or not to be, that is the question\n" * 200)
+    values = [
+        f"prepare.source={{kind='text_file', path='{home / 'text.txt'}'}}",
+        "prepare.tokenizer={kind='char'}",
+        "prepare.split_by=position",
+        "data.sequence_tokens=16",
+        "model={kind='gpt', n_layer=1, n_head=1, n_embd=16}",
+        "schedule.warmup_steps=0",
+        "train.max_steps=2",
+        "hooks.samples={kind='samples', prompt='to', every_steps=1}",
+    ]
+    words = ["python_stdlib", *(word for value in values for word in ("--set", value))]
+    assert loaded_by("prepare", *words, home=home)[0] == 0
+    code, modules = loaded_by("train", *words, home=home)
+    assert code == 0
+    return modules
+
+
+def test_training_loads_nothing_that_it_has_no_use_for(trained: set[str]) -> None:
+    """The first step waits for every import before it; torch's compiler alone takes longer than torch."""
+    assert "torch" in trained
+    assert {name for name in trained if name in NOT_FOR_TRAINING} == set()
+
+
+def test_training_loads_few_modules(trained: set[str]) -> None:
+    """A count, not seconds: whoever adds a library to the start learns of it here."""
+    assert few(trained) <= MOST_MODULES["train"]
+
+
+@pytest.mark.parametrize("line", sorted(MOST_MODULES.keys() - {"train"}))
+def test_light_command_loads_few_modules(line: str, tmp_path: Path) -> None:
+    """The same for what must answer at once."""
+    assert few(loaded_by(*line.split(), home=tmp_path)[1]) <= MOST_MODULES[line]
 
 
 @pytest.mark.parametrize("line", ["--help", "--version", "config --help", "trian"])
@@ -53,7 +118,7 @@ def test_light_command_loads_no_torch(line: str) -> None:
     """Looking at settings and runs must not wait for PyTorch, nor need it."""
     code, modules = loaded_by(*line.split())
     assert code == 0
-    assert modules & HEAVY == set()
+    assert modules & (HEAVY | {"urllib.request"}) == set()
 
 
 @pytest.mark.parametrize(
