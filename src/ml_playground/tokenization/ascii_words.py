@@ -123,13 +123,16 @@ def _join_contractions(raw: bytes, kinds: NDArray[np.uint8], flags: NDArray[np.b
 
 
 def _foreign_stretches(raw: bytes) -> NDArray[np.int64]:
-    """The stretches between two safe cuts that hold bytes beyond ASCII: where each begins and ends, (stretches, 2)."""
+    """Where text with bytes beyond ASCII begins and ends, from safe cut to safe cut: (stretches, 2)."""
     text = np.frombuffer(raw, dtype=np.uint8)
     visible = (text[:-1] >= ord("!")) & (text[:-1] <= ord("~"))
     blank = (text[1:] == ord(" ")) | (text[1:] == ord("\n"))
-    cuts = np.concatenate([[0], np.flatnonzero(visible & blank) + 1, [len(raw)]])
-    after = np.unique(np.searchsorted(cuts, np.flatnonzero(text >= ASCII_BYTES), side="right"))
-    return np.stack([cuts[after - 1], cuts[after]], axis=1)
+    starts = np.append(0, np.flatnonzero(visible & blank) + 1)
+    which = np.flatnonzero(np.maximum.reduceat(text, starts) >= ASCII_BYTES)
+    # Neighbours are one stretch.
+    apart = np.flatnonzero(np.diff(which) > 1)
+    first, last = which[np.append(0, apart + 1)], which[np.append(apart, len(which) - 1)]
+    return np.stack([starts[first], np.append(starts, len(raw))[last + 1]], axis=1)
 
 
 def _join_stretches(flags: NDArray[np.bool_], stretches: NDArray[np.int64]) -> None:

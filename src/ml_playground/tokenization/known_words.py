@@ -1,6 +1,7 @@
 """The ids of words that occurred before, gathered for a whole text at once."""
 
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ class KnownWords:
     def __init__(self, dtype: type[np.uint16] | type[np.uint32]) -> None:
         self._dtype = dtype
         self._table = WordTable()
+        self._pieces: dict[str, int] = {}
         # By number: how many words have ids, where those begin in `_flat`, how many they are.
         self._filled = 0
         self._first = np.empty(0, dtype=np.int64)
@@ -51,8 +53,14 @@ class KnownWords:
         repeats = np.ones(len(numbers), dtype=np.int64)
         repeats[words.foreign] = [len(some) for some in pieces]
         numbers = np.repeat(numbers, repeats)
-        numbers[numbers == EMPTY] = self._table.numbers_of(piece.encode() for some in pieces for piece in some)
+        numbers[numbers == EMPTY] = self._numbers_of_pieces(list(chain.from_iterable(pieces)))
         return numbers
+
+    def _numbers_of_pieces(self, pieces: list[str]) -> list[int]:
+        """The same for what only Python's pattern could cut."""
+        new = list(set(pieces).difference(self._pieces))
+        self._pieces.update(zip(new, self._table.numbers_of(piece.encode() for piece in new), strict=True))
+        return list(map(self._pieces.__getitem__, pieces))
 
     def without_ids(self) -> list[str]:
         """The words that are new since the last `add_ids`."""

@@ -8,6 +8,7 @@ Source: `BpeTrainer::do_train`, https://github.com/huggingface/tokenizers, token
 
 import heapq
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +21,9 @@ BETWEEN, GONE = -1, -2
 HALF = 32
 
 
-def pair_of(left: Numbers | int, right: Numbers | int) -> Numbers:
-    """Two symbols as one number; its order is that of the pairs."""
-    return np.bitwise_or(np.left_shift(left, HALF), right)
+def pair_of(left: Numbers | int, right: Numbers | int) -> Any:
+    """Two symbols, numbers or arrays of them, as one number; its order is that of the pairs."""
+    return (left << HALF) | right
 
 
 class _Words:
@@ -85,14 +86,15 @@ class PairMerging:
     def merge(self, left: int, right: int, finding: int, new: int) -> None:
         """Put a symbol in the place of a pair."""
         words = self._words
-        places = words.standing(self._found(int(pair_of(left, right)), finding), left, right)
+        places = words.standing(self._found(pair_of(left, right), finding), left, right)
         second = words.after[places]
         before, after = words.before[places], words.after[second]
         left_of, right_of = words.symbols[before], words.symbols[after]
         # Two merges side by side: the first has put the new symbol before the second.
-        beside = np.flatnonzero(before[1:] == second[:-1]) + 1
-        left_of[beside] = new
-        before[beside] = places[beside - 1]
+        beside = (before[1:] == second[:-1]).nonzero()[0]
+        if len(beside):
+            left_of[beside + 1] = new
+            before[beside + 1] = places[beside]
         words.symbols[places], words.symbols[second] = new, GONE
         words.after[places] = after
         words.before[after] = places
@@ -112,29 +114,32 @@ class PairMerging:
         return every[np.isin(self._words.word[every], self._words.word[findings[finding]])]
 
     def _forget(self, pairs: Numbers, weights: Numbers) -> None:
-        order, starts = _groups(pairs)
-        for pair, weight in zip(pairs[order][starts].tolist(), _sums(weights[order], starts), strict=True):
+        order, groups, starts = _groups(pairs)
+        for pair, weight in zip(groups, _sums(weights[order], starts), strict=True):
             self._counts[pair] = self._counts.get(pair, 0) - weight
 
     def _note(self, pairs: Numbers, places: Places) -> None:
         """Count pairs and queue them, with where they begin."""
-        order, starts = _groups(pairs)
+        order, groups, starts = _groups(pairs)
         places = places[order]
         sums = _sums(self._words.weights(places), starts)
-        ends = np.append(starts[1:], len(places)).tolist() if len(starts) else []
-        for pair, weight, start, end in zip(pairs[order][starts].tolist(), sums, starts.tolist(), ends, strict=True):
+        ends = [*starts.tolist(), len(places)]
+        for place, (pair, weight) in enumerate(zip(groups, sums, strict=True)):
             count = self._counts[pair] = self._counts.get(pair, 0) + weight
             if count > 0:
                 findings = self._places.setdefault(pair, [])
-                findings.append(places[start:end])
+                findings.append(places[ends[place] : ends[place + 1]])
                 heapq.heappush(self._queue, (-count, pair, len(findings) - 1))
 
 
-def _groups(pairs: Numbers) -> tuple[Numbers, Numbers]:
-    """An order that brings equal pairs together and keeps places ascending, and where each group then starts."""
-    order = np.argsort(pairs, kind="stable")
+def _groups(pairs: Numbers) -> tuple[Numbers, list[int], Numbers]:
+    """An order that brings equal pairs together and keeps places ascending, the different pairs, where each starts."""
+    order = pairs.argsort(kind="stable")
     ordered = pairs[order]
-    return order, np.flatnonzero(np.append(len(pairs) > 0, ordered[1:] != ordered[:-1]))
+    differs = np.ones(len(pairs), dtype=np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=differs[1:])
+    starts = differs.nonzero()[0]
+    return order, ordered[starts].tolist(), starts
 
 
 def _sums(weights: Numbers, starts: Numbers) -> list[int]:

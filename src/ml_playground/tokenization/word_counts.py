@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable
 
 import numpy as np
 from tokenizers import pre_tokenizers
@@ -13,6 +12,9 @@ from ml_playground.tokenization.word_table import WordTable
 
 LATIN_OF_LETTER = {ord(letter): chr(byte) for letter, byte in BYTE_OF_LETTER.items()}
 
+# Enough for the words of a language to be cut once; of lines in a script without blanks they are 20 MB.
+LIMIT_PIECES = 1 << 16
+
 
 class WordCounts:
     """Words of GPT-2's pre-tokenizer as bytes, with how often they came; grows with the different words alone."""
@@ -22,6 +24,8 @@ class WordCounts:
         # By number; longer than the table, so that it seldom grows.
         self._counts = np.zeros(1 << 12, dtype=np.int64)
         self._others: Counter[bytes] = Counter()
+        # Stretches beyond ASCII between safe cuts: words mostly, in scripts without blanks whole lines.
+        self._pieces: Counter[str] = Counter()
         self._pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
 
     def add(self, text: str) -> None:
@@ -33,19 +37,22 @@ class WordCounts:
         words = split_words(text)
         numbers = self._table.numbers(words)
         if len(words.foreign):
-            self._add_foreign(stretch.decode() for stretch in words.pick(words.foreign))
+            for stretch in words.pick(words.foreign):
+                self._pieces.update(CUT.split(stretch.decode()))
+            if len(self._pieces) > LIMIT_PIECES:
+                self._cut_pieces()
             numbers = np.delete(numbers, words.foreign)
         missing = len(self._table.words) - len(self._counts)
         if missing > 0:
             self._counts = np.append(self._counts, np.zeros(missing + len(self._counts), dtype=np.int64))
         np.add.at(self._counts, numbers, 1)
 
-    def _add_foreign(self, stretches: Iterable[str]) -> None:
+    def _cut_pieces(self) -> None:
         """Only the library knows which characters beyond ASCII are letters; it is asked once for each different piece."""
-        pieces = Counter(piece for stretch in stretches for piece in CUT.split(stretch))
-        for piece, count in pieces.items():
+        for piece, count in self._pieces.items():
             for letters, _ in self._pre_tokenizer.pre_tokenize_str(piece):
                 self._others[letters.translate(LATIN_OF_LETTER).encode("latin-1")] += count
+        self._pieces.clear()
 
     def state(self) -> bytes:
         """All words with their counts, as JSON; each byte is the letter of its number."""
@@ -58,6 +65,7 @@ class WordCounts:
 
     def counts(self) -> dict[bytes, int]:
         """All words."""
+        self._cut_pieces()
         all_counts = Counter(self._others)
         for word, count in zip(self._table.words, self._counts.tolist(), strict=False):
             all_counts[word] += count

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from ml_playground.cli import run, tree
 from ml_playground.commands.prepare import prepare, shown_progress
 from ml_playground.core.error_handling import DataError
 from ml_playground.data_pipeline.progress import PrepareProgress
@@ -50,6 +51,23 @@ def test_prepare_again_with_json_says_that_it_was_there(source: list[str], capsy
     assert again["set_aside"] is None
     assert again["splits"]["val"]["characters"] == 100
     assert Path(again["folder"]).is_dir()
+
+
+def test_prepare_with_workers_makes_the_data_set_of_one(source: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """The option is about time; the data set of one process is used again by two."""
+    sets = [source[0], 'prepare.tokenizer={kind="byte_bpe", vocab_size=300}']
+    assert run(tree(), ["prepare", "shakespeare", "--set", sets[0], "--set", sets[1], "--workers", "2", "--json"]) == 0
+    shared = json.loads(capsys.readouterr().out)
+    prepare("shakespeare", sets=sets, fresh=True, workers=1, json_output=True)
+    alone = json.loads(capsys.readouterr().out)
+    assert shared["fingerprint"] == alone["fingerprint"]
+    assert Path(alone["set_aside"]).is_dir()
+
+
+def test_prepare_without_any_worker_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """At least this process works."""
+    assert run(tree(), ["prepare", "shakespeare", "--workers", "0"]) == 2
+    assert "Invalid value for '--workers': Input should be greater than or equal to 1" in capsys.readouterr().err
 
 
 def test_prepare_changed_source_is_refused_and_fresh_keeps_the_old_data(

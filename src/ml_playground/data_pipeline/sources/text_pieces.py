@@ -8,8 +8,8 @@ from pathlib import Path
 from ml_playground.core.error_handling import ConfigError, DataError
 from ml_playground.data_pipeline.source_protocol import SourceFile
 
-# One read: large enough that its overhead does not count, small enough that ten copies of it do not either.
-PIECE_BYTES = 1 << 20
+# One read: large enough that its overhead does not count, small enough that all that is done with it is done in the cache.
+PIECE_BYTES = 1 << 18
 
 ENCODING_KEY = "prepare.source.encoding"
 
@@ -98,6 +98,8 @@ def _check_characters(path: Path, encoding: str, text: str, start_byte: int) -> 
     """A NUL is in no text; half a surrogate pair, which some encodings let through, cannot be written as UTF-8."""
     if "\0" in text:
         raise _binary(path, encoding, start_byte)
+    if text.isascii():
+        return
     try:
         text.encode()
     except UnicodeEncodeError as error:
