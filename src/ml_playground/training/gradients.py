@@ -50,8 +50,9 @@ class Leaves:
     def in_place(self) -> Generator[None]:
         """The model holds the twins inside, with the weights of now; its own parameters again after."""
         if self._twins:
-            weights = [self._parameters[name].detach() for name in self._twins]
-            torch._foreach_copy_([twin.detach() for twin in self._twins.values()], weights)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+            weights = [self._parameters[name] for name in self._twins]
+            with torch.no_grad():
+                torch._foreach_copy_(list(self._twins.values()), weights)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
         for table, part, name in self._places:
             table[part] = self._twins[name]
         try:
