@@ -1,6 +1,7 @@
 """run_job on real parts: what it needs, what it leaves, and what it refuses."""
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -307,3 +308,10 @@ def test_run_job_many_epochs_are_said_at_the_start(tmp_path: Path, steps: int, s
 def test_choice_shows_its_differences_in_words() -> None:
     """What the console and the events carry."""
     assert str(Difference("train.max_steps", 6, 8, "recorded")) == "train.max_steps: saved 6, wanted 8 (recorded)"
+
+
+def test_run_job_leaves_no_thread_behind(tmp_path: Path) -> None:
+    """Checkpoints are written and batches may be read beside the training; with the run all of it ends."""
+    before = set(threading.enumerate())
+    run_job(prepared(tmp_path, checkpointing={"every_steps": 2, "every_minutes": None}), Deps())
+    assert set(threading.enumerate()) == before

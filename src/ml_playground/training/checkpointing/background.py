@@ -20,9 +20,9 @@ class Background(Generic[ResultT]):
         self._name = name
         self._call: tuple[ThreadPoolExecutor, Future[ResultT]] | None = None
 
-    def start(self, call: Callable[[], ResultT]) -> None:
-        """Begin a call; the result of the one before it must have been taken."""
-        executor = ThreadPoolExecutor(1, thread_name_prefix=self._name, initializer=_step_back)
+    def start(self, call: Callable[[], ResultT], *, hurry: bool = False) -> None:
+        """Begin a call; the result of the one before it must have been taken. In a `hurry` it does not step back for others."""
+        executor = ThreadPoolExecutor(1, thread_name_prefix=self._name, initializer=None if hurry else _step_back)
         self._call = executor, executor.submit(call)
         executor.shutdown(wait=False)
 

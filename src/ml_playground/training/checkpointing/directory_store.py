@@ -139,7 +139,9 @@ class DirectoryStore:
             self._untold.append(NotSaved(step, lack))
             return
         copied = self._buffer.copy(snapshot.tensors)
-        self._background.start(partial(self._written, path, snapshot, small_files, copied))
+        # After the last save there is no training to step back for, and somebody waits.
+        last = snapshot.ending is not None
+        self._background.start(partial(self._written, path, snapshot, small_files, copied), hurry=last)
         if copied is None:
             self._settle()
 

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,6 +16,7 @@ from ml_playground.configuration.models import CheckpointingSettings
 from ml_playground.core.checkpoint_format import list_complete, verify
 from ml_playground.core.error_handling import CheckpointError, StorageError
 from ml_playground.core.file_locks import locked_folder
+from ml_playground.core.run_schema import Reason
 from ml_playground.core.values import Progress
 from ml_playground.training.checkpointing.directory_store import DirectoryStore
 from ml_playground.training.checkpointing.snapshot_buffer import Copied, SnapshotBuffer
@@ -241,6 +243,7 @@ class Gate:
 
     def synchronize(self) -> None:
         """Wait for it."""
+        self.niceness = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
         assert self._open.wait(60)
 
 
@@ -323,6 +326,22 @@ def test_begin_save_without_memory_for_a_buffer_writes_before_it_returns(tmp_pat
     assert [type(outcome) for outcome in without.poll()] == [Saved]
     for file in (tmp_path / "a" / "step_000001").iterdir():
         assert file.read_bytes() == (tmp_path / "b" / "step_000001" / file.name).read_bytes()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has priorities of threads")
+@pytest.mark.parametrize(("ending", "niceness"), [(None, 10), ("completed", 0)])
+def test_writing_steps_back_for_training_but_not_at_the_end(
+    ending: Reason | None, niceness: int, tmp_path: Path
+) -> None:
+    """After the last save nothing is computed, and somebody waits for it."""
+    buffer = SlowBuffer()
+    store = DirectoryStore(tmp_path, KEEP_ALL, buffer=buffer)
+    here = os.getpriority(os.PRIO_PROCESS, 0)
+    store.begin_save(replace(snapshot(1), ending=ending))
+    buffer.gates[0].open()
+    store.drain()
+    assert buffer.gates[0].niceness == max(here, niceness)
+    assert os.getpriority(os.PRIO_PROCESS, 0) == here
 
 
 def test_saves_leave_no_thread(tmp_path: Path) -> None:
