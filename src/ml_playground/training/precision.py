@@ -27,6 +27,10 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 GIB = 1 << 30
 
+# One core with AVX-512, forward and backward pass, fused against written out (docs/LOG.md): in float32 equal up to 512
+# tokens, 0.77 of the time at 1024, 0.56 at 2048; in bfloat16 4.5 times the time at 64 tokens, still 1.5 times at 2048.
+FUSED_FROM_TOKENS = 1024
+
 # Casting weights and activations to and fro takes part of what faster products save.
 WORTH_CASTING = 1.3
 # Share of the memory that a plan may fill: torch's allocators leave gaps, and other programs grow.
@@ -93,6 +97,8 @@ class Work:
     """Optimizer updates in all."""
     flops_per_step: float
     """Floating-point operations of one of them."""
+    sequence_tokens: int
+    """Tokens of a training sequence."""
     planned_bytes: Callable[[RuntimeSettings], int]
     """Memory that training takes on its device under a decided runtime."""
 
@@ -113,14 +119,16 @@ def decide_runtime(wanted: RuntimeSettings, here: Here, work: Work | None) -> De
     for name, decide in (
         ("device", _device_of),
         ("dtype", _dtype),
-        ("attention", _attention),
         ("threads", _threads),
         ("allocator", _allocator),
     ):
         if decided[name].value == "auto":
             decided[name] = decide(here)
+    dtype = str(decided["dtype"].value)
+    if wanted.attention == "auto":
+        decided["attention"] = _attention(here, work, dtype)
     if wanted.compile == "auto":
-        decided["compile"] = _compile(here, work, str(decided["dtype"].value))
+        decided["compile"] = _compile(here, work, dtype)
     if wanted.activation_checkpointing == "auto":
         decided["activation_checkpointing"] = _recompute(here, work, settled(wanted, decided))
     return decided
@@ -147,11 +155,16 @@ def _dtype(here: Here) -> Decision:
     return Decision("bfloat16" if half >= WORTH_CASTING * full else "float32", measured)
 
 
-def _attention(here: Here) -> Decision:
-    if here.device == "cpu":
-        # 44 % of a step of the tiny model (docs/LOG.md).
-        return Decision("math", "the backward pass of the CPU's fused kernel is slow at short context")
-    return Decision("fused", "one kernel, no weights of attention in memory")
+def _attention(here: Here, work: Work | None, dtype: str) -> Decision:
+    if here.device != "cpu":
+        return Decision("fused", "one kernel, no weights of attention in memory")
+    if dtype == "float32" and work is not None and work.sequence_tokens >= FUSED_FROM_TOKENS:
+        return Decision(
+            "fused", f"the CPU's fused kernel is the faster one in float32 from {FUSED_FROM_TOKENS} tokens on"
+        )
+    return Decision(
+        "math", "the backward pass of the CPU's fused kernel is slow in bfloat16, and no faster at short context"
+    )
 
 
 def _threads(here: Here) -> Decision:
@@ -241,7 +254,7 @@ def work_of(job: JobConfig, facts: Mapping[str, int], max_steps: int) -> Work:
         # Where the device shares the machine's memory, the copy from which checkpoints are written counts too.
         return memory.device if runtime.device == "cuda" else memory.total
 
-    return Work(max_steps, tokens * cost.flops_per_token, plan)
+    return Work(max_steps, tokens * cost.flops_per_token, cost.sequence_tokens, plan)
 
 
 def apply_runtime(decided: RuntimeSettings) -> torch.device:

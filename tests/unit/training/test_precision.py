@@ -75,13 +75,14 @@ works = st.builds(
     Work,
     steps=st.integers(1, 10**7),
     flops_per_step=st.floats(1e6, 1e18),
+    sequence_tokens=st.integers(1, 1 << 17),
     planned_bytes=st.integers(0, 1 << 40).map(
         lambda size: lambda runtime: size // 3 if runtime.activation_checkpointing is True else size
     ),
 )
 
 HERE = Here("cpu", Rates("cpu", 2, 186e9, 845e9, 50e9), True, 8 << 30, lambda: None)
-WORK = Work(1000, 1e9, lambda runtime: 1 << 30)
+WORK = Work(1000, 1e9, 256, lambda runtime: 1 << 30)
 
 
 @given(heres, works)
@@ -194,6 +195,22 @@ def test_recomputation_reason_names_plan_memory_and_what_it_brings() -> None:
     assert reason == "the plan takes 12.0 of 8.0 GiB; recomputing makes it 4.0"
     unknown = decide_runtime(RuntimeSettings(), replace(HERE, free_bytes=None), work)["activation_checkpointing"]
     assert (unknown.value, unknown.reason) == (False, "the memory of this device is unknown")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tokens", "attention"),
+    [("bfloat16", 64, "math"), ("bfloat16", 4096, "math"), ("float32", 512, "math"), ("float32", 1024, "fused")],
+)
+def test_attention_on_the_cpu_is_fused_only_where_its_kernel_is_faster(dtype: Any, tokens: int, attention: str) -> None:
+    """Long context in float32; in bfloat16 its backward pass is slow at any length that was measured."""
+    wanted = RuntimeSettings(dtype=dtype)
+    assert decide_runtime(wanted, HERE, replace(WORK, sequence_tokens=tokens))["attention"].value == attention
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_attention_on_a_gpu_is_fused(device: Any) -> None:
+    """One kernel, and no weights of T x T in its memory."""
+    assert decide_runtime(RuntimeSettings(), replace(HERE, device=device), WORK)["attention"].value == "fused"
 
 
 def test_allocator_keeps_memory_only_where_it_can_be_told_to() -> None:
