@@ -22,6 +22,7 @@ from ml_playground.planning.budget import (
     ANCHOR_STEPS,
     LEAST_STEPS,
     SMALLEST_MINUTES,
+    TRIAL_STEPS,
     Candidate,
     Choice,
     DataFacts,
@@ -202,7 +203,7 @@ class Planner:
         left_s = self._planning_left_s()
         if left_s < 0.1 * self._planning_s:
             return None
-        measured = self._trial(candidate, ANCHOR_STEPS, min(left_s, 0.3 * self._planning_s))
+        measured = self._trial(candidate, TRIAL_STEPS, min(left_s, 0.3 * self._planning_s))
         return Timing(measured.step_s, measured.evaluation_s)
 
     def _trial(self, candidate: Candidate, steps: int, seconds: float) -> "Measured":
@@ -268,10 +269,25 @@ def planned_job(request: Request, prepared: Prepared, began_s: float, *, fresh: 
     return planned.job
 
 
-def verdict(job: JobConfig, loss: float | None) -> str:
-    """`predicted 1.62 (1.57 to 1.67), got 1.60: error -0.02`; empty where nothing was foreseen or measured."""
+def record_of(job: JobConfig, loss: float | None) -> dict[str, float | None] | None:
+    """Forecast and result as JSON values; None for a run without a forecast."""
     hook = job.hooks.get(HOOK)
-    if not isinstance(hook, TimeBudget) or hook.expected_loss is None or loss is None:
+    if not isinstance(hook, TimeBudget) or hook.expected_loss is None:
+        return None
+    return {
+        "minutes": hook.minutes,
+        "expected": hook.expected_loss,
+        "low": hook.expected_low,
+        "high": hook.expected_high,
+        "error": None if loss is None else round(loss - hook.expected_loss, 4),
+    }
+
+
+def verdict(job: JobConfig, loss: float | None) -> str:
+    """`predicted 1.620 (1.570 to 1.670), got 1.600: error -0.020`; empty where nothing was foreseen or measured."""
+    record = record_of(job, loss)
+    if record is None or loss is None:
         return ""
-    band = f" ({hook.expected_low:.3f} to {hook.expected_high:.3f})" if hook.expected_low and hook.expected_high else ""
-    return f"predicted {hook.expected_loss:.3f}{band}, got {loss:.3f}: error {loss - hook.expected_loss:+.3f}"
+    low, high = record["low"], record["high"]
+    band = f" ({low:.3f} to {high:.3f})" if low and high else ""
+    return f"predicted {record['expected']:.3f}{band}, got {loss:.3f}: error {record['error']:+.3f}"

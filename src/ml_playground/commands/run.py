@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ml_playground.commands.budget import Request, check_request, planned_job, verdict
+from ml_playground.commands.budget import Request, check_request, planned_job, record_of, verdict
 from ml_playground.commands.options import ConfigFiles, Experiment, Json, Sets
 from ml_playground.commands.prepare import prepare_job, summary_of
 from ml_playground.commands.sample import draw_from
@@ -84,7 +84,8 @@ def run(
         _stage(4, "report", json_output=json_output)
     report = write_report(RunFolder(result.run))
     if json_output:
-        typer.echo(json_text(asdict(result) | {"run": str(result.run), "samples": texts, "report": str(report)}))
+        more = {"run": str(result.run), "samples": texts, "report": str(report)}
+        typer.echo(json_text(asdict(result) | more | {"budget": record_of(job, result.metrics.get("loss"))}))
     else:
         typer.echo(f"report: {report}")
     if (code := exit_code_of(result)) != 0:
