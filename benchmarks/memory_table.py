@@ -1,0 +1,116 @@
+"""Planned against measured memory of training: each case a real run in a process of its own, its peak above what importing takes.
+
+`--part NAME` measures one case and prints its figures with those of the plan, which is how the constants of
+src/ml_playground/planning/memory.py are fitted: `memory_table.py --json FILE` keeps every figure of every case.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from our_training import job_of, random_text
+from paired import Program, ProgramError
+from shapes import BABY, GPT2, TINY, Shape
+from tables import Row, Table, command_line, progress, publish
+
+HERE = Path(__file__)
+MEGABYTE = 1e6
+# Steps until every buffer has been made; the run saves at its end.
+STEPS = 4
+# The most that planned and measured may lie apart.
+TOLERANCE = 0.10
+
+MODERN = ('model.position="rotary"', 'model.norm="rms_norm"', 'model.feed_forward="relu2"', "model.bias=false")
+BPE = Shape(layers=4, heads=4, width=192, context=256, rows=16, vocabulary=4096)
+SHORT = Shape(layers=8, heads=8, width=512, context=256, rows=4, vocabulary=4096)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A shape, and what else is set."""
+
+    shape: Shape
+    sets: tuple[str, ...] = ()
+    quick: bool = False
+
+
+CASES: Mapping[str, Case] = {
+    "tiny": Case(TINY),
+    "baby": Case(BABY, quick=True),
+    "baby, float32": Case(BABY, ("runtime.dtype=float32",)),
+    "baby, recomputed": Case(BABY, ("runtime.activation_checkpointing=true",)),
+    "baby, fused attention": Case(BABY, ("runtime.attention=fused",)),
+    "baby, modern, Muon": Case(BABY, (*MODERN, 'optimizer={kind="muon"}'), quick=True),
+    "baby, SwiGLU, averaged": Case(BABY, ('model.feed_forward="swiglu"', "train.ema_decay=0.99")),
+    "4 layers of 192, 4,096 tokens": Case(BPE, quick=True),
+    "8 layers of 512, untied head": Case(SHORT, ("model.tied_head=false",)),
+    "gpt2": Case(GPT2),
+    "gpt2, recomputed, Muon": Case(GPT2, ("runtime.activation_checkpointing=true", 'optimizer={kind="muon"}')),
+}
+
+
+def measure(case: Case) -> None:
+    """Train in this process; print the peak above what it held before, and the plan."""
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["MLP_HOME"] = home
+        text = Path(home) / "text.txt"
+        random_text(case.shape.vocabulary, text)
+        sets = ["runtime.compile=false", *case.sets]
+        if not any(word.startswith("runtime.activation_checkpointing") for word in sets):
+            sets.append("runtime.activation_checkpointing=false")
+        job = job_of(case.shape, text, steps=STEPS, sets=sets)
+        from ml_playground.core.deps import Deps
+        from ml_playground.core.process_memory import forget_peak, peak_bytes, resident_bytes
+        from ml_playground.core.torch_machine import rates_of
+        from ml_playground.data_pipeline.preparer import prepare
+        from ml_playground.planning.memory import planned_bytes
+        from ml_playground.training.engine import run_job
+
+        prepare(job.prepare, Deps())
+        # Measured once a machine, and kept: its large buffer is not this run's.
+        rates_of("cpu")
+        before, began_anew = resident_bytes(), forget_peak()
+        if before is None or not began_anew:
+            raise SystemExit("this system does not tell the peak of a part of a process; Linux does")
+        run_job(job, Deps())
+        peak = (peak_bytes() or 0) - before
+    plan = planned_bytes(job, {"vocab_size": case.shape.vocabulary, "sequence_tokens": case.shape.context})
+    print(json.dumps({"measured": peak, "planned": plan.total, **asdict(plan)}))
+
+
+def tables(options: argparse.Namespace) -> Iterator[Table]:
+    """One line a case."""
+    rows, problems = [], []
+    for name, case in CASES.items():
+        if options.quick and not case.quick:
+            continue
+        progress(name)
+        try:
+            found = Program(name, [str(HERE), "--part", name]).run()
+        except ProgramError as error:
+            problems.append(str(error))
+            continue
+        ratio = found["planned"] / found["measured"]
+        parts = [found[part] / MEGABYTE for part in PARTS]
+        cells = [name, found["measured"] / MEGABYTE, found["planned"] / MEGABYTE, ratio, *parts]
+        rows.append(Row(cells, "planned memory", abs(ratio - 1)))
+    columns = ["case", "measured, MB", "planned, MB", "planned / measured", *PARTS]
+    notes = [
+        "Resident memory at its peak, above what the process held after its imports; a run of 4 steps, saved at its end."
+    ]
+    yield Table("memory", "Memory of training", columns, rows, notes, problems)
+
+
+PARTS = ("weights", "gradients", "optimizer", "averaged", "copies", "activations", "logits", "snapshot")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--part"]:
+        measure(CASES[sys.argv[2]])
+    else:
+        publish(tables, command_line(__doc__))
