@@ -71,7 +71,10 @@ def run(
     result = train_job(job, fresh=fresh, resume=resume)
     outcome = verdict(job, result.metrics.get("loss")) if result.reason in FINISHED else ""
     if not json_output:
-        typer.echo("\n".join(filter(None, (training_summary_of(result), outcome))))
+        summary = training_summary_of(result)
+        if request is not None:
+            summary = summary.replace("stopped early:", f"used its {minutes:g} minutes:", 1)
+        typer.echo("\n".join(filter(None, (summary, outcome))))
     texts: list[str] = []
     if result.reason in FINISHED:
         _stage(3, "sample", json_output=json_output)

@@ -40,6 +40,9 @@ def outcome_of(view: RunView) -> Outcome:
     """The state, and where it was reached."""
     tone = "good" if view.state in GOOD else "bad" if view.state in BAD else "plain"
     word = WORDS.get(view.state, view.state)
+    budget = budget_of(view.events)
+    if budget and view.state == "stopped_early":
+        word = f"used its {budget['minutes']:g} minutes"
     if view.status is None:
         return Outcome(word, tone, "nothing was written yet")
     status = view.status
@@ -50,6 +53,12 @@ def outcome_of(view: RunView) -> Outcome:
     if view.unreadable_lines:
         note += f" ({view.unreadable_lines} lines of its files could not be read)"
     return Outcome(word, tone, note)
+
+
+def budget_of(events: Sequence[Event]) -> Mapping[str, Any]:
+    """What the time budget noted when the run ended; empty for a run without one."""
+    notes = [event.data for event in events if event.kind == "budget" and isinstance(event.data.get("minutes"), float)]
+    return notes[-1] if notes else {}
 
 
 def figures(view: RunView) -> str:
@@ -72,6 +81,10 @@ def _figures(view: RunView) -> Iterator[tuple[str, str, str]]:
         # Beyond 700 the exponential leaves the range of floats.
         if lowest < 700 and unit == "token":  # noqa: PLR2004
             yield "perplexity", f"{math.exp(lowest):.4g}", "of the best validation loss"
+    budget = budget_of(view.events)
+    if all(isinstance(budget.get(name), float) for name in ("expected", "low", "high", "error")):
+        band = f"{budget['low']:.3f} to {budget['high']:.3f}"
+        yield "forecast", f"{budget['expected']:.3f}", f"{band}; error {budget['error']:+.3f}"
     for name, curve in view.evaluation.items():
         if name not in ("loss", "elapsed_s"):
             yield name.replace("_", " "), f"{curve.values[-1]:.4g}", f"validation, at step {curve.steps[-1]:,}"

@@ -173,8 +173,10 @@ def test_run_minutes_interrupted_goes_on_with_its_plan_and_ends(
     (event,) = [event for event in events_of(RunFolder(Path(ended["run"]))) if event.kind == "budget"]
     assert event.data["expected"] == ended["budget"]["expected"]
     assert event.data["train_seconds"] < 36
-    assert main([*command[:-1]]) == 0
-    assert "nothing to do" in capsys.readouterr().out
+    assert main(command[:-1]) == 0
+    said = capsys.readouterr().out
+    assert "nothing to do" in said
+    assert f"predicted {ended['budget']['expected']:.3f}" in said
 
 
 def events_of(run: RunFolder) -> list[Event]:

@@ -243,3 +243,26 @@ def test_flattened_settings_have_dotted_paths() -> None:
         ("test", "null"),
         ("on", "true"),
     ]
+
+
+def test_report_of_a_budget_says_that_its_time_was_used_and_how_good_the_forecast_was() -> None:
+    """Stopped early is not what its user sees who gave it three minutes."""
+    run = bare_run()
+    put_status(run, state="ended", reason="stopped_early")
+    put_result(run, reason="stopped_early")
+    forecast = {"expected": 1.62, "low": 1.57, "high": 1.67, "error": -0.02}
+    put_event(run, "budget", step=20, minutes=3.0, loss=1.6, **forecast)
+    text = Page(write_report(run).read_text(encoding="utf-8")).text
+    assert "used its 3 minutes" in text
+    assert "stopped early" not in text
+    assert "1.6201.570 to 1.670; error -0.020" in text
+
+
+@pytest.mark.parametrize("minutes", [None, "3", [3.0]])
+def test_report_of_a_damaged_budget_is_a_report_without_one(minutes: object) -> None:
+    """What a file may hold is not trusted."""
+    run = bare_run()
+    put_status(run, state="ended", reason="stopped_early")
+    put_result(run, reason="stopped_early")
+    put_event(run, "budget", step=20, minutes=minutes)
+    assert "stopped early" in Page(write_report(run).read_text(encoding="utf-8")).text
