@@ -10,7 +10,8 @@ from ml_playground.configuration.models import JobConfig, RuntimeSettings
 from ml_playground.core.machine_rates import Rates
 from ml_playground.core.torch_machine import Device, available_devices, devices_here, rates_of
 from ml_playground.training.building import open_data, steps_of
-from ml_playground.training.precision import Decisions, decide_runtime, device_for, look, runtime_for, settled
+from ml_playground.training.deciding import Decisions, decide_runtime, settled
+from ml_playground.training.precision import device_for, look, runtime_for
 
 GIB = 1 << 30
 

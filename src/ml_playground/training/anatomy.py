@@ -17,6 +17,7 @@ from ml_playground.core.machine_rates import DeviceKind
 from ml_playground.core.process_memory import forget_peak, peak_bytes, resident_bytes
 from ml_playground.core.registry import load_object
 from ml_playground.training.building import build_learner, build_model, build_optimizer, open_data, steps_of
+from ml_playground.training.deciding import settled
 from ml_playground.training.learner import GradientLearner
 from ml_playground.training.operators import (
     BACKWARD,
@@ -29,7 +30,7 @@ from ml_playground.training.operators import (
     by_part,
     by_work,
 )
-from ml_playground.training.precision import apply_runtime, runtime_for, settled
+from ml_playground.training.precision import apply_runtime, runtime_for
 from ml_playground.training.protocols import Data, Optimizer, StepNumbers
 from ml_playground.training.readings import read_numbers
 

@@ -14,13 +14,14 @@ from ml_playground.core.run_schema import Result
 from ml_playground.core.seeding import seed_for
 from ml_playground.training.building import build_hooks, build_learner, build_model, build_preview, open_data, steps_of
 from ml_playground.training.checkpointing.directory_store import DirectoryStore
+from ml_playground.training.deciding import Decisions, settled
 from ml_playground.training.environment import facts_of, record_start
 from ml_playground.training.hook_protocols import HookContext
 from ml_playground.training.hooks.control import drop_requests
 from ml_playground.training.hooks.journal import EventJournal
 from ml_playground.training.hooks.records import EventLog, tell_stderr
 from ml_playground.training.loop import Ending, Parts, fit
-from ml_playground.training.precision import Decisions, apply_runtime, runtime_for, settled
+from ml_playground.training.precision import apply_runtime, runtime_for
 from ml_playground.training.protocols import Data, JobResult, Objective
 from ml_playground.training.restoring import ended_before, restore
 from ml_playground.training.resume import Choice, choose_run, finished_result, read_job, with_decided_runtime

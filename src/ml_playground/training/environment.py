@@ -15,7 +15,7 @@ from torch import nn
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.atomic import write_file
 from ml_playground.core.run_folder import RunFolder
-from ml_playground.training.precision import Decisions
+from ml_playground.training.deciding import Decisions
 from ml_playground.training.resume import Choice
 
 CHECKOUT = Path(__file__).parents[3]

@@ -14,8 +14,9 @@ from ml_playground.core.deps import Clock
 from ml_playground.core.registry import load_object
 from ml_playground.core.seeding import seed_for
 from ml_playground.training.building import build_learner, build_model, build_preview, open_data
+from ml_playground.training.deciding import settled
 from ml_playground.training.learner import GradientLearner
-from ml_playground.training.precision import apply_runtime, runtime_for, settled
+from ml_playground.training.precision import apply_runtime, runtime_for
 from ml_playground.training.protocols import Data, Objective
 
 BLOCKS = 8
