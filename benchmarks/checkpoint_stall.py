@@ -21,9 +21,10 @@ from torch import Tensor
 
 from ml_playground.configuration.models import CheckpointingSettings
 from ml_playground.core.values import Progress
+from ml_playground.training.checkpoint_protocols import Saved, Snapshot
 from ml_playground.training.checkpointing.directory_store import DirectoryStore
 from ml_playground.training.checkpointing.snapshot_buffer import SnapshotBuffer, snapshot_bytes
-from ml_playground.training.protocols import Saved, Snapshot, TensorGroups
+from ml_playground.training.protocols import TensorGroups
 
 FREE_BYTES = 6 * 10**9
 """Two checkpoints, one that is being written, and room for the peers' file."""

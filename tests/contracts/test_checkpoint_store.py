@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from ml_playground.configuration.models import CheckpointingSettings
 from ml_playground.core.error_handling import CheckpointError
 from ml_playground.core.values import Progress
+from ml_playground.training.checkpoint_protocols import CheckpointStore, Snapshot
 from ml_playground.training.checkpointing.directory_store import DirectoryStore
 from ml_playground.training.checkpointing.retention import Kept, to_drop
-from ml_playground.training.protocols import CheckpointStore, Snapshot, TensorGroups
+from ml_playground.training.protocols import TensorGroups
 from tests.fakes.memory_store import MemoryStore
 
 MakeStore = Callable[[Path, CheckpointingSettings], CheckpointStore]

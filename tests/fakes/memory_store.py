@@ -11,8 +11,9 @@ from ml_playground.configuration.models import CheckpointingSettings
 from ml_playground.core.error_handling import CheckpointError
 from ml_playground.core.run_schema import Reason
 from ml_playground.core.values import Progress
+from ml_playground.training.checkpoint_protocols import NotSaved, Saved, Snapshot
 from ml_playground.training.checkpointing.retention import Kept, to_drop
-from ml_playground.training.protocols import NotSaved, Saved, Snapshot, TensorGroups
+from ml_playground.training.protocols import TensorGroups
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ml_playground.training.protocols import CheckpointStore, NotSaved, Saved, Snapshot
+from ml_playground.training.checkpoint_protocols import CheckpointStore, NotSaved, Saved, Snapshot
 
 
 def save(store: CheckpointStore, snapshot: Snapshot) -> Sequence[Saved]:

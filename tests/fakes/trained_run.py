@@ -14,8 +14,8 @@ from ml_playground.core.registry import load_object
 from ml_playground.core.run_folder import RunFolder, runs_folder
 from ml_playground.core.values import ModelContext, Progress
 from ml_playground.data_pipeline.preparer import prepare
+from ml_playground.training.checkpoint_protocols import Snapshot
 from ml_playground.training.checkpointing.directory_store import DirectoryStore
-from ml_playground.training.protocols import Snapshot
 from tests.fakes.saving import save
 
 TEXT = "".join(f"{number} green bottles, hanging on the wall;\n" for number in range(40))

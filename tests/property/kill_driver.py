@@ -19,8 +19,8 @@ from ml_playground.configuration.models import CheckpointingSettings
 from ml_playground.core.atomic import write_file
 from ml_playground.core.checkpoint_format import list_complete, step_folder_name
 from ml_playground.core.values import Progress
+from ml_playground.training.checkpoint_protocols import Saved, Snapshot
 from ml_playground.training.checkpointing.directory_store import DirectoryStore
-from ml_playground.training.protocols import Saved, Snapshot
 
 KILLED = 137
 FILE_OPERATIONS = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate", "os.scandir", "fcntl.flock")

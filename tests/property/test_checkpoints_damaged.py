@@ -14,8 +14,8 @@ from ml_playground.configuration.models import CheckpointingSettings
 from ml_playground.core.checkpoint_format import latest
 from ml_playground.core.error_handling import CheckpointError
 from ml_playground.core.values import Progress
+from ml_playground.training.checkpoint_protocols import Snapshot
 from ml_playground.training.checkpointing.directory_store import DirectoryStore
-from ml_playground.training.protocols import Snapshot
 from tests.fakes.saving import save
 
 SETTINGS = CheckpointingSettings(keep_last=9)

@@ -15,11 +15,12 @@ from ml_playground.configuration.models import JobConfig
 from ml_playground.core.error_handling import ConfigError
 from ml_playground.core.registry import load_object
 from ml_playground.core.values import ModelContext
+from ml_playground.training.checkpoint_protocols import OpenCheckpoint
 from ml_playground.training.hook_protocols import Hook, HookContext, Preview
 from ml_playground.training.hooks.tolerant import Tolerant
 from ml_playground.training.learner import GradientLearner
 from ml_playground.training.precision import DTYPES
-from ml_playground.training.protocols import Data, Objective, OpenCheckpoint, Optimizer
+from ml_playground.training.protocols import Data, Objective, Optimizer
 
 
 def open_data(job: JobConfig) -> Data[Any]:

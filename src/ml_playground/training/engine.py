@@ -106,12 +106,9 @@ def _train(
         EventLog(run, deps.clock).note("branched", start.step, differences=[str(d) for d in choice.differences])
     with data.reading_ahead(device):
         ending = ended_before(checkpoint, choice) or fit(parts, start)
+    metrics = dict(ending.metrics)
     result = Result(
-        reason=ending.reason,
-        step=ending.step,
-        max_steps=max_steps,
-        metrics=dict(ending.metrics),
-        message=ending.message,
+        reason=ending.reason, step=ending.step, max_steps=max_steps, metrics=metrics, message=ending.message
     )
     write_file(run.result, result.model_dump_json(indent=2) + "\n")
     return ending

@@ -10,9 +10,10 @@ from ml_playground.configuration.models import CheckpointingSettings, TrainSetti
 from ml_playground.core.deps import Deps
 from ml_playground.core.run_schema import Reason
 from ml_playground.core.values import NOTHING, Action, Progress, Wish
+from ml_playground.training.checkpoint_protocols import CheckpointStore, NotSaved, Saved, Snapshot
 from ml_playground.training.hook_protocols import Hook, Journal, StepEvent, StepReading
 from ml_playground.training.memory import out_of_memory_advice
-from ml_playground.training.protocols import CheckpointStore, Data, Learner, NotSaved, Saved, Snapshot, StepNumbers
+from ml_playground.training.protocols import Data, Learner, StepNumbers
 from ml_playground.training.readings import first_bad, nan_message, read_numbers
 
 LEAVING = Action.PAUSE | Action.FINISH
@@ -222,19 +223,18 @@ class _Loop:
 
     def _announce(self, outcomes: Sequence[Saved | NotSaved], *, last: bool = False) -> None:
         """Tell what became of saves; a full disk ends the run only when nothing but the save is left to do."""
-        tell = self._parts.tell
         for outcome in outcomes:
             if isinstance(outcome, Saved):
                 self._saved_step = outcome.step
                 at = replace(self.progress(), step=outcome.step)
                 self._tell(lambda hook, at=at, reference=outcome.reference: hook.on_saved(at, reference))
                 if outcome.problem:
-                    tell(f"step {outcome.step:,} was saved, but older checkpoints are in the way: {outcome.problem}")
+                    self._parts.tell(f"step {outcome.step:,} was saved, but older checkpoints stay: {outcome.problem}")
             elif last and outcome.step == self._step:
                 raise outcome.error
             else:
                 again = "training goes on and saves again when it is due"
-                tell(f"step {outcome.step:,} was not saved, {again}: {outcome.error}")
+                self._parts.tell(f"step {outcome.step:,} was not saved, {again}: {outcome.error}")
 
     def _left_early(self, actions: Action) -> Ending:
         if Action.FINISH in actions:

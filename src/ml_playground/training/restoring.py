@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ml_playground.core.error_handling import ConfigError, DataError
+from ml_playground.training.checkpoint_protocols import OpenCheckpoint, Saved
 from ml_playground.training.loop import Ending, Start
-from ml_playground.training.protocols import Learner, OpenCheckpoint, Saved
+from ml_playground.training.protocols import Learner
 from ml_playground.training.resume import Choice
 
 

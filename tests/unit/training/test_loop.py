@@ -13,12 +13,13 @@ from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import StorageError
 from ml_playground.core.run_schema import Reason
 from ml_playground.core.values import NOTHING, Action, Progress, Wish
+from ml_playground.training.checkpoint_protocols import NotSaved, Saved, Snapshot
 from ml_playground.training.hook_protocols import BaseHook, StepEvent
 from ml_playground.training.learner import GradientLearner
 from ml_playground.training.loop import Ending, Parts, Start, fit
 from ml_playground.training.memory import ADVICE
 from ml_playground.training.optim import adamw
-from ml_playground.training.protocols import NotSaved, Saved, Snapshot, StepNumbers, TensorGroups
+from ml_playground.training.protocols import StepNumbers, TensorGroups
 from ml_playground.training.settings import AdamW
 from tests.fakes.fixed_clock import FixedClock
 from tests.fakes.memory_journal import MemoryJournal
@@ -356,7 +357,7 @@ def test_fit_checkpoint_that_could_not_be_dropped_is_told() -> None:
 
     bench = Bench(store=Stuck())
     bench.fit(max_steps=4)
-    assert bench.told == ["step 4 was saved, but older checkpoints are in the way: it is locked."]
+    assert bench.told == ["step 4 was saved, but older checkpoints stay: it is locked."]
     assert bench.scribe.told[-2:] == ["saved 4", "end 4 completed"]
 
 

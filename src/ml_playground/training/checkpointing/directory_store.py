@@ -25,10 +25,11 @@ from ml_playground.core.checkpoint_manifest import MANIFEST, FileRecord, manifes
 from ml_playground.core.error_handling import CheckpointError, StorageError
 from ml_playground.core.storage_errors import free_bytes, readable_size
 from ml_playground.core.torch_tensors import read_tensors, stored_bytes, write_tensors
+from ml_playground.training.checkpoint_protocols import NotSaved, Saved, Snapshot
 from ml_playground.training.checkpointing.background import Background
 from ml_playground.training.checkpointing.retention import Kept, to_drop
 from ml_playground.training.checkpointing.snapshot_buffer import Copied, SnapshotBuffer
-from ml_playground.training.protocols import NotSaved, Saved, Snapshot, TensorGroups
+from ml_playground.training.protocols import TensorGroups
 
 # Headers, JSON files and whole blocks: what a checkpoint takes beside its tensors and attachments.
 _OVERHEAD_BYTES = 1 << 20

@@ -18,9 +18,10 @@ from ml_playground.core.error_handling import CheckpointError, StorageError
 from ml_playground.core.file_locks import locked_folder
 from ml_playground.core.run_schema import Reason
 from ml_playground.core.values import Progress
+from ml_playground.training.checkpoint_protocols import NotSaved, Saved, Snapshot
 from ml_playground.training.checkpointing.directory_store import DirectoryStore
 from ml_playground.training.checkpointing.snapshot_buffer import Copied, SnapshotBuffer
-from ml_playground.training.protocols import NotSaved, Saved, Snapshot, TensorGroups
+from ml_playground.training.protocols import TensorGroups
 from tests.fakes.saving import save
 
 KEEP_ALL = CheckpointingSettings(keep_last=100, keep_best=0)
