@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ml_playground.models.layers.attention import QUERIES_AT_ONCE, causal_mask, math_attention
 from ml_playground.models.layers.dropout import dropped
 from ml_playground.models.layers.feed_forward import gelu_tanh, squared_relu
 from ml_playground.models.layers.norm import LayerNorm, RmsNorm
@@ -111,6 +112,34 @@ def test_dropped_of_all_and_elsewhere_than_on_the_cpu_is_left_to_torch(device: s
     y = dropped(torch.ones(5, device=device), 1.0)
     assert y.shape == (5,)
     assert y.is_meta or not y.any()
+
+
+@pytest.mark.parametrize("length", [QUERIES_AT_ONCE, QUERIES_AT_ONCE + 1, 2 * QUERIES_AT_ONCE + 70])
+def test_math_attention_in_parts_equals_attention_at_once(length: int) -> None:
+    """Queries attend in parts on long rows: what is left out is what the mask hides, forward and backward."""
+    q, k, v = (drawn(1, 2, length, 4, seed=seed) for seed in range(3))
+    mask = causal_mask(length, dtype=torch.float64, device=q.device)
+    ours = gradients_of(lambda q, k, v: math_attention(q, k, v, mask, 0.0), q, k, v)
+    theirs = gradients_of(
+        lambda q, k, v: torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True), q, k, v
+    )
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_math_attention_in_parts_keeps_less_for_the_way_back() -> None:
+    """What the mask hides is neither computed nor kept."""
+    kept: list[int] = []
+
+    def count(tensor: Tensor) -> Tensor:
+        kept.append(tensor.numel())
+        return tensor
+
+    length = 4 * QUERIES_AT_ONCE
+    q, k, v = (drawn(1, 1, length, 4, seed=seed) for seed in range(3))
+    mask = causal_mask(length, dtype=torch.float64, device=q.device)
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        math_attention(q, k, v, mask, 0.0)
+    assert max(kept) == QUERIES_AT_ONCE * length and sum(kept) < 0.7 * length**2
 
 
 def plainly_rotated(x: Tensor, rotation: Rotation) -> Tensor:

@@ -1,5 +1,7 @@
 """Causal self-attention. B rows, T tokens, C width, H query heads, K key heads, D features of a head, S seen positions."""
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -8,6 +10,9 @@ from ml_playground.models.layers.dropout import dropped
 from ml_playground.models.layers.norm import RmsNorm
 from ml_playground.models.layers.rotary import Rotation, rotated
 from ml_playground.models.settings import Gpt
+
+QUERIES_AT_ONCE = 256
+"""Longer rows are attended from in parts of so many queries on the CPU; 128 and 512 are slower at 1024 tokens in bfloat16."""
 
 
 def causal_mask(length: int, *, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -33,11 +38,51 @@ def math_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, dropout: float
     """
     rows, heads, length, width = q.shape
     q, k, v = (x.reshape(rows * heads, length, width) for x in (q, k, v))
+    if length > QUERIES_AT_ONCE and not dropout and q.device.type == "cpu" and not torch.compiler.is_compiling():
+        return cast(Tensor, _AttentionInParts.apply(q, k, v, mask)).view(rows, heads, length, width)
     scores = torch.baddbmm(mask, q, k.transpose(1, 2), alpha=width**-0.5)
     weights = functional.softmax(scores, dim=-1)
     if dropout:
         weights = dropped(weights, dropout)
     return torch.bmm(weights, v).view(rows, heads, length, width)
+
+
+class _AttentionInParts(torch.autograd.Function):
+    """The same without most of what the mask hides: some queries at once, and only the keys up to the last of them.
+
+    Forward and backward of (12, 1024, 64) in bfloat16 take 38 ms against 48 on one core, of (12, 2048, 64) 131 against 175,
+    in float32 92 against 133; torch's fused kernel 89, 284 and 106.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+        """(N, T, D) each -> (N, T, D)."""
+        length, scale = q.shape[1], q.shape[2] ** -0.5
+        weights: list[Tensor] = []
+        mixed: list[Tensor] = []
+        for start in range(0, length, QUERIES_AT_ONCE):
+            end = min(start + QUERIES_AT_ONCE, length)
+            scores = torch.baddbmm(mask[start:end, :end], q[:, start:end], k[:, :end].mT, alpha=scale)
+            weights.append(functional.softmax(scores, dim=-1))
+            mixed.append(torch.bmm(weights[-1], v[:, :end]))
+        ctx.save_for_backward(q, k, v, *weights)
+        return torch.cat(mixed, dim=1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Part by part; what a part gives to its keys and values is added to what the others gave."""
+        q, k, v, *weights = cast(tuple[Tensor, ...], ctx.saved_tensors)
+        of_q, of_k, of_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        for number, part in enumerate(weights):
+            start, end = number * QUERIES_AT_ONCE, part.shape[2]
+            of_mixed = grad[:, start:end]
+            of_v[:, :end] += torch.bmm(part.mT, of_mixed)
+            of_weights = torch.bmm(of_mixed, v[:, :end].mT)
+            of_scores = torch.ops.aten._softmax_backward_data(of_weights, part, -1, part.dtype)
+            of_scores.mul_(q.shape[2] ** -0.5)
+            of_q[:, start:end] = torch.bmm(of_scores, k[:, :end])
+            of_k[:, :end] += torch.bmm(of_scores.mT, q[:, start:end])
+        return of_q, of_k, of_v, None
 
 
 class Attention(nn.Module):
