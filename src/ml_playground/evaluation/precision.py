@@ -36,9 +36,9 @@ def cost_of_precision(run: LoadedRun, decoder: Decoder, *, split: str = "val", t
             with torch.inference_mode():
                 # At the end of a split a window is padded: nothing there is a target.
                 reads = int((batch.labels[row] != NO_TARGET).nonzero().max()) + 1
-                ids, labels = batch.ids[row, :reads].to(decoder.device), batch.labels[row, :reads].to(decoder.device)
-                full += _nats(run.model(ids[None])[0], labels)
-                lower += _nats(decoder.logits(ids[None])[0], labels)
+                ids, labels = batch.ids[row : row + 1, :reads], batch.labels[row, :reads]
+                full += _nats(run.model(ids.to(run.execution.device))[0], labels)
+                lower += _nats(decoder.logits(ids.to(decoder.device))[0], labels)
             counted += int((labels != NO_TARGET).sum())
             if counted >= targets:
                 return PrecisionCost(counted, full / counted, lower / counted)
@@ -46,4 +46,4 @@ def cost_of_precision(run: LoadedRun, decoder: Decoder, *, split: str = "val", t
 
 
 def _nats(logits: torch.Tensor, labels: torch.Tensor) -> float:
-    return float(functional.cross_entropy(logits.float(), labels, ignore_index=NO_TARGET, reduction="sum"))
+    return float(functional.cross_entropy(logits.float().cpu(), labels, ignore_index=NO_TARGET, reduction="sum"))

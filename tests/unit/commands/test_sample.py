@@ -5,6 +5,8 @@ import io
 import json
 import math
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +20,7 @@ from ml_playground.commands.sample import checkpoint_named
 from ml_playground.commands.sample_texts import SEPARATOR, Screen, Text, gather
 from ml_playground.core.checkpoint_format import step_folder_name
 from ml_playground.core.error_handling import ConfigError
-from ml_playground.core.run_folder import RunFolder
+from ml_playground.core.run_folder import RunFolder, data_folder
 from ml_playground.sampling.texts import Piece
 from tests.fakes.trained_run import job_of, save_run
 
@@ -284,3 +286,47 @@ def test_sample_ctrl_c_ends_with_what_was_drawn(run: RunFolder) -> None:
     assert process.returncode == 0
     assert b"interrupted: 0 whole and 1 unfinished texts" in messages
     assert next(run.samples.glob("*.txt")).read_bytes() == beginning + rest
+
+
+def test_sample_int8_says_what_it_costs(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    """Measured on the validation text, beside the precision; in the JSON too."""
+    assert main(["sample", "bottles", "--precision", "int8"]) == 0
+    shown = capsys.readouterr().err
+    assert f"{run.id}, step 5, validation loss 2.0000 (cpu, int8)\n" in shown
+    note = r"int8 on [\d,]+ tokens of the validation text: \d+\.\d{4} nats per token, [+-]\d\.\d{4} against float32"
+    assert re.search(f"note: {note}\n", shown)
+    assert re.fullmatch(note, record_of(capsys, "bottles", "--precision", "int8")["notes"][0])
+
+
+def test_sample_int8_without_the_data_says_so(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run that was copied here without its data can still be sampled."""
+    shutil.rmtree(data_folder())
+    assert main(["sample", "bottles", "--precision", "int8"]) == 0
+    assert "note: what int8 costs is unknown, for there is no validation text here: " in capsys.readouterr().err
+
+
+def test_sample_engine_writes_the_same_greedy_text_and_keeps_its_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The whole way: exported into the run, drawn by llama.cpp, shown and saved as ever."""
+    pytest.importorskip("gguf", reason="the extra `export` is not installed: make setup")
+    pytest.importorskip("xllamacpp", reason="the extra `export` is not installed: make setup")
+    modern = {"position": "rotary", "norm": "rms_norm", "feed_forward": "swiglu", "qk_norm": True, "bias": False}
+    run = save_run(job_of(tmp_path, model=modern), {5: 2.0})
+    greedy = ["bottles", "--temperature", "0", "--max-new-tokens", "40"]
+    expected = record_of(capsys, *greedy)["texts"]
+    assert record_of(capsys, *greedy, "--engine", "llama_cpp")["texts"] == expected
+    assert [path.name for path in run.export.rglob("*.gguf")] == ["model.gguf"]
+    assert main(["sample", *greedy, "--engine", "llama_cpp"]) == 0
+    assert "(llama.cpp, float32)\n" in capsys.readouterr().err
+
+
+def test_sample_engine_of_a_model_that_it_lacks_is_refused(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    """GPT-2's layout with exact gelu: exit code 2, and the settings are named."""
+    pytest.importorskip("gguf", reason="the extra `export` is not installed: make setup")
+    pytest.importorskip("xllamacpp", reason="the extra `export` is not installed: make setup")
+    assert main(["sample", "bottles", "--engine", "llama_cpp"]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "llama.cpp runs no model like this one" in shown.err
+    assert not run.export.exists()

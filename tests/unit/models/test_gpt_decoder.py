@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ml_playground.configuration.models import SampleSettings
 from ml_playground.models.layers.packed_linear import Precision
+from ml_playground.sampling.generate import generate
 from tests.unit.models.test_gpt import LENGTH, VARIANTS, model_of, roughened, some_ids
 
 DIVERGENCE: dict[Precision, float] = {"float32": 1e-6, "bfloat16": 2e-3, "int8": 1e-2}
@@ -77,3 +79,17 @@ def test_decoder_step_never_waits_for_the_device_and_makes_few_operations() -> N
     views = {"to", "view", "slice", "transpose", "reshape", "split_with_sizes", "select", "detach"}
     working = sum(count for name, count in counts.items() if name not in views)
     assert working == 12 * len(model.blocks) + 6
+
+
+def test_generating_reads_each_step_from_the_device_once() -> None:
+    """Filters, draw and cache never wait for a number; the ids of a step come over together."""
+    decoder = model_of(**VARIANTS["qwen3"]).decoder("float32")
+    settings = SampleSettings(max_new_tokens=6, temperature=0.7, top_k=9, top_p=0.9, min_p=0.01, repetition_penalty=1.2)
+    steps = generate(decoder, [[1, 2], [3, 4]], settings, seeds=[0, 1])
+    next(steps)
+    with Operations() as operations:
+        assert len(list(steps)) == 5
+    waits = {"_local_scalar_dense", "item", "nonzero", "is_nonzero", "equal", "cpu", "unique"}
+    assert not waits & set(operations.counts)
+    assert operations.counts["embedding"] == 5
+    assert operations.counts["searchsorted"] == 5

@@ -2,9 +2,9 @@
 
 import torch
 
-from ml_playground.configuration.models import RuntimeSettings
+from ml_playground.configuration.models import RuntimeSettings, SampleSettings
 from ml_playground.core.torch_machine import devices_here
-from ml_playground.sampling.execution import choose_execution
+from ml_playground.sampling.execution import choose_execution, choose_precision
 
 
 def test_choose_execution_recorded_cpu_float32_is_taken() -> None:
@@ -49,3 +49,20 @@ def test_choose_execution_automatic_attention_is_fused_on_cuda_only() -> None:
     assert choose_execution(RuntimeSettings()).attention == expected
     assert choose_execution(RuntimeSettings(device="cpu")).attention == "math"
     assert choose_execution(RuntimeSettings(device="cpu", attention="fused")).attention == "fused"
+
+
+def test_choose_precision_auto_is_float32() -> None:
+    """Only in float32 a seed means one text in every batch."""
+    chosen = choose_precision(SampleSettings(), torch.device("cpu"), native_bfloat16=lambda device: True)
+    assert (chosen.precision, list(chosen.notes)) == ("float32", [])
+
+
+def test_choose_precision_bfloat16_only_where_the_hardware_has_it() -> None:
+    """Torch would emulate it; llama.cpp reads half as much and multiplies in float32."""
+    asked = SampleSettings(precision="bfloat16")
+    chosen = choose_precision(asked, torch.device("cpu"), native_bfloat16=lambda device: False)
+    assert chosen.precision == "float32"
+    assert list(chosen.notes) == ["this machine's cpu does not multiply bfloat16 itself; drawing in float32"]
+    assert choose_precision(asked, torch.device("cpu"), native_bfloat16=lambda device: True).precision == "bfloat16"
+    other = SampleSettings(precision="bfloat16", engine="llama_cpp")
+    assert choose_precision(other, torch.device("cpu"), native_bfloat16=lambda device: False).precision == "bfloat16"
