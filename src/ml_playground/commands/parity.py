@@ -18,8 +18,9 @@ VOCAB, ROWS, LENGTH = 61, 8, 48
 # The recipe of the shipped experiment, of a size that takes milliseconds a step, and a rate at which the losses move.
 SETTINGS = ("model.n_layer=2", "model.n_head=2", "model.n_embd=64", "optimizer.lr=0.01", "use=['model/modern']")
 
-# Nats. Kernels sum in different orders, which these few steps hardly multiply; bfloat16 has 8 bits of precision.
-TOLERANCE = {"float32": 1e-3, "bfloat16": 2e-2}
+# Nats. Kernels sum in different orders, which these few steps hardly multiply; rounding to the 8 bits of bfloat16 moves the third
+# loss by up to 0.01 on a CPU, while a step itself moves it by 0.3 and more.
+TOLERANCE = {"float32": 1e-3, "bfloat16": 3e-2}
 
 REFERENCE = RuntimeSettings(
     device="cpu", dtype="float32", attention="math", compile=False, activation_checkpointing=False
@@ -88,9 +89,13 @@ def first_losses(runtime: RuntimeSettings, *, seed: int = 0) -> tuple[float, ...
     """
     job: JobConfig = load("python_stdlib", sets=SETTINGS, environ={}).job.model_copy(update={"runtime": runtime})
     device = torch.device(runtime.device)
-    torch.manual_seed(seed)
     facts = {"vocab_size": VOCAB, "sequence_tokens": LENGTH}
     model = build_model(job, facts, device, load_pretrained=False)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.copy_(0.05 * torch.randn(parameter.shape, generator=generator))
     objective = load_object(families.OBJECTIVES[job.objective.kind_name].build)(job.objective)
     learner = build_learner(job, model, objective)
     return tuple(learner.train_step([batch(step)], step=step, lr_factor=1.0).loss.item() for step in range(STEPS))
