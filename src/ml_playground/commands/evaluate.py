@@ -44,7 +44,8 @@ def evaluate(
     from ml_playground.sampling.runner import load_run  # noqa: PLC0415
 
     run = load_run(target, which=which, layers=layers, open_keys=FOR_EVALUATION)
-    typer.echo(heading(run, run.execution.dtype), err=True)
+    dtype = str(run.execution.dtype).removeprefix("torch.")
+    typer.echo(heading(run, f"{run.execution.device.type}, {dtype}"), err=True)
     for note in run.notes:
         typer.echo(f"note: {note}", err=True)
     evaluation = evaluate_run(run, split, progress=show_progress)

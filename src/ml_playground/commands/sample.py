@@ -141,7 +141,8 @@ def draw_from(
     decoder = run.decoder()
     prompts = [encode_prompt(text, run.tokenizer, run.model.max_context) for text in settings.prompts]
     notes = [*run.notes, *precision_notes(run, decoder), *(note for prompt in prompts for note in prompt.notes)]
-    typer.echo(heading(run), err=True)
+    engine = "llama.cpp" if run.job.sample.engine == "llama_cpp" else run.execution.device.type
+    typer.echo(heading(run, f"{engine}, {run.precision}"), err=True)
     for note in notes:
         typer.echo(f"note: {note}", err=True)
     texts = [Text(prompt.text, sample) for prompt in prompts for sample in range(settings.num_samples)]
@@ -222,14 +223,12 @@ def precision_notes(run: "LoadedRun", decoder: "Decoder") -> list[str]:
     return [f"int8 on {cost.targets:,} tokens of the validation text: {cost.loss:.4f} nats per token, {difference}"]
 
 
-def heading(run: "LoadedRun") -> str:
-    """Which weights these are, and where they run."""
+def heading(run: "LoadedRun", place: str) -> str:
+    """Which weights these are, and where and how they run."""
     metrics = run.checkpoint.metrics or {}
     # The averaged weights are those that a training evaluates, where it keeps some.
     evaluated = "ema" if "ema" in run.checkpoint.groups else "raw"
     loss = f", validation loss {metrics['loss']:.4f}" if "loss" in metrics and run.weights == evaluated else ""
     averaged = ", averaged weights" if run.weights == "ema" else ""
     name = run.run.id if run.run else run.checkpoint.reference
-    engine = "llama.cpp" if run.job.sample.engine == "llama_cpp" else run.execution.device.type
-    place = f"{engine}, {run.precision}"
     return f"{name}, step {run.checkpoint.progress.step:,}{loss}{averaged} ({place})"
