@@ -82,19 +82,30 @@ def encoded_by_library(tokenizer: ByteBpeTokenizer, text: str) -> list[int]:
 )
 def test_split_words_of_ascii_equals_the_library(text: str) -> None:
     """Three neighbours decide, contractions apart."""
-    words = split_words(text)
+    words = split_words([text])
     assert words.pick(np.arange(len(words.starts))) == words_by_library(text)
 
 
 @given(texts)
 def test_split_words_foreign_stretches_hold_all_foreign_bytes_and_end_where_words_do(text: str) -> None:
     """What is not decided here is handed over whole."""
-    words = split_words(text)
+    words = split_words([text])
     found = words.pick(np.arange(len(words.starts)))
     foreign = set(words.foreign.tolist())
     assert b"".join(found) == text.encode()
     assert all((not word.isascii()) == (place in foreign) for place, word in enumerate(found))
     assert [one for word in found for one in words_by_library(word.decode())] == words_by_library(text)
+
+
+@given(st.lists(texts, max_size=8))
+def test_split_words_of_several_texts_equals_each_alone(parts: list[str]) -> None:
+    """No word reaches over the end of a text, wherever it ends."""
+    together = split_words(parts)
+    alone = [split_words([text]) for text in parts]
+    assert together.pick(np.arange(len(together.starts))) == [
+        word for words in alone for word in words.pick(np.arange(len(words.starts)))
+    ]
+    assert np.diff(together.ends, prepend=0).tolist()[: len(parts)] == [len(words.starts) for words in alone]
 
 
 @given(st.lists(texts, max_size=8))
@@ -122,7 +133,7 @@ def test_word_table_equal_words_have_equal_numbers(rounds: list[list[str]]) -> N
     """Exact: what a number stands for is the word that was asked, also after the table has grown."""
     table = WordTable()
     for some in rounds:
-        words = split_words("\n".join(some))
+        words = split_words(some)
         numbers = table.numbers(words).tolist()
         assert [table.words[number] for number in numbers] == words.pick(np.arange(len(words.starts)))
     assert len(set(table.words)) == len(table.words)
@@ -152,8 +163,10 @@ def test_train_of_any_chunks_gives_the_same_vocabulary(size: int, text: str) -> 
 def test_encode_equals_the_library_whatever_was_encoded_before(training: str, parts: list[str]) -> None:
     """Ids do not depend on which words are known already."""
     tokenizer = ByteBpeTokenizer.train([training + "a"], ByteBpe(vocab_size=400))
-    for text in [*parts, *parts]:
-        assert tokenizer.encode_arrays([text])[0].tolist() == encoded_by_library(tokenizer, text)
+    expected = [encoded_by_library(tokenizer, text) for text in parts]
+    assert [tokenizer.encode(text) for text in parts[:2]] == expected[:2]
+    for _ in range(2):
+        assert [ids.tolist() for ids in tokenizer.encode_arrays(parts)] == expected
 
 
 @given(st.text(alphabet=[*"ab ", "\ud83d", "\udc0e", "\udfff"], max_size=30))

@@ -9,6 +9,7 @@ Source: https://github.com/openai/gpt-2/blob/master/src/encoder.py
 
 import re
 import string
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -27,9 +28,14 @@ ASCII_BYTES = 128
 CUT = re.compile(r"(?<=[!-~\w])(?=[ \n])")
 
 
+# Stands between two texts; no UTF-8 has this byte.
+SEPARATOR = 0xFF
+
+
 def _kinds() -> bytes:
     """The kind of each byte."""
     table = bytearray([SIGN] * 256)
+    table[SEPARATOR] = EDGE
     for kind, letters in ((LETTER, string.ascii_letters), (DIGIT, string.digits), (SPACE, "\t\n\v\f\r"), (BLANK, " ")):
         for letter in letters:
             table[ord(letter)] = kind
@@ -38,7 +44,7 @@ def _kinds() -> bytes:
 
 def _starts_word(before: int, here: int, after: int) -> bool:
     """Whether a word starts at a byte, by its kind and those of its neighbours."""
-    if before == EDGE:
+    if EDGE in (before, here):
         return True
     if here in (BLANK, SPACE):
         # Of several blanks before a word all but the last stay together.
@@ -60,16 +66,18 @@ STARTS = _starts()
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """A text as words, in order."""
+    """Texts as words, in order."""
 
     raw: bytes
-    """The text in UTF-8."""
+    """The texts in UTF-8, separated."""
     starts: Positions
     """First byte of each word, (words,)."""
     sizes: Positions
     """Bytes of each word, (words,)."""
     foreign: Positions
     """Which of them are stretches with bytes beyond ASCII, ascending: one word or several, ending where words end."""
+    ends: Positions
+    """How many words there are up to the end of each text, (texts,)."""
 
     def pick(self, which: Positions) -> list[bytes]:
         """Some of the words."""
@@ -77,28 +85,34 @@ class Words:
         return [self.raw[start : start + size] for start, size in zip(starts, sizes, strict=True)]
 
 
-def split_words(text: str) -> Words:
-    """Cut a text as GPT-2's pattern does.
+def split_words(texts: Sequence[str]) -> Words:
+    """Cut each text as GPT-2's pattern does.
 
     Raises:
-        UnicodeEncodeError: The text holds half a surrogate pair.
+        UnicodeEncodeError: A text holds half a surrogate pair.
     """
-    raw = text.encode()
+    raw = bytes([SEPARATOR]).join(text.encode() for text in texts)
     kinds = np.full(len(raw) + 2, EDGE, dtype=np.uint8)
     kinds[1:-1] = np.frombuffer(raw.translate(KIND_OF_BYTE), dtype=np.uint8)
     codes = kinds[:-2] * np.uint8(KINDS * KINDS) + kinds[1:-1] * np.uint8(KINDS) + kinds[2:]
     flags = np.frombuffer(bytearray(codes.tobytes().translate(STARTS)), dtype=np.bool_)
     if b"'" in raw:
         _join_contractions(raw, kinds, flags)
-    stretches = np.empty((0, 2), dtype=np.int64) if text.isascii() else _foreign_stretches(raw)
+    stretches = np.empty((0, 2), dtype=np.int64) if all(map(str.isascii, texts)) else _foreign_stretches(raw)
     if len(stretches):
         _join_stretches(flags, stretches)
     starts = np.flatnonzero(flags)
+    sizes = np.diff(starts, append=len(raw))
+    separates = np.frombuffer(raw, dtype=np.uint8)[starts] == SEPARATOR
+    between = np.flatnonzero(separates)
+    if len(between):
+        starts, sizes = starts[~separates], sizes[~separates]
     return Words(
         raw,
         starts,
-        np.diff(starts, append=len(raw)),
+        sizes,
         foreign=np.searchsorted(starts, stretches[:, 0]),
+        ends=np.append(between - np.arange(len(between)), len(starts)),
     )
 
 
@@ -127,8 +141,11 @@ def _foreign_stretches(raw: bytes) -> NDArray[np.int64]:
     text = np.frombuffer(raw, dtype=np.uint8)
     visible = (text[:-1] >= ord("!")) & (text[:-1] <= ord("~"))
     blank = (text[1:] == ord(" ")) | (text[1:] == ord("\n"))
-    starts = np.append(0, np.flatnonzero(visible & blank) + 1)
-    which = np.flatnonzero(np.maximum.reduceat(text, starts) >= ASCII_BYTES)
+    between = np.flatnonzero(text == SEPARATOR)
+    starts = np.unique(np.concatenate([[0], np.flatnonzero(visible & blank) + 1, between, between + 1]))
+    starts = starts[starts < len(raw)]
+    highest = np.maximum.reduceat(text, starts)
+    which = np.flatnonzero((highest >= ASCII_BYTES) & (highest < SEPARATOR))
     # Neighbours are one stretch.
     apart = np.flatnonzero(np.diff(which) > 1)
     first, last = which[np.append(0, apart + 1)], which[np.append(apart, len(which) - 1)]

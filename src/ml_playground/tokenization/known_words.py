@@ -39,22 +39,22 @@ class KnownWords:
         """Whether it is time for an empty one."""
         return len(self) > LIMIT_WORDS or self._bytes > LIMIT_BYTES
 
-    def numbers(self, text: str) -> Positions:
-        """The numbers of a text's words, in order; (words,).
+    def numbers(self, texts: Sequence[str]) -> tuple[Positions, Positions]:
+        """The numbers of the texts' words, in order, (words,); and how many there are up to the end of each, (texts,).
 
         Raises:
-            UnicodeEncodeError: The text holds half a surrogate pair.
+            UnicodeEncodeError: A text holds half a surrogate pair.
         """
-        words = split_words(text)
+        words = split_words(texts)
         numbers = self._table.numbers(words)
         if not len(words.foreign):
-            return numbers
+            return numbers, words.ends
         pieces = [CUT.split(stretch.decode()) for stretch in words.pick(words.foreign)]
         repeats = np.ones(len(numbers), dtype=np.int64)
         repeats[words.foreign] = [len(some) for some in pieces]
         numbers = np.repeat(numbers, repeats)
         numbers[numbers == EMPTY] = self._numbers_of_pieces(list(chain.from_iterable(pieces)))
-        return numbers
+        return numbers, np.append(0, np.cumsum(repeats))[words.ends]
 
     def _numbers_of_pieces(self, pieces: list[str]) -> list[int]:
         """The same for what only Python's pattern could cut."""
@@ -76,12 +76,11 @@ class KnownWords:
         self._sizes = np.concatenate([self._sizes, sizes])
         self._flat = np.concatenate([self._flat, *ids])
 
-    def ids(self, numbers: Positions) -> Ids:
-        """The ids of words, one after the other; (ids,)."""
+    def ids(self, numbers: Positions, ends: Positions) -> list[Ids]:
+        """The ids of each text, from what `numbers` gave."""
         sizes = self._sizes[numbers]
-        ends = np.cumsum(sizes)
-        total = int(ends[-1]) if len(ends) else 0
+        after = np.append(0, np.cumsum(sizes))
         # Where each id lies: from its word's first place on, one further with each.
-        places = np.repeat(self._first[numbers] - (ends - sizes), sizes)
-        places += np.arange(total)
-        return self._flat[places]
+        places: Positions = np.repeat(self._first[numbers] - after[:-1], sizes)
+        places += np.arange(after[-1])
+        return np.split(self._flat[places], after[ends[:-1]])

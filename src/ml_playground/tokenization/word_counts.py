@@ -34,7 +34,7 @@ class WordCounts:
         Raises:
             UnicodeEncodeError: The text holds half a surrogate pair.
         """
-        words = split_words(text)
+        words = split_words([text])
         numbers = self._table.numbers(words)
         if len(words.foreign):
             for stretch in words.pick(words.foreign):

@@ -98,7 +98,7 @@ def test_known_words_of_long_lines_are_full_before_they_are_many() -> None:
     """In a script without blanks each line is a word; kept for good, they would be the whole text."""
     known = KnownWords(np.uint16)
     for number in range(3):
-        known.numbers("\u4f60" * (LIMIT_BYTES // 8) + str(number))
+        known.numbers(["\u4f60" * (LIMIT_BYTES // 8) + str(number)])
         assert len(known.without_ids()) == 1
         known.add_ids([np.array([number], dtype=np.uint16)])
     assert len(known) == 3
