@@ -70,3 +70,14 @@ def test_generate_gpt_batch_of_unequal_prompts_equals_each_alone(variant: str, t
         for row, prompt in enumerate(PROMPTS)
     ]
     assert together == alone
+
+
+def test_generate_gpt_float32_draws_the_same_text_alone_and_in_a_batch() -> None:
+    """A seed means one text in the precision that is the default, though packed products of one row and of eight differ."""
+    model = model_of("llama").float()
+    prompts, seeds = [[row, 3, row + 1] for row in range(8)], list(range(8))
+    together = rows_of(generate, model, prompts, seeds, temperature=0.8)
+    assert together == [
+        rows_of(generate, model, [prompt], [seed], temperature=0.8)[0]
+        for prompt, seed in zip(prompts, seeds, strict=True)
+    ]
