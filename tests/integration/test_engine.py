@@ -54,7 +54,10 @@ def test_run_job_whole_job_leaves_a_whole_run(tmp_path: Path) -> None:
     assert result.metrics["loss"] > 0
     assert [row["step"] for row in lines(run.metrics) if row["kind"] == "train"] == list(range(1, 7))
     assert json.loads(run.config.read_text())["runtime"]["device"] == "cpu"
-    assert {"python", "commit", "packages", "seed"} <= json.loads(run.environment.read_text()).keys()
+    environment = json.loads(run.environment.read_text())
+    assert {"python", "commit", "packages", "seed"} <= environment.keys()
+    assert environment["runtime"]["dtype"] == "as set"
+    assert environment["runtime"]["compile"].startswith("would save about ")
     assert json.loads(run.result.read_text())["reason"] == "completed"
     assert json.loads(run.status.read_text())["state"] == "ended"
     assert (run.checkpoints / "step_000006" / "tokenizer" / "tokenizer.json").is_file()
@@ -280,6 +283,13 @@ def test_run_job_out_of_memory_is_a_result_with_advice(tmp_path: Path) -> None:
     assert result.message.endswith(
         "halve data.micro_batch_rows and double train.micro_batches_per_step: the same step in less memory"
     )
+
+
+def test_run_job_recomputing_says_so_at_the_start(tmp_path: Path) -> None:
+    """It costs a third of the time; nobody should wonder where that goes."""
+    result = run_job(prepared(tmp_path, runtime={"activation_checkpointing": True}), Deps())
+    started = next(event for event in lines(RunFolder(result.run).events) if event["kind"] == "started")
+    assert started["data"]["device"] == "cpu (float32, 1 threads, activations recomputed)"
 
 
 @pytest.mark.parametrize(

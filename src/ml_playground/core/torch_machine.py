@@ -24,8 +24,6 @@ class Device:
     """The maker's name, and for CUDA the compute capability."""
     memory_bytes: int | None
     """Its own memory; none: it shares the machine's."""
-    native_bf16: bool
-    """Whether it multiplies bfloat16 itself: see `multiplies_bfloat16`."""
 
 
 def devices_here() -> list[DeviceKind]:
@@ -46,16 +44,18 @@ def available_devices() -> list[Device]:
     """Devices of this machine, the one that `runtime.device = "auto"` takes first."""
     found = [cuda_device(index, torch.cuda.get_device_properties(index)) for index in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
-        found.append(Device("mps", "Apple GPU", None, multiplies_bfloat16("mps")))
-    found.append(Device("cpu", f"{torch.get_num_threads()} threads", None, multiplies_bfloat16("cpu")))
+        found.append(Device("mps", "Apple GPU", None))
+    found.append(Device("cpu", f"{torch.get_num_threads()} threads", None))
     return found
 
 
 def cuda_device(index: int, properties: Any) -> Device:
     """What torch.cuda knows of a device."""
     description = f"{properties.name}, capability {properties.major}.{properties.minor}"
-    return Device(f"cuda:{index}", description, properties.total_memory, multiplies_bfloat16("cuda"))
+    return Device(f"cuda:{index}", description, properties.total_memory)
 
+
+GIB = 1 << 30
 
 # Side of the square matrices: large enough for the full rate of the device, small enough for some tries in a tenth of a second.
 MATRIX_SIDE = {"cpu": 1024, "mps": 2048, "cuda": 8192}
@@ -68,6 +68,8 @@ QUICK_SECONDS, THOROUGH_SECONDS = 0.1, 0.3
 WORTH_MORE_THREADS = 1.1
 # Share of the time in which a thread that always has work really had a core.
 UNDISTURBED_SHARE = 0.9
+# Load for each hardware thread below which a measurement is likely to be undisturbed.
+IDLE_BELOW = 0.3
 
 
 def rates_of(device: DeviceKind, *, again: bool = False) -> Rates:
@@ -79,12 +81,32 @@ def rates_of(device: DeviceKind, *, again: bool = False) -> Rates:
     """
     machine = probe()
     identity = identity_of(machine, torch.cuda.get_device_name() if device == "cuda" else device)
-    rates = None if again else kept_rates(identity)
-    if rates is None:
-        counts = thread_counts(machine.usable_cores, machine.physical_cores)
-        rates = measured_rates(device, counts, THOROUGH_SECONDS) if again else _measured_once(identity, device, counts)
-        keep_rates(identity, rates)
+    kept = kept_rates(identity)
+    if kept is not None and not again and trusted(kept, load=_load(), cores=machine.logical_cores):
+        return kept
+    counts = thread_counts(machine.usable_cores, machine.physical_cores)
+    if kept is None and not again:
+        rates = _measured_once(identity, device, counts)
+    else:
+        rates = measured_rates(device, counts, THOROUGH_SECONDS if again else QUICK_SECONDS)
+    keep_rates(identity, rates)
     return rates
+
+
+def trusted(kept: Rates, *, load: float, cores: int) -> bool:
+    """Whether kept figures are as good as new ones would be.
+
+    Args:
+        kept: What was measured, perhaps while other programs ran.
+        load: Mean number of threads that wanted to run in the last minute.
+        cores: Hardware threads of the machine.
+    """
+    return kept.undisturbed or load > IDLE_BELOW * cores
+
+
+def _load() -> float:
+    # Windows knows no load.
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
 @cache
@@ -125,7 +147,7 @@ def measured_rates(device: DeviceKind, counts: Sequence[int], seconds: float) ->
                 threads, full = count, rate
         torch.set_num_threads(threads)
         half = matrix_rate(place, torch.bfloat16, seconds=seconds)
-        read = read_rate(place, seconds=seconds)
+        read = read_rate(place, seconds=seconds, size_bytes=min(READ_BYTES[device], (free_bytes(device) or GIB) // 8))
     finally:
         torch.set_num_threads(former)
     share = (time.thread_time() - own_s) / (time.perf_counter() - wall_s)
@@ -140,9 +162,9 @@ def matrix_rate(device: torch.device, dtype: torch.dtype, *, seconds: float, sid
     return 2 * side**3 / _shortest_s(lambda: (left @ left)[0, 0], seconds)
 
 
-def read_rate(device: torch.device, *, seconds: float, size_bytes: int | None = None) -> float:
+def read_rate(device: torch.device, *, seconds: float, size_bytes: int) -> float:
     """The best rate at which numbers are read from memory and summed, in bytes a second."""
-    numbers = torch.ones((size_bytes or READ_BYTES[device.type]) // 4, device=device)
+    numbers = torch.ones(size_bytes // 4, device=device)
     return 4 * numbers.numel() / _shortest_s(numbers.sum, seconds)
 
 

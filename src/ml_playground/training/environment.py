@@ -89,9 +89,14 @@ def facts_of(
     """
     runtime = job.runtime
     precision = f"{runtime.dtype}, {runtime.threads} threads" if runtime.device == "cpu" else runtime.dtype
+    ways = [precision]
+    if runtime.compile is True:
+        ways.append("compiled")
+    if runtime.activation_checkpointing is True:
+        ways.append("activations recomputed")
     facts = {
         "parameters": f"{sum(p.numel() for p in model.parameters()):,}",
-        "device": f"{runtime.device} ({precision}{', compiled' if runtime.compile is True else ''})",
+        "device": f"{runtime.device} ({', '.join(ways)})",
     }
     if epochs >= MANY_EPOCHS:
         facts["note:"] = (

@@ -22,13 +22,13 @@ from ml_playground.core.torch_machine import (
     rates_of,
     read_rate,
     thread_counts,
+    trusted,
 )
 
 
 def test_available_devices_end_with_the_cpu() -> None:
     """There is always one device, and it is the last choice."""
     assert available_devices()[-1].name == "cpu"
-    assert available_devices()[-1].native_bf16 is has_native_bfloat16()
 
 
 def test_matrix_rate_of_small_matrices_is_positive() -> None:
@@ -68,6 +68,17 @@ def test_rates_of_a_device_are_measured_once_and_read_afterwards(
     assert rates_of("cpu", again=True) != written
 
 
+@given(st.booleans(), st.floats(0, 1000), st.integers(1, 512))
+def test_trusted_figures_are_those_that_a_new_measurement_would_not_better(
+    undisturbed: bool, load: float, cores: int
+) -> None:
+    """What was measured on a busy machine stays while it is busy, and is measured again when it is idle."""
+    kept = Rates("cpu", 1, 1.0, 2.0, 3.0, undisturbed=undisturbed)
+    assert trusted(kept, load=load, cores=cores) or load <= cores
+    assert trusted(kept, load=10 * cores, cores=cores)
+    assert trusted(kept, load=0.0, cores=cores) is undisturbed
+
+
 def test_rates_of_a_device_need_no_place_to_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A home that cannot be written costs a measurement a process, nothing else."""
     (tmp_path / "file").touch()
@@ -102,8 +113,7 @@ def test_free_bytes_of_the_cpu_are_the_machines() -> None:
 def test_cuda_device_is_described_by_name_capability_and_memory() -> None:
     """What `mlp doctor` shows of it."""
     properties = SimpleNamespace(name="A GPU", major=8, minor=5, total_memory=1 << 34)
-    native = multiplies_bfloat16("cuda")
-    assert cuda_device(1, properties) == Device("cuda:1", "A GPU, capability 8.5", 1 << 34, native)
+    assert cuda_device(1, properties) == Device("cuda:1", "A GPU, capability 8.5", 1 << 34)
 
 
 def test_devices_here_end_with_the_cpu_and_agree_with_the_list() -> None:
