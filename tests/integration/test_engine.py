@@ -12,6 +12,8 @@ from filelock import FileLock
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import CheckpointError, ConfigError, DataError, RunError
+from ml_playground.core.machine import probe
+from ml_playground.core.machine_rates import Rates, identity_of, keep_rates
 from ml_playground.core.run_folder import RunFolder
 from ml_playground.data_pipeline.preparer import prepare, prepared_folder
 from ml_playground.training.building import steps_of
@@ -283,6 +285,21 @@ def test_run_job_out_of_memory_is_a_result_with_advice(tmp_path: Path) -> None:
     assert result.message.endswith(
         "halve data.micro_batch_rows and double train.micro_batches_per_step: the same step in less memory"
     )
+
+
+def test_run_job_resumed_keeps_the_recorded_runtime_whatever_the_machine_now_measures(tmp_path: Path) -> None:
+    """Another precision halfway would not end with the same bits."""
+    job = prepared(tmp_path, runtime={"dtype": "auto"})
+    slow, fast = Rates("cpu", 1, 2e11, 1e11, 5e10), Rates("cpu", 1, 2e11, 8e11, 5e10)
+    keep_rates(identity_of(probe()), slow)
+    run = RunFolder(run_job(job, stopping_after(3)).run)
+    began_with = json.loads(run.config.read_text())["runtime"]
+    keep_rates(identity_of(probe()), fast)
+    assert RunFolder(run_job(job, Deps()).run) == run
+    assert json.loads(run.config.read_text())["runtime"] == began_with
+    assert began_with["dtype"] == "float32"
+    fresh = RunFolder(run_job(job, Deps(), Choice("new")).run)
+    assert json.loads(fresh.config.read_text())["runtime"]["dtype"] == "bfloat16"
 
 
 def test_run_job_recomputing_says_so_at_the_start(tmp_path: Path) -> None:
