@@ -18,7 +18,6 @@ from ml_playground.core.machine import probe
 from ml_playground.core.run_folder import RunFolder, runs_folder
 from ml_playground.data_pipeline.manifest import Prepared
 from ml_playground.planning.budget import (
-    ANCHOR,
     ANCHOR_STEPS,
     LEAST_STEPS,
     SMALLEST_MINUTES,
@@ -28,6 +27,7 @@ from ml_playground.planning.budget import (
     DataFacts,
     Search,
     Timing,
+    anchor_of,
     search,
 )
 from ml_playground.planning.memory import planned_bytes
@@ -74,23 +74,30 @@ class Request:
 
 
 def fixed_by_user(loaded: Loaded) -> dict[str, Any]:
-    """Keys that were set beside the experiment: typed, in a file or a variable, or by a group chosen there."""
-    groups = loaded.origins.get("use")
-    chosen = {f"group {name}" for name in loaded.job.use} if groups and _is_typed(groups[-1].layer) else set[str]()
-    return {
-        key: chain[-1].value
-        for key, chain in loaded.origins.items()
-        if chain and (_is_typed(chain[-1].layer) or (chain[-1].layer in chosen and not _is_of_time(key)))
+    """Keys that were set beside the experiment: typed, in a file or a variable.
+
+    A group that was chosen there fixes the whole model, the whole optimizer: with other parts it would be another recipe.
+    """
+    origins = {key: chain[-1] for key, chain in loaded.origins.items() if chain}
+    typed = {key: origin.value for key, origin in origins.items() if _is_typed(origin.layer)}
+    if "use" not in typed:
+        return typed
+    chosen = {f"group {name}" for name in loaded.job.use}
+    tables = {key.partition(".")[0] for key, origin in origins.items() if origin.layer in chosen} & {
+        "model",
+        "optimizer",
     }
+    recipe = {
+        key: chain[-1].value for key, chain in loaded.origins.items() if chain and key.partition(".")[0] in tables
+    }
+    batches = {
+        key: origin.value for key, origin in origins.items() if key.startswith("data.") and origin.layer in chosen
+    }
+    return recipe | batches | typed
 
 
 def _is_typed(layer: str) -> bool:
     return layer in ("--set", "--config") or layer.startswith("environment variable")
-
-
-def _is_of_time(key: str) -> bool:
-    """Keys of a group that say how long it runs, which the minutes say now."""
-    return key.startswith(("schedule.", "train.max_", "train.evaluat", "hooks."))
 
 
 def check_request(request: Request, asked: Loaded) -> dict[str, Any]:
@@ -172,8 +179,9 @@ class Planner:
         """
         tokens = self._prepared.tokens
         counted = counted_loss(tokens("train"), tokens("val"), self.facts.vocab_size)
-        anchor = self._trial(ANCHOR, ANCHOR_STEPS, ANCHOR_SHARE * self._planning_s)
-        difficulty = TextDifficulty(counted, ANCHOR.training(self.facts, anchor.steps), anchor.loss)
+        first = anchor_of(self._fixed)
+        anchor = self._trial(first, ANCHOR_STEPS, ANCHOR_SHARE * self._planning_s)
+        difficulty = TextDifficulty(counted, first.training(self.facts, anchor.steps), anchor.loss)
         timing = Timing(anchor.step_s, anchor.evaluation_s)
         seconds = self._left_s(anchor) - max(0.0, self._planning_left_s())
         if seconds <= LEAST_STEPS * timing.step_s:
@@ -210,9 +218,7 @@ class Planner:
         from ml_playground.training.trial import trial  # noqa: PLC0415 - torch takes seconds; refusals come first
 
         job = self._load(recipe_of(candidate, steps)).job
-        measured = trial(
-            job, self._clock, steps=steps, seconds=seconds, evaluate_tokens=20_000, draw=candidate is not ANCHOR
-        )
+        measured = trial(job, self._clock, steps=steps, seconds=seconds, evaluate_tokens=20_000, draw=True)
         self._measured[candidate] = measured
         return measured
 

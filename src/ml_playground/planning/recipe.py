@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from ml_playground.planning.budget import (
-    DROPOUT,
     EVALUATION_SHARE,
     EVALUATIONS,
     GENEROUS,
     LEAST_EVALUATED,
-    MANY_EPOCHS,
     Candidate,
     Choice,
     DataFacts,
@@ -46,8 +44,7 @@ def settings_of(choice: Choice, facts: DataFacts, time: Time) -> dict[str, Any]:
     """The tables of a job that the plan sets."""
     candidate, steps = choice.candidate, choice.steps
     every_steps, batches = evaluation_of(choice, facts, time.train_seconds)
-    epochs = candidate.training(facts, steps).epochs
-    table = recipe_of(candidate, steps, dropout=DROPOUT if epochs > MANY_EPOCHS else 0.0)
+    table = recipe_of(candidate, steps, dropout=candidate.training(facts, steps).dropout)
     table["train"] |= {
         "max_steps": GENEROUS * steps,
         "evaluate_every_steps": every_steps,

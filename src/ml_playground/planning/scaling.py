@@ -48,6 +48,8 @@ class Law:
     """B, in tokens."""
     repeat_scale: float
     """Scale of m."""
+    dropout_help: float
+    """How fast dropout lessens m: to exp(-dropout_help * dropout) of it."""
     spread: float
     """Standard deviation of ln(loss / forecast), a decade of tokens beyond the anchor, on texts that the fit left out."""
 
@@ -68,6 +70,8 @@ class Training:
     """Tokens of an optimizer step."""
     steps: float
     """Optimizer steps."""
+    dropout: float = 0.0
+    """Of the model."""
 
     @property
     def tokens(self) -> float:
@@ -124,9 +128,10 @@ def _lasting(law: Law, text: TextDifficulty, training: Training) -> float:
 
 
 def _heart(law: Law, training: Training) -> float:
-    """m: nothing in the first epoch, then as the square of the logarithm of the epochs."""
+    """m: nothing in the first epoch, then by the weights for each token of the text and the logarithm of the epochs."""
     weights_a_token = training.parameters / training.text_tokens
-    return law.repeat_scale * weights_a_token**0.5 * math.log(max(1.0, training.epochs)) ** 2
+    helped = math.exp(-law.dropout_help * training.dropout)
+    return law.repeat_scale * helped * weights_a_token * math.log(max(1.0, training.epochs))
 
 
 def _counted(law: Law, training: Training) -> float:

@@ -96,6 +96,7 @@ def test_fixed_group_chosen_by_the_user_is_kept_but_for_its_length(experiment: P
     request = request_of(experiment, "use=recipe/speed")
     fixed = check_request(request, request.load())
     assert fixed["optimizer.kind"] == "muon"
+    assert fixed["model.dropout"] == 0.0
     assert fixed["model.n_layer"] == request.load().job.model.n_layer
     assert not [key for key in fixed if key.startswith(("schedule", "train.max"))]
 

@@ -80,6 +80,11 @@ def test_search_nothing_is_planned_over_what_is_fixed() -> None:
     assert chosen(Machine(3e11), wanted(60, **fixed)).candidate == Candidate(7, 96, 48, 5)
 
 
+def test_search_anchor_is_as_its_user_wants_it() -> None:
+    """What was measured is then what the law is told."""
+    assert wanted(60, model__n_layer=5, data__micro_batch_rows=7).anchor == Candidate(5, 128, 64, 7)
+
+
 def test_candidates_width_divides_among_fixed_heads() -> None:
     """No plan that the model's own settings refuse."""
     assert {c.width % 5 for c in candidates(FACTS, {"model.n_head": 5})} == {0}
