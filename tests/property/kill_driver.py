@@ -6,9 +6,12 @@ Run as `python kill_driver.py FOLDER`. One process imports torch and forks the c
 import json
 import os
 import shutil
+import signal
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from itertools import count as count_up
 from pathlib import Path
@@ -25,6 +28,9 @@ from ml_playground.training.checkpointing.directory_store import DirectoryStore
 KILLED = 137
 FILE_OPERATIONS = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate", "os.scandir", "fcntl.flock")
 SETTINGS = CheckpointingSettings(keep_last=2, keep_best=0)
+
+LENGTHS = (0, 1, 5_000_000, 20_000_000, 40_000_000, 60_000_000)
+"""Bytes of a file of 64 MB after which its writer is killed."""
 
 SCENARIOS = {
     "first": ([], 1),
@@ -116,6 +122,41 @@ def kill_saves(place: Path, before: list[int], step: int) -> dict[str, object]:
     return {"operations": operation, "exit_code": code, "faults": found}
 
 
+def kill_inside_a_file(place: Path) -> dict[str, object]:
+    """Kill a save of 64 MB while its tensors are being written, at several lengths of the file; counts the hits."""
+    tokenizer = place / "tokenizer"
+    tokenizer.mkdir(parents=True)
+    (tokenizer / "tokenizer.json").write_text("{}")
+    found: list[str] = []
+    hits = 0
+    for number, length in enumerate(LENGTHS):
+        folder = place / f"killed_{length}"
+        save(DirectoryStore(folder, SETTINGS), snapshot(1, tokenizer, 1.0))
+        parts = {f"w{part}": torch.full((1_000_000,), float(part)) for part in range(16)}
+        large = replace(snapshot(2, tokenizer, 2.0), tensors={"model": {"w": torch.tensor([2.0]), **parts}})
+        child = os.fork()
+        if not child:
+            save(DirectoryStore(folder, SETTINGS), large)
+            os._exit(0)
+        file = folder / ".step_000002.partial" / "new" / "model.safetensors"
+        while length_of(file) < length and not os.waitpid(child, os.WNOHANG)[0]:
+            pass
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        hits += length <= length_of(file) < sum(tensor.nbytes for tensor in parts.values())
+        found += [f"kill {number}: {fault}" for fault in faults(folder, [1], 2, tokenizer)]
+    return {"operations": hits, "exit_code": 0, "faults": found}
+
+
+def length_of(file: Path) -> int:
+    """Bytes of a file; -1 where there is none."""
+    try:
+        return file.stat().st_size
+    except (FileNotFoundError, NotADirectoryError):
+        return -1
+
+
 def kill_file_writes(place: Path) -> dict[str, object]:
     """Kill the replacement of a file at each operation in turn until a child lives."""
     found: list[str] = []
@@ -137,7 +178,11 @@ def main(place: Path) -> None:
     """All scenarios, as one JSON object."""
     torch.set_num_threads(1)
     report = {name: kill_saves(place / name, before, step) for name, (before, step) in SCENARIOS.items()}
-    sys.stdout.write(json.dumps(report | {"write_file": kill_file_writes(place / "write_file")}))
+    report |= {
+        "write_file": kill_file_writes(place / "write_file"),
+        "inside_a_file": kill_inside_a_file(place / "inside"),
+    }
+    sys.stdout.write(json.dumps(report))
 
 
 if __name__ == "__main__":
