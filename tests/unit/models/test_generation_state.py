@@ -71,12 +71,12 @@ def test_step_records_no_gradient_and_reserves_once() -> None:
     """The cache's memory is the same before and after."""
     model = model_of().decoder("float32")
     state = model.new_state(1, LENGTH)
-    places = [tensor.data_ptr() for tensor in (*state.keys, *state.values)]
+    places = [tensor.data_ptr() for tensor in state.blocks]
     logits = model.step(some_ids(1, 3), state)
     assert logits.shape == (1, VOCAB)
     assert not logits.requires_grad
     assert state.seen == 3
-    assert places == [tensor.data_ptr() for tensor in (*state.keys, *state.values)]
+    assert places == [tensor.data_ptr() for tensor in state.blocks]
 
 
 def test_step_beyond_the_reserved_positions_raises() -> None:

@@ -189,18 +189,18 @@ class DecoderAttention:
         self, x: Tensor, rotation: Rotation | None, mask: Tensor | None, cache: KeyValueCache, number: int
     ) -> Tensor:
         """(N, C) -> (N, C)."""
-        rows = cache.rows
-        heads = self._qkv(x).to(self._dtype).view(rows, -1, self._heads + 2 * self._key_heads, self._width)
+        rows, turning = cache.rows, self._heads + self._key_heads
+        heads = self._qkv(x).to(self._dtype).view(rows, -1, turning + self._key_heads, self._width)
         new = heads.shape[1]
-        turned, v = torch.split(heads, [self._heads + self._key_heads, self._key_heads], dim=2)
-        if self._gain is not None:
-            turned = functional.rms_norm(turned, (self._width,), None, self._eps) * self._gain
-        if rotation is not None:
-            turned = rotated(turned, rotation)
-        q, k = torch.split(turned, [self._heads, self._key_heads], dim=2)
-        keys, values = cache.append(number, k.transpose(1, 2), v.transpose(1, 2))
+        if self._gain is not None or rotation is not None:
+            turned = heads.narrow(2, 0, turning)
+            if self._gain is not None:
+                turned = functional.rms_norm(turned, (self._width,), None, self._eps) * self._gain
+            heads.narrow(2, 0, turning).copy_(turned if rotation is None else rotated(turned, rotation))
+        keys, values = cache.append(number, heads.narrow(2, self._heads, 2 * self._key_heads))
         # All queries of a group stand in the rows of one product with their shared keys, which are never copied.
-        q = q.transpose(1, 2).reshape(rows, self._key_heads, -1, self._width)
+        q = heads.narrow(2, 0, self._heads).transpose(1, 2).reshape(rows, self._key_heads, -1, self._width)
         y = functional.scaled_dot_product_attention(q, keys, values, attn_mask=mask)
-        y = y.view(rows, self._heads, new, self._width).transpose(1, 2)
+        if new > 1:
+            y = y.view(rows, self._heads, new, self._width).transpose(1, 2)
         return self._projection(y.reshape(rows * new, -1))

@@ -17,10 +17,8 @@ from ml_playground.models.layers.bigram import NO_TOKEN
 class KeyValueCache:
     """The state of a generation."""
 
-    keys: tuple[Tensor, ...]
-    """For each block (B, K, S, D)."""
-    values: tuple[Tensor, ...]
-    """For each block (B, K, S, D)."""
+    blocks: tuple[Tensor, ...]
+    """For each block (B, 2 K, S, D): its keys, then its values, so that one copy stores both."""
     starts: Tensor | None
     """(B,) padding positions at the left of each row; None: no padding anywhere."""
     last: Tensor
@@ -39,20 +37,21 @@ class KeyValueCache:
         device: torch.device,
     ) -> Self:
         """Nothing seen yet; `shape` is (B, K, S, D) of each block's keys, and of its values."""
+        rows, key_heads, length, width = shape
         # Zeros, not uninitialised memory: a masked key has weight 0, and 0 times a stray NaN would still be NaN.
-        keys, values = (tuple(torch.zeros(shape, dtype=dtype, device=device) for _ in range(blocks)) for _ in range(2))
-        last = torch.full(shape[:1], NO_TOKEN, device=device)
-        return cls(keys, values, None if starts is None else starts.to(device), last)
+        both = [torch.zeros(rows, 2 * key_heads, length, width, dtype=dtype, device=device) for _ in range(blocks)]
+        last = torch.full((rows,), NO_TOKEN, device=device)
+        return cls(tuple(both), None if starts is None else starts.to(device), last)
 
     @property
     def rows(self) -> int:
         """B."""
-        return self.keys[0].shape[0]
+        return self.blocks[0].shape[0]
 
     @property
     def length(self) -> int:
         """S."""
-        return self.keys[0].shape[2]
+        return self.blocks[0].shape[2]
 
     def admit(self, ids: Tensor) -> None:
         """Check that `ids` (B, t) fit behind what was seen.
@@ -71,12 +70,13 @@ class KeyValueCache:
                 f"reserve at least {self.seen + new}."
             )
 
-    def append(self, block: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store a block's new `keys` and `values` (B, K, t, D); all of them up to here, (B, K, seen + t, D), come back."""
-        end = self.seen + keys.shape[2]
-        self.keys[block][:, :, self.seen : end] = keys
-        self.values[block][:, :, self.seen : end] = values
-        return self.keys[block][:, :, :end], self.values[block][:, :, :end]
+    def append(self, block: int, both: Tensor) -> tuple[Tensor, Tensor]:
+        """Store a block's new keys and values, (B, t, 2 K, D); keys and values up to here, (B, K, seen + t, D), come back."""
+        new, heads = both.shape[1:3]
+        stored = self.blocks[block]
+        stored.narrow(2, self.seen, new).copy_(both.transpose(1, 2))
+        keys, values = torch.split(stored.narrow(2, 0, self.seen + new), heads // 2, dim=1)
+        return keys, values
 
     def previous_of(self, ids: Tensor) -> Tensor:
         """(B, t) -> (B, t): the token before each of the new ones; the first real one of a row has none."""
@@ -88,7 +88,7 @@ class KeyValueCache:
 
     def positions(self, new: int) -> Tensor:
         """(t,) or, with padding, (B, t): positions of the next `new` tokens counted from each row's first real one; padding has 0."""
-        absolute = torch.arange(self.seen, self.seen + new, device=self.keys[0].device)
+        absolute = torch.arange(self.seen, self.seen + new, device=self.blocks[0].device)
         return absolute if self.starts is None else (absolute - self.starts[:, None]).clamp_min(0)
 
     def mask(self, new: int, dtype: torch.dtype, *, queries: int) -> Tensor | None:
@@ -99,7 +99,7 @@ class KeyValueCache:
         """
         if new == 1 and self.starts is None:
             return None
-        device = self.keys[0].device
+        device = self.blocks[0].device
         query = torch.arange(self.seen, self.seen + new, device=device)[:, None]
         key = torch.arange(self.seen + new, device=device)
         visible = key <= query
