@@ -51,7 +51,7 @@ class Machine:
 
 def chosen(machine: Machine, search_: Search) -> Choice:
     """What the search finds."""
-    return search(search_, machine, machine.timing(ANCHOR))
+    return search(search_, machine, machine.timing(search_.anchor))
 
 
 @given(rate=st.floats(2e10, 1e14), starting_s=st.floats(0, 0.003), seconds=st.floats(60, 3600))
@@ -118,6 +118,7 @@ def test_search_no_time_to_measure_chooses_by_what_is_known() -> None:
 def test_search_no_time_to_measure_what_is_fixed_estimates() -> None:
     """From the work, and what the anchor took."""
     machine = Machine(1e12)
-    found = search(wanted(60, model__n_embd=256), lambda candidate: None, machine.timing(ANCHOR))
+    search_ = wanted(60, model__n_embd=256)
+    found = search(search_, lambda candidate: None, machine.timing(search_.anchor))
     assert found.candidate.width == 256
     assert found.timing.step_s == pytest.approx(machine.timing(found.candidate).step_s, rel=0.5)
