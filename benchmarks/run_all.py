@@ -115,7 +115,10 @@ def main() -> int:
                 "quick": options.quick,
                 "circumstances": facts,
                 "failed": {outcome.script: outcome.problem for outcome in outcomes if outcome.problem},
-                "tables": [table.as_json() for outcome in outcomes for table in outcome.tables],
+                "tables": [
+                    *(table.as_json() for outcome in outcomes for table in outcome.tables),
+                    verdicts(outcomes).as_json(),
+                ],
             }
             target.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     judged = verdicts(outcomes)

@@ -7,25 +7,43 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from run_all import RESULTS
-from tables import Table
+from tables import Row, Table, shown
+from targets import TARGETS
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = (ROOT / "docs" / "performance.md", ROOT / "README.md")
-MARKED = re.compile(r"(<!-- bench (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+# A table inside a list item is indented as its markers are.
+MARKED = re.compile(r"^([ ]*)<!-- bench (\w+) -->\n.*?^[ ]*<!-- end -->$", re.DOTALL | re.MULTILINE)
 
 
 def with_tables(text: str, tables: Mapping[str, str]) -> str:
     """The document with each marked place that we have a table for written anew."""
 
     def filled(match: re.Match[str]) -> str:
-        name = match[2]
-        return f"{match[1]}{tables[name]}\n{match[3]}" if name in tables else match[0]
+        indent, name = match[1], match[2]
+        if name not in tables:
+            return match[0]
+        marked = f"<!-- bench {name} -->\n\n{tables[name]}\n\n<!-- end -->"
+        return "\n".join(f"{indent}{line}".rstrip() for line in marked.split("\n"))
 
     return MARKED.sub(filled, text)
+
+
+def summary(tables: Sequence[Table]) -> Table:
+    """One line a promise: what was measured, from the least to the most where there are several figures."""
+    values: dict[str, list[float]] = {}
+    for row in (row for table in tables for row in table.rows if row.target and row.value is not None):
+        values.setdefault(row.target, []).append(row.value)
+    rows = [
+        Row([name, " to ".join(dict.fromkeys(shown(float(bound)) for bound in (min(found), max(found)))), target.unit])
+        for name, target in TARGETS.items()
+        if (found := values.get(name))
+    ]
+    return Table("summary", "Measured by `make bench`", ["what", "measured", ""], rows)
 
 
 def rendered(result: Mapping) -> dict[str, str]:
@@ -36,7 +54,9 @@ def rendered(result: Mapping) -> dict[str, str]:
         f"({', '.join(facts['features'])}), torch {facts['torch']}, Python {facts['python']}, "
         f"at {facts['commit']}, by `make bench`."
     )
-    return {table["name"]: Table.from_json(table).markdown() for table in result["tables"]} | {"machine": machine}
+    tables = [Table.from_json(table) for table in result["tables"]]
+    judged = [table for table in tables if table.name != "verdicts"]
+    return {table.name: table.markdown() for table in [*tables, summary(judged)]} | {"machine": machine}
 
 
 def main() -> int:

@@ -102,11 +102,39 @@ def test_pair_of_a_series_with_itself_is_one(figures: list[float]) -> None:
 
 
 def test_docs_marked_tables_are_replaced_and_others_stay() -> None:
-    """A result without some table leaves the former one standing."""
-    text = "x\n<!-- bench one -->\nold\n<!-- end -->\ny\n<!-- bench two -->\nkept\n<!-- end -->\n"
+    """A result without some table leaves the former one standing; a table keeps the indent of its markers."""
+    text = "x\n<!-- bench one -->\nold\n<!-- end -->\n  <!-- bench two -->\n  kept\n  <!-- end -->\n"
     once = write_docs.with_tables(text, {"one": "new"})
-    assert once == text.replace("old", "new")
+    assert once == text.replace("old", "\nnew\n")
     assert write_docs.with_tables(once, {"one": "new"}) == once
+    assert "  <!-- bench two -->\n\n  a\n  b\n\n  <!-- end -->" in write_docs.with_tables(text, {"two": "a\nb"})
+
+
+def test_docs_summary_has_one_line_a_promise() -> None:
+    """Several figures of one promise become a range; what was not measured is no line."""
+    rows = [tables.Row(["a", value], "train tiny against a plain loop", value) for value in (3.0, 2.5)]
+    result = {
+        "created_at": "2026-01-02T03:04:05",
+        "circumstances": {
+            "processor": "P",
+            "usable_cores": 2.0,
+            "features": ["avx2"],
+            "torch": "2.13.0",
+            "python": "3.11",
+            "commit": "abc",
+        },
+        "tables": [tables.Table("train_ratios", "T", ["a", "b"], rows).as_json()],
+    }
+    found = write_docs.rendered(result)
+    assert found["summary"].splitlines()[4:] == ["| train tiny against a plain loop | 2.5 to 3 | x |"]
+    assert found["machine"].startswith("Measured 2026-01-02 on P, 2 cores (avx2), torch 2.13.0, Python 3.11, at abc")
+
+
+@pytest.mark.parametrize("document", write_docs.DOCUMENTS, ids=lambda path: path.name)
+def test_docs_every_marker_is_closed(document: Path) -> None:
+    """A marker that lacks its end would be filled with nothing."""
+    text = document.read_text(encoding="utf-8")
+    assert len(write_docs.MARKED.findall(text)) == text.count("<!-- bench ") == text.count("<!-- end -->") > 0
 
 
 @pytest.mark.parametrize("vocabulary", [65, 50304])
