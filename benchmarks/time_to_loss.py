@@ -3,7 +3,8 @@
 Each recipe is `mlp train shakespeare --set use=recipe/NAME`, a process of its own with all monitoring on, its data prepared
 and the machine's rates measured before, as every run but the first finds them. Its loss is what `mlp evaluate` then says of
 the whole validation part, outside the time. With `--nanogpt DIR`, a checkout of nanoGPT whose data are prepared, nanoGPT runs
-too, as shipped, with the flags of its README for a CPU; it prints an estimate of its validation loss only.
+too, as shipped, with the flags of its README for a CPU; it prints an estimate of its validation loss only, and leaves
+its checkpoint in its own folder.
 
     python benchmarks/time_to_loss.py --nanogpt ../nanoGPT
 """
@@ -62,15 +63,9 @@ def run_of(recipe: str, text: Path | None, seed: int) -> tuple[float, float]:
     return seconds, json.loads(evaluated.stdout)["model"]["loss"]
 
 
-def nanogpt(folder: Path, out: Path) -> tuple[float, float]:
+def nanogpt(folder: Path) -> tuple[float, float]:
     """Wall seconds of nanoGPT's own training, and its last estimate of the validation loss, from 20 batches."""
-    command = [
-        sys.executable,
-        "train.py",
-        "config/train_shakespeare_char.py",
-        *NANOGPT_FLAGS.split(),
-        f"--out_dir={out}",
-    ]
+    command = [sys.executable, "train.py", "config/train_shakespeare_char.py", *NANOGPT_FLAGS.split()]
     started_s = time.monotonic()
     printed = ended(command, folder=folder).stdout
     seconds = time.monotonic() - started_s
@@ -93,7 +88,7 @@ def tables(options: argparse.Namespace) -> Iterator[Table]:
                 found[name].append(run_of(name, options.text, seed))
                 progress(f"seed {seed}, {name}: {found[name][-1][0]:.1f} s, {found[name][-1][1]:.4f}")
             if options.nanogpt is not None and not theirs:
-                theirs.append(nanogpt(options.nanogpt.absolute(), Path(home) / "nanogpt"))
+                theirs.append(nanogpt(options.nanogpt.absolute()))
                 progress(f"nanoGPT: {theirs[-1][0]:.1f} s, about {theirs[-1][1]:.4f}")
     peer_s = theirs[0][0] if theirs else options.nanogpt_seconds
     rows = [judged(name, found[name], peer_s) for name in names]
