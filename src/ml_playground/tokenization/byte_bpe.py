@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from ml_playground.core.error_handling import DataError
 from ml_playground.core.tokenizer_protocol import Ids, Specials, ids_dtype
-from ml_playground.tokenization.ascii_words import CUT
+from ml_playground.tokenization.ascii_words import CUT, Positions
 from ml_playground.tokenization.byte_letters import BYTE_OF_LETTER
 from ml_playground.tokenization.known_words import KnownWords
 from ml_playground.tokenization.pair_merging import learn_merges
@@ -26,6 +26,9 @@ from ml_playground.tokenization.word_counts import WordCounts
 
 KIND = "byte_bpe"
 END_OF_TEXT = "<|endoftext|>"
+
+# Stands between words that the library encodes together; of private use, so that hardly any text has it.
+BETWEEN_WORDS = "\ue000"
 
 # What is done with texts together; the arrays over their words then still fit the processor's cache.
 GROUP_CHARACTERS = 1 << 18
@@ -46,8 +49,15 @@ class ByteBpeTokenizer:
         self._bytes = [
             b"" if token == END_OF_TEXT else bytes(BYTE_OF_LETTER[letter] for letter in token) for token in vocabulary
         ]
+        self._sizes = np.array([len(one) for one in self._bytes], dtype=np.int64)
         # The end of text is left out of the library's special tokens: those it would find inside of texts.
-        self._library = _untrained(models.BPE(vocab=self._ids, merges=list(merges)))
+        model = models.BPE(vocab=self._ids, merges=list(merges))
+        self._library = _library(model, pre_tokenizers.ByteLevel(add_prefix_space=False))
+        between, bytes_alone = (
+            pre_tokenizers.Split(BETWEEN_WORDS, "removed"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        )
+        self._library_of_words = _library(model, pre_tokenizers.Sequence([between, bytes_alone]))
         self._dtype = ids_dtype(len(vocabulary))
         self._known = KnownWords(self._dtype)
         # Two threads that learn words at once would mix up their numbers.
@@ -91,12 +101,20 @@ class ByteBpeTokenizer:
             self._known = KnownWords(self._dtype)
         numbers, ends = self._known.numbers(texts)
         if new := self._known.without_ids():
-            self._known.add_ids(self._encode_with_library(new))
+            self._known.add_ids(*self._encode_words(new))
         return self._known.ids(numbers, ends)
 
-    def _encode_with_library(self, texts: list[str]) -> list[Ids]:
-        found = self._library.encode_batch_fast(texts, add_special_tokens=False)
-        return [np.array(one.ids, dtype=self._dtype) for one in found]
+    def _encode_words(self, words: list[str]) -> tuple[Ids, Positions]:
+        """The ids of all words, and how many each has: the library answers once for all, not with an object for each."""
+        if any(BETWEEN_WORDS in word for word in words):
+            found = self._library.encode_batch_fast(words, add_special_tokens=False)
+            sizes = np.array([len(one.ids) for one in found], dtype=np.int64)
+            return np.array([index for one in found for index in one.ids], dtype=self._dtype), sizes
+        joined = self._library_of_words.encode_batch_fast([BETWEEN_WORDS.join(words)], add_special_tokens=False)
+        ids = np.array(joined[0].ids, dtype=self._dtype)
+        ends = np.cumsum([len(word.encode()) for word in words])
+        after = np.searchsorted(np.cumsum(self._sizes[ids]), ends) + 1
+        return ids, np.diff(after, prepend=0)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text; bytes that are no valid UTF-8 become U+FFFD, ends of text are left out."""
@@ -188,9 +206,9 @@ def _groups(texts: Sequence[str]) -> Iterator[Sequence[str]]:
         yield texts[first:]
 
 
-def _untrained(model: models.BPE) -> Tokenizer:
+def _library(model: models.BPE, pre_tokenizer: pre_tokenizers.PreTokenizer) -> Tokenizer:
     library = Tokenizer(model)
-    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    library.pre_tokenizer = pre_tokenizer
     return library
 
 

@@ -66,21 +66,20 @@ class KnownWords:
         """The words that are new since the last `add_ids`."""
         return [word.decode() for word in self._table.words[self._filled :]]
 
-    def add_ids(self, ids: Sequence[Ids]) -> None:
-        """The ids of each word that `without_ids` names."""
-        sizes = np.array([len(one) for one in ids], dtype=np.int64)
+    def add_ids(self, ids: Ids, sizes: Positions) -> None:
+        """The ids of the words that `without_ids` names, one after the other, and how many each has."""
         first = len(self._flat) + np.cumsum(sizes) - sizes
         self._bytes += sum(map(len, self._table.words[self._filled :]))
-        self._filled += len(ids)
+        self._filled += len(sizes)
         self._first = np.concatenate([self._first, first])
         self._sizes = np.concatenate([self._sizes, sizes])
-        self._flat = np.concatenate([self._flat, *ids])
+        self._flat = np.concatenate([self._flat, ids])
 
     def ids(self, numbers: Positions, ends: Positions) -> list[Ids]:
         """The ids of each text, from what `numbers` gave."""
         sizes = self._sizes[numbers]
-        after = np.append(0, np.cumsum(sizes))
+        after: Positions = np.append(0, np.cumsum(sizes))
         # Where each id lies: from its word's first place on, one further with each.
-        places: Positions = np.repeat(self._first[numbers] - after[:-1], sizes)
-        places += np.arange(after[-1])
+        shifts: Positions = self._first[numbers] - after[:-1]
+        places: Positions = np.repeat(shifts, sizes) + np.arange(int(after[-1]))
         return np.split(self._flat[places], after[ends[:-1]])

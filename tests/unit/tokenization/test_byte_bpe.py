@@ -100,7 +100,7 @@ def test_known_words_of_long_lines_are_full_before_they_are_many() -> None:
     for number in range(3):
         known.numbers(["\u4f60" * (LIMIT_BYTES // 8) + str(number)])
         assert len(known.without_ids()) == 1
-        known.add_ids([np.array([number], dtype=np.uint16)])
+        known.add_ids(np.array([number], dtype=np.uint16), np.array([1]))
     assert len(known) == 3
     assert known.is_full
 
