@@ -145,7 +145,8 @@ def test_math_attention_in_parts_keeps_less_for_the_way_back() -> None:
 def plainly_rotated(x: Tensor, rotation: Rotation) -> Tensor:
     """The definition, for autograd to follow."""
     first, second = x.chunk(2, dim=-1)
-    cos, sin = rotation
+    half = x.shape[-1] // 2
+    cos, sin = rotation.cos[..., :half], rotation.sin[..., half:]
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
 
 
