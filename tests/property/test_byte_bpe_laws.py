@@ -167,6 +167,18 @@ def test_encode_equals_the_library_whatever_was_encoded_before(training: str, pa
         assert [ids.tolist() for ids in tokenizer.encode_arrays(parts)] == expected
 
 
+def test_encode_of_foreign_pieces_never_merges_across_words() -> None:
+    """Between two safe cuts there may be several words; a merge that would fit over their border is not made."""
+    tokenizer = ByteBpeTokenizer.train(["((( )))) 1212 abab "] * 9, ByteBpe(vocab_size=300))
+    letters = ByteBpeTokenizer(
+        [*tokenizer.content["vocabulary"], "a1", "1(", "\u00c3\u00a9a"],
+        [*map(tuple, tokenizer.content["merges"]), ("a", "1"), ("1", "(")],
+    )
+    text = "\u00e9a1(a1( \u4f60a1(\u00e9 a1("
+    assert letters.encode(text) == encoded_by_library(letters, text)
+    assert letters.content["vocabulary"].index("a1") not in letters.encode(text)
+
+
 @given(st.text(alphabet=[*"ab ", "\ud83d", "\udc0e", "\udfff"], max_size=30))
 def test_encode_of_half_surrogate_pairs_equals_replacement_characters(text: str) -> None:
     """Whole pairs are their character, halves are U+FFFD; nothing crashes."""

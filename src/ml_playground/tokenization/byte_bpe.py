@@ -52,12 +52,11 @@ class ByteBpeTokenizer:
         self._sizes = np.array([len(one) for one in self._bytes], dtype=np.int64)
         # The end of text is left out of the library's special tokens: those it would find inside of texts.
         model = models.BPE(vocab=self._ids, merges=list(merges))
-        self._library = _library(model, pre_tokenizers.ByteLevel(add_prefix_space=False))
-        between, bytes_alone = (
-            pre_tokenizers.Split(BETWEEN_WORDS, "removed"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        )
-        self._library_of_words = _library(model, pre_tokenizers.Sequence([between, bytes_alone]))
+        cut = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        self._library = _library(model, cut)
+        # Pieces of text beyond ASCII may be several words, so that these are cut, too.
+        between = pre_tokenizers.Split(BETWEEN_WORDS, "removed")
+        self._library_of_words = _library(model, pre_tokenizers.Sequence([between, cut]))
         self._dtype = ids_dtype(len(vocabulary))
         self._known = KnownWords(self._dtype)
         # Two threads that learn words at once would mix up their numbers.
