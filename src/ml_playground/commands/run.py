@@ -69,12 +69,8 @@ def run(
     if request is not None:
         job = planned_job(request, prepared, began_s, fresh=fresh)
     result = train_job(job, fresh=fresh, resume=resume)
-    outcome = verdict(job, result.metrics.get("loss")) if result.reason in FINISHED else ""
     if not json_output:
-        summary = training_summary_of(result)
-        if request is not None:
-            summary = summary.replace("stopped early:", f"used its {minutes:g} minutes:", 1)
-        typer.echo("\n".join(filter(None, (summary, outcome))))
+        typer.echo(_training_summary(job, result, minutes))
     texts: list[str] = []
     if result.reason in FINISHED:
         _stage(3, "sample", json_output=json_output)
@@ -93,6 +89,18 @@ def run(
         typer.echo(f"report: {report}")
     if (code := exit_code_of(result)) != 0:
         raise typer.Exit(code)
+
+
+def _training_summary(job: JobConfig, result: "JobResult", minutes: float | None) -> str:
+    """What `mlp train` would say; under a budget that its time was used, and how good the forecast was."""
+    summary = training_summary_of(result)
+    if minutes is None or result.reason not in FINISHED:
+        return summary
+    lines = (
+        summary.replace("stopped early:", f"used its {minutes:g} minutes:", 1),
+        verdict(job, result.metrics.get("loss")),
+    )
+    return "\n".join(filter(None, lines))
 
 
 def check_prompts(job: JobConfig, prepared: Prepared) -> None:
