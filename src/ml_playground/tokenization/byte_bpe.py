@@ -73,11 +73,6 @@ class ByteBpeTokenizer:
         return self._fingerprint
 
     @property
-    def known_words(self) -> int:
-        """Words whose ids are looked up; bounded."""
-        return len(self._known)
-
-    @property
     def specials(self) -> Specials:
         """Only eos."""
         return Specials(eos=self._ids[END_OF_TEXT])
