@@ -12,7 +12,7 @@ import pytest
 from ml_playground.core.error_handling import DataError
 from ml_playground.tokenization.byte_bpe import END_OF_TEXT, ByteBpeTokenizer
 from ml_playground.tokenization.byte_letters import BYTE_OF_LETTER
-from ml_playground.len(tokenization._known) import LIMIT_BYTES, LIMIT_WORDS, KnownWords
+from ml_playground.tokenization.known_words import LIMIT_BYTES, LIMIT_WORDS, KnownWords
 from ml_playground.tokenization.settings import ByteBpe
 
 TEXT = "the cat sat on the mat, the cat's hat; they'll see 'tis 12 of 123\n\n    return the_cat\n" * 20
