@@ -144,7 +144,15 @@ def test_run_minutes_interrupted_goes_on_with_its_plan_and_ends(
     experiment: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Ctrl-C saves; the same command has the rest of the time; a third one has nothing to do."""
-    command = ["run", str(experiment), "--minutes", "0.6", "--json"]
+    small = ("model.n_layer=1", "model.n_embd=32", "data.sequence_tokens=16", "data.micro_batch_rows=4")
+    command = [
+        "run",
+        str(experiment),
+        "--minutes",
+        "0.6",
+        *(word for key in small for word in ("--set", key)),
+        "--json",
+    ]
     ready = threading.Event()
 
     def interrupt_once_it_trains() -> None:

@@ -93,7 +93,7 @@ NAMES = "name, seed, use, prepare, data, model, objective, optimizer, schedule, 
         (
             "hooks.smples.enabled=false",
             (
-                "--set: hooks.smples: no kind (allowed: console, control, early_stopping, jsonl_metrics, samples, status); "
+                "--set: hooks.smples: no kind (allowed: console, control, early_stopping, jsonl_metrics, samples, status, time_budget); "
                 "did you mean 'samples'?"
             ),
         ),
