@@ -50,9 +50,10 @@ class Leaves:
     def in_place(self) -> Generator[None]:
         """The model holds the twins inside, with the weights of now; its own parameters again after."""
         if self._twins:
-            weights = [self._parameters[name] for name in self._twins]
+            twins: list[Tensor] = [*self._twins.values()]
+            weights: list[Tensor] = [self._parameters[name] for name in self._twins]
             with torch.no_grad():
-                torch._foreach_copy_(list(self._twins.values()), weights)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+                torch._foreach_copy_(twins, weights)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
         for table, part, name in self._places:
             table[part] = self._twins[name]
         try:
