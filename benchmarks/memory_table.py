@@ -10,13 +10,15 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from our_training import job_of, random_text
 from paired import Program, ProgramError
 from shapes import BABY, GPT2, TINY, Shape
 from tables import Row, Table, command_line, progress, publish
+
+from ml_playground.planning.memory import MemoryPlan, planned_bytes
 
 HERE = Path(__file__)
 MEGABYTE = 1e6
@@ -68,7 +70,6 @@ def measure(case: Case) -> None:
         from ml_playground.core.process_memory import forget_peak, peak_bytes, resident_bytes
         from ml_playground.core.torch_machine import rates_of
         from ml_playground.data_pipeline.preparer import prepare
-        from ml_playground.planning.memory import planned_bytes
         from ml_playground.training.engine import run_job
 
         prepare(job.prepare, Deps())
@@ -106,7 +107,7 @@ def tables(options: argparse.Namespace) -> Iterator[Table]:
     yield Table("memory", "Memory of training", columns, rows, notes, problems)
 
 
-PARTS = ("weights", "gradients", "optimizer", "averaged", "copies", "activations", "logits", "snapshot")
+PARTS = tuple(field.name for field in fields(MemoryPlan))
 
 
 if __name__ == "__main__":

@@ -1,17 +1,20 @@
-"""How much memory training will take, from a job's settings alone. P parameters, N tokens of a micro-batch.
-
-The table, which `benchmarks/memory_table.py` checks against the peaks of real runs:
+"""How much memory training will take, from a job's settings alone. P parameters, N tokens of a micro-batch, L blocks.
 
 | part | bytes |
 |---|---|
+| program | what the first steps load and make beside the model |
 | weights | 4 P |
 | gradients | 4 P |
 | optimizer | AdamW 8 P; Muon 4 for each number of a hidden matrix, 8 for the others |
-| averaged weights | 4 P where `train.ema_decay` is on |
-| copies of the weights in the precision of matrix products | 2 P with bfloat16 |
-| activations | N times what a token leaves in each block; with recomputation one block, and each block's input |
+| averaged | 4 P where `train.ema_decay` is on |
+| copies | with bfloat16, of weights and of their gradients: 4 P |
+| activations | N times what a token leaves in each of L blocks; with recomputation one block, and the input of each |
+| working | N times what the way back through one block holds for a moment; or, if that is more, what Muon's iteration does |
 | logits | of at most `LARGEST_LOGITS` at once |
 | snapshot | what a checkpoint holds (weights, optimizer, averaged weights), copied before it is written |
+
+What a block leaves is counted from its layers; what is held for a moment is fitted to peaks (docs/LOG.md). `benchmarks/memory_table.py`
+holds the sum against the peaks of real runs: a tenth at most lies between them.
 """
 
 from collections.abc import Mapping
@@ -29,11 +32,23 @@ MASTER_BYTES = 4
 LARGEST_LOGITS = 1 << 26
 """Logits that the objective computes at once."""
 
+# Threads, tables of kernels and hooks; recomputation imports torch._dynamo. Resident megabytes of the smallest runs.
+PROGRAM_BYTES, RECOMPUTING_BYTES = 32_000_000, 77_000_000
+# For each number of the residual stream and of attention's weights: what the way back through a block holds for a moment. Fitted
+# to runs of one width with and without recomputation, whose peaks differ only in the number of blocks that are kept.
+WORKING_BYTES = {"bfloat16": (118, 4), "float32": (331, 8)}
+# Logits in the precision of products, in float32, and a gradient of each.
+LOGIT_BYTES = {"bfloat16": 12, "float32": 8}
+# Updates, the stack of equal shapes, its copy in bfloat16 and the iteration's products, for each number of a hidden matrix.
+ITERATION_BYTES = 19
+
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """Bytes that training takes on its device beside the program itself."""
+    """Bytes that training takes beside what its process held after its imports."""
 
+    program: int
+    """What the first steps load and make beside the model."""
     weights: int
     """Master weights."""
     gradients: int
@@ -43,9 +58,11 @@ class MemoryPlan:
     averaged: int
     """The exponential mean of the weights."""
     copies: int
-    """Weights in the precision of matrix products."""
+    """Weights and gradients in the precision of matrix products."""
     activations: int
     """What the forward pass leaves for the backward pass."""
+    working: int
+    """What is held for a moment: on the way back, or in the update."""
     logits: int
     """Logits, their softmax and its gradient."""
     snapshot: int
@@ -72,54 +89,75 @@ def planned_bytes(job: JobConfig, facts: Mapping[str, int]) -> MemoryPlan:
     cost: ModelCost = load_object(families.COSTS[job.model.kind_name])(job.model, facts)
     rows: int = cast(Any, job.data).micro_batch_rows
     tokens = rows * cost.sequence_tokens
-    half = computes_in_bfloat16(job.runtime)
+    dtype = dtype_of(job.runtime)
+    recomputes = job.runtime.activation_checkpointing is True
     weights = MASTER_BYTES * cost.parameters
     optimizer = STATE_BYTES[job.optimizer.kind_name](cost)
     averaged = weights if job.train.ema_decay else 0
+    activations = tokens * activation_bytes(cost, job.runtime)
+    logits = min(tokens * cost.vocab_size, LARGEST_LOGITS) * LOGIT_BYTES[dtype]
+    iteration = UPDATE_BYTES[job.optimizer.kind_name](cost)
     return MemoryPlan(
+        program=PROGRAM_BYTES + (RECOMPUTING_BYTES if recomputes else 0),
         weights=weights,
         gradients=weights,
         optimizer=optimizer,
         averaged=averaged,
-        copies=cost.parameters * 2 if half else 0,
-        activations=tokens * bytes_per_token(cost, job.runtime),
-        logits=logit_bytes(cost, tokens, half=half),
+        copies=weights if dtype == "bfloat16" else 0,
+        activations=activations,
+        working=max(tokens * working_bytes(cost, job.runtime), iteration - activations - logits),
+        logits=logits,
         snapshot=weights + optimizer + averaged,
     )
 
 
-def bytes_per_token(cost: ModelCost, runtime: RuntimeSettings) -> int:
+def activation_bytes(cost: ModelCost, runtime: RuntimeSettings) -> int:
     """What one token leaves behind in all blocks for the backward pass."""
-    size = 2 if computes_in_bfloat16(runtime) else MASTER_BYTES
-    # The residual stream stays float32: two norms' inputs. Products keep their inputs; the activation keeps its own too.
-    block = 2 * MASTER_BYTES * cost.width + size * (3 * cost.width + 2 * cost.qkv_width + 3 * cost.inner_width)
-    if runtime.attention != "fused":
-        block += size * 2 * cost.heads * cost.sequence_tokens
+    size = 2 if dtype_of(runtime) == "bfloat16" else MASTER_BYTES
+    # The residual stream is float32: the inputs of two norms. Products keep their inputs, which are the norms' results, attention's
+    # result before and after its heads are joined, the activation's input and result; queries, keys and values lie there twice.
+    kept = 4 * cost.width + 2 * cost.qkv_width + 2 * cost.inner_width
+    block = 2 * MASTER_BYTES * cost.width + size * (kept + _attention_weights(cost, runtime))
     if runtime.activation_checkpointing is True:
         return MASTER_BYTES * cost.width * cost.layers + block
     return block * cost.layers
 
 
-def logit_bytes(cost: ModelCost, tokens: int, *, half: bool) -> int:
-    """Logits of as many tokens as the objective takes at once: in the precision of products, in float32, and a gradient of each."""
-    at_once = min(tokens * cost.vocab_size, LARGEST_LOGITS)
-    return at_once * (12 if half else 8)
+def working_bytes(cost: ModelCost, runtime: RuntimeSettings) -> int:
+    """What the way back through one block holds for a moment, for each token."""
+    of_width, of_weights = WORKING_BYTES[dtype_of(runtime)]
+    return of_width * cost.width + of_weights * _attention_weights(cost, runtime)
 
 
-def computes_in_bfloat16(runtime: RuntimeSettings) -> bool:
-    """Whether matrix products are bfloat16; where that is not decided yet, whether this machine would choose it."""
-    if runtime.dtype == "auto":
-        return runtime.device in {"cuda", "mps"} or has_native_bfloat16()
-    return runtime.dtype == "bfloat16"
+def dtype_of(runtime: RuntimeSettings) -> str:
+    """The precision of matrix products; where that is not decided yet, what this machine would choose."""
+    if runtime.dtype != "auto":
+        return runtime.dtype
+    return "bfloat16" if runtime.device in {"cuda", "mps"} or has_native_bfloat16() else "float32"
 
 
-def _adamw(cost: ModelCost) -> int:
+def _attention_weights(cost: ModelCost, runtime: RuntimeSettings) -> int:
+    """Weights of attention that one token has in a block; a fused kernel keeps none."""
+    return 0 if runtime.attention == "fused" else cost.heads * cost.sequence_tokens
+
+
+def _adamw_state(cost: ModelCost) -> int:
     return 2 * MASTER_BYTES * cost.parameters
 
 
-def _muon(cost: ModelCost) -> int:
+def _muon_state(cost: ModelCost) -> int:
     return 2 * MASTER_BYTES * cost.parameters - MASTER_BYTES * cost.matrix_parameters
 
 
-STATE_BYTES = {"adamw": _adamw, "muon": _muon}
+def _in_place(_cost: ModelCost) -> int:
+    return 0
+
+
+def _iteration(cost: ModelCost) -> int:
+    return ITERATION_BYTES * cost.matrix_parameters
+
+
+STATE_BYTES = {"adamw": _adamw_state, "muon": _muon_state}
 """Kind of optimizer -> bytes that it remembers."""
+UPDATE_BYTES = {"adamw": _in_place, "muon": _iteration}
+"""Kind of optimizer -> bytes that an update holds for a moment."""

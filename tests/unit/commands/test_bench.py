@@ -29,7 +29,16 @@ COST = ModelCost(
 )
 RATES = Rates("cpu", 2, 1e11, 4e11, 5e10, undisturbed=False)
 PLAN = MemoryPlan(
-    weights=4, gradients=4, optimizer=8, averaged=0, copies=2, activations=1_000_000, logits=0, snapshot=12
+    program=0,
+    weights=4,
+    gradients=4,
+    optimizer=8,
+    averaged=0,
+    copies=2,
+    activations=1_000_000,
+    working=0,
+    logits=0,
+    snapshot=12,
 )
 
 

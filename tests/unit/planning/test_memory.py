@@ -5,7 +5,13 @@ import pytest
 from ml_playground.configuration.families import OPTIMIZERS
 from ml_playground.configuration.loading import load
 from ml_playground.core.registry import load_object
-from ml_playground.planning.memory import LARGEST_LOGITS, STATE_BYTES, MemoryPlan, planned_bytes
+from ml_playground.planning.memory import (
+    LARGEST_LOGITS,
+    STATE_BYTES,
+    UPDATE_BYTES,
+    MemoryPlan,
+    planned_bytes,
+)
 
 FACTS = {"vocab_size": 65, "sequence_tokens": 64}
 
@@ -19,7 +25,7 @@ def plan(*sets: str, vocab_size: int = 65) -> MemoryPlan:
 
 def test_plan_knows_every_optimizer() -> None:
     """A new kind says what it remembers."""
-    assert STATE_BYTES.keys() == OPTIMIZERS.keys()
+    assert STATE_BYTES.keys() == UPDATE_BYTES.keys() == OPTIMIZERS.keys()
 
 
 def test_plan_computes_as_many_logits_as_the_objective() -> None:
@@ -30,14 +36,14 @@ def test_plan_computes_as_many_logits_as_the_objective() -> None:
 def test_plan_twice_the_rows_doubles_what_tokens_take_and_nothing_else() -> None:
     """Weights do not depend on the batch."""
     once, twice = plan(), plan("data.micro_batch_rows=24")
+    of_tokens = once.activations + once.logits + once.working
     assert (twice.activations, twice.logits) == (2 * once.activations, 2 * once.logits)
-    assert twice.total - once.total == once.activations + once.logits
+    assert twice.total - once.total == of_tokens
 
 
 @pytest.mark.parametrize(
     ("less", "more"),
     [
-        ("runtime.activation_checkpointing=true", "runtime.activation_checkpointing=false"),
         ("runtime.attention=fused", "runtime.attention=math"),
         ("train.ema_decay=0.0", "train.ema_decay=0.9"),
         ('optimizer={kind="muon"}', 'optimizer={kind="adamw"}'),
@@ -46,6 +52,23 @@ def test_plan_twice_the_rows_doubles_what_tokens_take_and_nothing_else() -> None
 def test_plan_what_spares_memory_is_planned_smaller(less: str, more: str) -> None:
     """Each of these settings exists because of it."""
     assert plan(less).total < plan(more).total
+
+
+def test_plan_recomputation_spares_what_blocks_keep() -> None:
+    """In a deep model; in a shallow one the code that it needs outweighs that."""
+    deep = ("model.n_layer=48", "data.micro_batch_rows=96")
+    less, more = plan("runtime.activation_checkpointing=true", *deep), plan(*deep)
+    assert less.activations < more.activations / 10
+    assert less.total < more.total
+    assert plan("runtime.activation_checkpointing=true").program > plan().program
+
+
+def test_plan_update_of_large_matrices_counts_where_batches_are_small() -> None:
+    """Muon works on all matrices at once when the activations are gone; the larger of the two counts."""
+    wide = ("model.n_embd=1024", "data.micro_batch_rows=1", "data.sequence_tokens=64")
+    assert plan('optimizer={kind="muon"}', *wide).working > 10 * plan('optimizer={kind="adamw"}', *wide).working
+    many = ("data.micro_batch_rows=512",)
+    assert plan('optimizer={kind="muon"}', *many).working == plan('optimizer={kind="adamw"}', *many).working
 
 
 def test_plan_large_vocabulary_logits_are_bounded() -> None:
