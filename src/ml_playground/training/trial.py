@@ -19,8 +19,8 @@ from ml_playground.training.learner import GradientLearner
 from ml_playground.training.precision import apply_runtime, runtime_for
 from ml_playground.training.protocols import Data, Objective
 
-BLOCKS = 8
-"""Groups of steps that are timed; the host waits for the device once a group."""
+GROUPS, LARGEST_GROUP = 8, 8
+"""Groups of steps that are timed, and the steps of one at most; the host waits for the device once a group."""
 WARM_STEPS = 2
 """Steps that build what later ones find ready, and are not timed."""
 LEAST_STEPS = 16
@@ -98,7 +98,7 @@ def _timed_steps(
     """Groups of steps and the seconds that each took; the first group holds what comes only once."""
     step = 0
     while step < steps:
-        count = min(steps - step, max(1, (steps - WARM_STEPS) // BLOCKS) if step else WARM_STEPS)
+        count = min(steps - step, max(1, min(LARGEST_GROUP, (steps - WARM_STEPS) // GROUPS)) if step else WARM_STEPS)
         started_s = clock.tick()
         losses = [
             learner.train_step([data.train.batch_at(number)], step=number, lr_factor=factor(number, steps)).loss
