@@ -31,10 +31,11 @@ class Compiling:
     """Share of the measured matrix rate that training reaches without it."""
 
 
-# CPU: 5 to 16 % of a step for 10 to 28 s; training reaches 0.3 (tiny) to 0.65 (baby) of the rate (docs/LOG.md).
+# CPU: 7 (baby) to 13 % (tiny) of a step on two idle cores, 15 and 39 % on one core of a busy machine, for 10 to 28 s;
+# training reaches 0.3 (tiny) to 0.65 (baby) of the rate (docs/LOG.md).
 # CUDA: 250 -> 135 ms for GPT-2 (nanoGPT's README), of which the fused attention that we have anyway is a half.
 COMPILING: Mapping[DeviceKind, Compiling] = {
-    "cpu": Compiling(seconds=28, gain=0.07, efficiency=0.5),
+    "cpu": Compiling(seconds=28, gain=0.12, efficiency=0.5),
     "cuda": Compiling(seconds=60, gain=0.25, efficiency=0.35),
 }
 # The estimates above are good to a factor of two.
