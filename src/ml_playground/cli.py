@@ -80,7 +80,9 @@ COMMANDS: Mapping[str, Mapping[str, Row | Group]] = {
                 "schema": Row("ml_playground.commands.config:schema", "Print the JSON schema of a job."),
             },
         ),
-        "bench": Row("ml_playground.commands.bench:bench", "Measure how fast a job trains here, and where the time goes."),
+        "bench": Row(
+            "ml_playground.commands.bench:bench", "Measure how fast a job trains here, and where the time goes."
+        ),
         "doctor": Row("ml_playground.commands.doctor:doctor", "Check environment, disk and devices; say what to do."),
     },
 }

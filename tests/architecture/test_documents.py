@@ -81,7 +81,8 @@ def test_configuration_reference_is_fresh() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", sorted({kind for family, table in FAMILIES.items() if family not in {"preview", "engine"} for kind in table})
+    "kind",
+    sorted({kind for family, table in FAMILIES.items() if family not in {"preview", "engine"} for kind in table}),
 )
 def test_kind_is_documented(kind: str) -> None:
     """Every kind a table holds can be looked up."""

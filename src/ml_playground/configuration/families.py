@@ -86,9 +86,7 @@ HOOKS = {
     "early_stopping": Kind(
         "ml_playground.training.settings:EarlyStopping", "ml_playground.training.hooks.early_stopping:build"
     ),
-    "time_budget": Kind(
-        "ml_playground.training.settings:TimeBudget", "ml_playground.training.hooks.time_budget:build"
-    ),
+    "time_budget": Kind("ml_playground.training.settings:TimeBudget", "ml_playground.training.hooks.time_budget:build"),
 }
 
 PREVIEWS = {
