@@ -30,10 +30,10 @@ RUNS = Path(__file__).with_name("budget_runs.jsonl")
 ANCHOR_STEPS = 131
 FREE = ("floor", "size_scale", "data_power", "context_scale", "critical_tokens", "repeat_scale", "dropout_help")
 """Constants that are fitted; the powers of size, context and repetition are those of the sources, for the runs span too little."""
-GUESS = Law(0.7, 0.06, 0.4, 0.35, 0.2, 0.5, 6000.0, 0.13, 4.6, 0.03)
+GUESS = Law(0.65, 0.27, 0.4, 0.35, 6.0, 0.2, 0.5, 6000.0, 0.13, 4.6, 0.03)
 LOOSE = {
     "floor": 0.4,
-    "size_scale": 0.7,
+    "size_scale": 0.15,
     "data_power": 0.5,
     "context_scale": 1.0,
     "critical_tokens": 0.7,

@@ -39,6 +39,8 @@ CONTEXTS = (64, 128, 256, 512)
 """T of the candidates."""
 STEP_TOKENS = (768, 1536, 3072, 6144, 12288, 24576, 49152, 98304)
 """Tokens of a step of the candidates."""
+LEAST_ROWS = 4
+"""Fewer places of the text in a step than this say too much of one of them."""
 NEWTON_SCHULZ = 280
 """Operations of Muon a step and block, in units of width cubed: five iterations over matrices of 12 width squared numbers."""
 ATTENTION_WEIGHT = 4
@@ -190,7 +192,7 @@ def candidates(facts: DataFacts, fixed: Mapping[str, Any]) -> list[Candidate]:
     sizes = {size for size in sizes if size[1] % heads == 0} or sizes
     contexts = [context] if context else [T for T in CONTEXTS if min(facts.validation_tokens, facts.train_tokens) > T]
     found = {
-        Candidate(blocks, wide, T, rows or max(1, tokens // T))
+        Candidate(blocks, wide, T, rows or max(LEAST_ROWS, tokens // T))
         for blocks, wide in sizes
         for T in contexts
         for tokens in STEP_TOKENS

@@ -18,7 +18,7 @@ holds the sum against the peaks of real runs: a tenth at most lies between them.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, cast
 
 from ml_playground.configuration import families
@@ -71,12 +71,13 @@ class MemoryPlan:
     @property
     def device(self) -> int:
         """All that must lie in the memory of the device that computes."""
-        return self.total - self.snapshot
+        lasting = self.weights + self.gradients + self.optimizer + self.averaged + self.copies
+        return self.program + lasting + self.activations + self.working + self.logits
 
     @property
     def total(self) -> int:
         """All of it."""
-        return sum(asdict(self).values())
+        return self.device + self.snapshot
 
 
 def planned_bytes(job: JobConfig, facts: Mapping[str, int]) -> MemoryPlan:

@@ -1,14 +1,15 @@
 """The loss that a training will reach, from what it will cost: a law fitted on runs of `benchmarks/budget_fit.py`.
 
-    loss = E (1 + a N^-alpha + c T^-gamma + m) + R (D0 / D)^beta,    D = tokens / (1 + tokens of a step / B)
+    loss = E (1 + c T^-gamma + m) + ((E a N^-alpha)^p + (R (D0 / D)^beta)^p)^(1/p),    D = tokens / (1 + tokens of a step / B)
 
 N parameters of the matrices in the blocks, T context in bytes of text, D tokens that count: a step of more tokens than the
 critical B wastes some of them. Two numbers make the law one of a text: E, a share of what counting alone achieves
 (`ngrams.py`), and R, from the loss of a short training of a known model, the anchor. m is what learning a small text by heart
-costs: it grows with the epochs, and with the weights for each token of the text.
+costs: it grows with the epochs, and with the weights for each token of the text. Whichever of size and data is scarcer decides:
+a large p makes nearly a maximum of the two, for small and large models learn alike until the small one is full.
 
-Sources: Hoffmann et al., "Training Compute-Optimal Large Language Models" (2022), for the sum of powers; McCandlish et al.,
-"An Empirical Model of Large-Batch Training" (2018), for the critical batch; Muennighoff et al., "Scaling Data-Constrained
+Sources: Kaplan et al., "Scaling Laws for Neural Language Models" (2020), for powers of size and data of which one is scarce; McCandlish
+et al., "An Empirical Model of Large-Batch Training" (2018), for the critical batch; Muennighoff et al., "Scaling Data-Constrained
 Language Models" (2023), for repeated text.
 """
 
@@ -40,6 +41,8 @@ class Law:
     """alpha."""
     data_power: float
     """beta."""
+    joint_power: float
+    """p."""
     context_scale: float
     """c."""
     context_power: float
@@ -107,10 +110,14 @@ class Forecast:
 
 def forecast(law: Law, text: TextDifficulty, training: Training) -> Forecast:
     """The validation loss that a training will reach; its band grows with the decades between the anchor and its end."""
+    power = law.joint_power
     rest = text.anchor_loss - _lasting(law, text, text.anchor)
-    loss = (
-        _lasting(law, text, training) + rest * (_counted(law, text.anchor) / _counted(law, training)) ** law.data_power
-    )
+    by_data = 0.0
+    if rest > 0:
+        # Where the anchor ends below what the law thinks it can reach, its size is not what limits it.
+        by_data = max(rest**power - _by_size(law, text, text.anchor) ** power, (rest / 2) ** power)
+        by_data *= (_counted(law, text.anchor) / _counted(law, training)) ** (law.data_power * power)
+    loss = _lasting(law, text, training) + (_by_size(law, text, training) ** power + by_data) ** (1 / power)
     decades = abs(math.log10(training.tokens / text.anchor.tokens))
     share = math.exp(NINE_OF_TEN * law.spread * max(decades, 0.25))
     return Forecast(loss, loss / share, loss * share)
@@ -119,12 +126,12 @@ def forecast(law: Law, text: TextDifficulty, training: Training) -> Forecast:
 def _lasting(law: Law, text: TextDifficulty, training: Training) -> float:
     """What more steps do not take away."""
     context = training.sequence_tokens * training.bytes_per_token
-    size = law.size_scale * (training.parameters / MEGA) ** -law.size_power
-    return (
-        law.floor
-        * text.counted_loss
-        * (1 + size + law.context_scale * context**-law.context_power + _heart(law, training))
-    )
+    return law.floor * text.counted_loss * (1 + law.context_scale * context**-law.context_power + _heart(law, training))
+
+
+def _by_size(law: Law, text: TextDifficulty, training: Training) -> float:
+    """What a model of this size cannot learn of the text, however long it trains."""
+    return law.floor * text.counted_loss * law.size_scale * (training.parameters / MEGA) ** -law.size_power
 
 
 def _heart(law: Law, training: Training) -> float:
