@@ -27,7 +27,13 @@ STEPS = 4
 # The most that planned and measured may lie apart.
 TOLERANCE = 0.10
 
-MODERN = ('model.position="rotary"', 'model.norm="rms_norm"', 'model.feed_forward="relu2"', "model.bias=false")
+MODERN = (
+    'model.position="rotary"',
+    'model.norm="rms_norm"',
+    'model.feed_forward="relu2"',
+    "model.bias=false",
+    "model.qk_norm=true",
+)
 BPE = Shape(layers=4, heads=4, width=192, context=256, rows=16, vocabulary=4096)
 SHORT = Shape(layers=8, heads=8, width=512, context=256, rows=4, vocabulary=4096)
 

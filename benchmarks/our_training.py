@@ -21,6 +21,8 @@ from ml_playground.core.deps import Deps
 from ml_playground.core.run_folder import RunFolder
 from ml_playground.data_pipeline.preparer import prepare
 
+# As plain_loop.py and the peers compute it; the experiment beneath has a modern layout.
+GPT2_LAYOUT = 'position="learned", norm="layer_norm", feed_forward="gelu", qk_norm=false, bias=true, tied_head=true, zero_init=false'
 # An evaluation of the largest shape needs a thousand tokens of validation text.
 TEXT_CHARACTERS = 200_000
 
@@ -34,7 +36,7 @@ def random_text(vocabulary: int, file: Path) -> None:
 
 def job_of(shape: Shape, text: Path, *, steps: int, sets: list[str]) -> JobConfig:
     """GPT-2's layout and AdamW; everything else as users have it."""
-    model = f'{{kind="gpt", n_layer={shape.layers}, n_head={shape.heads}, n_embd={shape.width}}}'
+    sizes = f'kind="gpt", n_layer={shape.layers}, n_head={shape.heads}, n_embd={shape.width}'
     few = ["train.log_every_steps=1"] if steps < 50 else []
     settings = [
         f'prepare.source={{kind="text_file", path="{text}"}}',
@@ -42,7 +44,7 @@ def job_of(shape: Shape, text: Path, *, steps: int, sets: list[str]) -> JobConfi
         "prepare.split_by=position",
         f"data.sequence_tokens={shape.context}",
         f"data.micro_batch_rows={shape.rows}",
-        f"model={model}",
+        f"model={{{sizes}, {GPT2_LAYOUT}}}",
         'optimizer={kind="adamw"}',
         'schedule={kind="warmup_constant", warmup_steps=1}',
         f"train.max_steps={steps}",
