@@ -1,8 +1,9 @@
 """A run uses its time, whatever the machine does; and what the clock decided is decided again the same on resume."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from ml_playground.training.hooks.time_budget import LEVELS, build, factor_at
 from ml_playground.training.learner import GradientLearner
 from ml_playground.training.loop import Ending, Parts, Start, fit
 from ml_playground.training.optim import adamw
+from ml_playground.training.protocols import StepNumbers
 from ml_playground.training.settings import AdamW, TimeBudget
 from tests.fakes.fixed_clock import FixedClock
 from tests.fakes.hooks import Told, hook_context, progress
@@ -41,12 +43,12 @@ class Slow(GradientLearner):
         self._clock, self._durations, self._evaluation_s = clock, step_s, evaluation_s
         self.factors: list[float] = []
 
-    def train_step(self, batches, *, step, lr_factor):
+    def train_step(self, batches: Sequence[Any], *, step: int, lr_factor: float) -> StepNumbers:
         self._clock.advance(self._durations[step % len(self._durations)])
         self.factors.append(lr_factor)
         return super().train_step(batches, step=step, lr_factor=lr_factor)
 
-    def evaluate(self, batches):
+    def evaluate(self, batches: Iterable[Any]) -> Mapping[str, float]:
         self._clock.advance(self._evaluation_s)
         return super().evaluate(batches)
 
