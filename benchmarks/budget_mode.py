@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,25 +79,33 @@ def _toml(value: str) -> str:
     return value if value[:1] in '{["' or value.replace(".", "").isdigit() else json.dumps(value)
 
 
-def rows_of(text: Text, minutes: float, home: Path, presets: tuple[str, ...]) -> Iterator[Row]:
-    """The budget run, the presets, and the verdict."""
+def margin(fixed: Sequence[float], planned: float) -> float | None:
+    """How much lower the planned loss is than the best of the presets; none where no preset ran."""
+    return round(min(fixed) - planned, 4) if fixed else None
+
+
+def rows_of(text: Text, minutes: float, home: Path, presets: tuple[str, ...], problems: list[str]) -> Iterator[Row]:
+    """The budget run, the presets, and the verdict; adds to `problems` what did not run."""
     run(text, 0.5, home)  # prepares, and fills the caches of the file system: what is timed then is the same for all
     progress(f"{text.name}: planned")
     planned = run(text, minutes, home)
     if planned is None:
+        problems.append(f"{text.name}: the planned run failed")
         return
-    best = float("inf")
+    losses: list[float] = []
     for preset in presets:
         progress(f"{text.name}: {preset}")
         fixed = run(text, minutes, home, f'use=["{preset}"]')
-        if fixed is not None:
-            best = min(best, fixed.loss)
+        if fixed is None:
+            problems.append(f"{text.name}: {preset} failed")
+        else:
+            losses.append(fixed.loss)
             yield Row([text.name, preset, fixed.loss, None, None, fixed.steps, fixed.wall_s / 60 / minutes])
     forecast = planned.forecast
     band = f"{forecast['expected']:.3f} ({forecast['low']:.3f} to {forecast['high']:.3f})"
     cells = [text.name, "planned", planned.loss, band, forecast["error"], planned.steps, planned.wall_s / 60 / minutes]
     judged = not text.held_out
-    yield Row(cells, target=TARGET if judged else "", value=round(best - planned.loss, 4) if judged else None)
+    yield Row(cells, target=TARGET if judged else "", value=margin(losses, planned.loss) if judged else None)
 
 
 def tables(options: argparse.Namespace) -> Iterator[Table]:
@@ -108,7 +116,8 @@ def tables(options: argparse.Namespace) -> Iterator[Table]:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         chosen = [text for text in texts(home / "texts") if text.name in names]
-        rows = [row for text in chosen for row in rows_of(text, minutes, home, presets)]
+        problems: list[str] = []
+        rows = [row for text in chosen for row in rows_of(text, minutes, home, presets, problems)]
     missing = [name for name in names if name not in {text.name for text in chosen}]
     yield Table(
         "budget_mode",
@@ -119,6 +128,7 @@ def tables(options: argparse.Namespace) -> Iterator[Table]:
             "packages_char is held out: neither the law nor its spread has seen it.",
             *(f"missing here: {name}" for name in missing),
         ],
+        problems=problems,
     )
 
 

@@ -94,6 +94,11 @@ def circumstances() -> dict[str, object]:
     }
 
 
+def name_of(began: datetime, *, quick: bool, partial: bool) -> str:
+    """The file of a result; only those that hold everything, fully measured, are for the documents (`write_docs.py`)."""
+    return f"{began:%Y%m%dT%H%M%SZ}{'-quick' if quick else ''}{'-partial' if partial else ''}.json"
+
+
 def main() -> int:
     """Run them, keep them, judge them."""
     parser = argparse.ArgumentParser(description="all benchmarks in turn")
@@ -105,7 +110,7 @@ def main() -> int:
     facts = circumstances()
     outcomes: list[Outcome] = []
     RESULTS.mkdir(parents=True, exist_ok=True)
-    target = RESULTS / f"{began:%Y%m%dT%H%M%SZ}{'-quick' if options.quick else ''}.json"
+    target = RESULTS / name_of(began, quick=options.quick, partial=list(options.only) != list(SCRIPTS))
     with tempfile.TemporaryDirectory() as folder:
         for number, script in enumerate(options.only, start=1):
             progress(f"{number} of {len(options.only)}: {script}")

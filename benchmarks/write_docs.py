@@ -59,15 +59,20 @@ def rendered(result: Mapping) -> dict[str, str]:
     return {table.name: table.markdown() for table in [*tables, summary(judged)]} | {"machine": machine}
 
 
+def newest_full(folder: Path) -> Path | None:
+    """The last result that holds every script, measured fully; one of a part would put its date over the others' figures."""
+    return max((file for file in folder.glob("*.json") if "-" not in file.stem), default=None)
+
+
 def main() -> int:
     """Write both documents."""
     parser = argparse.ArgumentParser(description="measured tables into the documents")
     parser.add_argument("result", nargs="?", type=Path, help="a JSON of run_all.py; else the newest full one")
     options = parser.parse_args()
-    full = sorted(file for file in RESULTS.glob("*.json") if "quick" not in file.name)
-    if options.result is None and not full:
+    result: Path | None = options.result or newest_full(RESULTS)
+    if result is None:
         sys.exit(f"there is no full result under {RESULTS}; run `make bench` first")
-    tables = rendered(json.loads((options.result or full[-1]).read_text(encoding="utf-8")))
+    tables = rendered(json.loads(result.read_text(encoding="utf-8")))
     for document in DOCUMENTS:
         text = document.read_text(encoding="utf-8")
         document.write_text(with_tables(text, tables), encoding="utf-8")

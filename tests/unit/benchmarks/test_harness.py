@@ -4,6 +4,7 @@ import importlib
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ def of(name: str) -> Any:
         return importlib.import_module(name)
 
 
-tables, targets, paired, write_docs, shapes = map(of, ("tables", "targets", "paired", "write_docs", "shapes"))
+MODULES = ("tables", "targets", "paired", "run_all", "write_docs", "shapes", "budget_mode")
+tables, targets, paired, run_all, write_docs, shapes, budget_mode = map(of, MODULES)
 
 
 @given(st.sampled_from(sorted(targets.TARGETS)), st.floats(0, 1000), st.floats(0, 1000))
@@ -130,11 +132,30 @@ def test_docs_summary_has_one_line_a_promise() -> None:
     assert found["machine"].startswith("Measured 2026-01-02 on P, 2 cores (avx2), torch 2.13.0, Python 3.11, at abc")
 
 
+def test_docs_are_written_from_whole_results_only(tmp_path: Path) -> None:
+    """A newer result of some scripts, or a quick one, would stand under figures that it has not measured."""
+    assert write_docs.newest_full(tmp_path) is None
+    days = [datetime(2026, 1, day, tzinfo=UTC) for day in range(1, 5)]
+    kinds = [{}, {"quick": True}, {"partial": True}, {"quick": True, "partial": True}]
+    names = [
+        run_all.name_of(day, **{"quick": False, "partial": False} | kind) for day, kind in zip(days, kinds, strict=True)
+    ]
+    for name in names:
+        (tmp_path / name).touch()
+    assert write_docs.newest_full(tmp_path) == tmp_path / names[0]
+
+
 @pytest.mark.parametrize("document", write_docs.DOCUMENTS, ids=lambda path: path.name)
 def test_docs_every_marker_is_closed(document: Path) -> None:
     """A marker that lacks its end would be filled with nothing."""
     text = document.read_text(encoding="utf-8")
     assert len(write_docs.MARKED.findall(text)) == text.count("<!-- bench ") == text.count("<!-- end -->") > 0
+
+
+def test_budget_mode_without_any_preset_has_no_verdict() -> None:
+    """Nothing to compare with is no victory."""
+    assert budget_mode.margin([], 1.5) is None
+    assert budget_mode.margin([1.7, 1.6], 1.5) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("vocabulary", [65, 50304])
