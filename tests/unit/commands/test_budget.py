@@ -50,6 +50,7 @@ def request_of(experiment: Path, *sets: str, minutes: float = 1.0) -> Request:
             ["--minutes", "0.2"],
             "--minutes 0.2 is too short to plan, train and sample anything; the smallest budget is --minutes 0.5",
         ),
+        (["--minutes", "inf"], "--minutes inf has no end to plan for; name a number of minutes, such as --minutes 60."),
         (
             ["--minutes", "3", "--set", "train.max_steps=700"],
             "--minutes 3 and train.max_steps = 700 (--set) both say how long to train; remove one of them",
