@@ -6,6 +6,7 @@ Source: include/llama.h of llama.cpp.
 """
 
 import ctypes
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -137,7 +138,7 @@ class LlamaModel:
         self.vocab_size = vocab_size
         self.library = _opened()
         self.handle = self.library.llama_model_load_from_file(
-            str(path).encode(), self.library.llama_model_default_params()
+            os.fsencode(path), self.library.llama_model_default_params()
         )
         if not self.handle:
             raise CheckpointError(f"llama.cpp cannot load {path}; delete it, and it is written anew.")
@@ -165,13 +166,13 @@ class LlamaContext:
             raise ConfigError(
                 f"llama.cpp found no memory for {sequences} sequences of {length} tokens; draw fewer or shorter texts."
             )
+        self._batch = self._library.llama_batch_init(TOKENS_AT_ONCE, 0, 1)
         if self._library.llama_n_seq_max(self._handle) != sequences or (
             self._library.llama_n_ctx_seq(self._handle) < length
         ):
             raise ConfigError(
                 f"xllamacpp {xllamacpp.__version__} did not take the parameters it was given; use sample.engine = 'torch'."
             )
-        self._batch = self._library.llama_batch_init(TOKENS_AT_ONCE, 0, 1)
 
     def __del__(self) -> None:
         if getattr(self, "_handle", None):

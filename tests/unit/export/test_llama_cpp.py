@@ -1,5 +1,7 @@
 """The engine `llama_cpp`: the same logits and the same text as the model itself."""
 
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +77,13 @@ def test_build_writes_a_file_once(tmp_path: Path) -> None:
     build(model, "int8", tmp_path)
     assert file.stat().st_mtime_ns == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["float32", "int8"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_build_in_a_folder_whose_name_is_no_text_is_loaded(tmp_path: Path) -> None:
+    """A home below a folder of an old encoding serves as any other."""
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    assert build(model_of(**QWEN3), "float32", folder).logits(torch.zeros(1, 2, dtype=torch.int64)).shape == (1, 2, 23)
 
 
 def test_build_of_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
