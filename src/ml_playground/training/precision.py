@@ -107,5 +107,6 @@ def _refuse_compiling(device: DeviceKind) -> None:
     obstacle = compile_obstacle(device)
     if obstacle is not None:
         raise ConfigError(
-            f"runtime.compile = true cannot work here: {obstacle}. Or go without: runtime.compile = false."
+            f"runtime.compile = true cannot work here: {obstacle}. Or go without: --set runtime.compile=false "
+            "(with --resume RUN for a run that began compiled)."
         )

@@ -1,4 +1,4 @@
-"""What torch.compile needs, found out without compiling."""
+"""What torch.compile needs, found out without torch."""
 
 import importlib.util
 import sysconfig
@@ -30,7 +30,28 @@ def test_compiler_of_this_machine_takes_what_torch_writes() -> None:
 @needs_compiler
 def test_missing_headers_of_python_are_named(tmp_path: Path) -> None:
     """The commonest fault: a compiler is there, python3-dev is not."""
-    assert "Python.h" in str(refused(str(cxx_compiler()), tmp_path))
+    assert "Python.h" in str(refused(str(cxx_compiler()), tmp_path, tmp_path / "program"))
+
+
+@needs_compiler
+def test_folder_for_compiled_code_that_cannot_be_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run must not choose by itself what fails at its first step."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "file" / "below"))
+    obstacle = str(compile_obstacle("cpu"))
+    assert obstacle.startswith("compiled code cannot be kept and run (")
+    assert str(tmp_path / "file") in obstacle
+    assert obstacle.endswith("; set TORCHINDUCTOR_CACHE_DIR to a folder of your own")
+
+
+def test_compiled_code_that_may_not_run_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a mount with `noexec`: the compiler is content, the program does not start."""
+    monkeypatch.setenv("CXX", compiler(tmp_path, 'for program; do :; done; touch "$program"'))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "new"))
+    assert str(compile_obstacle("cpu")).startswith("compiled code cannot be kept and run (")
+    assert list((tmp_path / "new").iterdir()) == []
 
 
 def test_no_compiler_is_named_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,12 +73,12 @@ def test_compiler_that_refuses_is_quoted(tmp_path: Path, monkeypatch: pytest.Mon
 )
 def test_refused_says_what_there_is_to_say(tmp_path: Path, script: str, complaint: str | None) -> None:
     """Not every compiler names an error."""
-    assert refused(compiler(tmp_path, script), HEADERS) == complaint
+    assert refused(compiler(tmp_path, script), HEADERS, tmp_path / "program") == complaint
 
 
 def test_compiler_that_cannot_run_is_refused(tmp_path: Path) -> None:
     """A file that is no program."""
-    assert refused(str(tmp_path), HEADERS) is not None
+    assert refused(str(tmp_path), HEADERS, tmp_path / "program") is not None
 
 
 def test_cuda_needs_triton_and_apple_gpus_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,7 +83,8 @@ def test_runtime_for_compile_that_cannot_work_is_refused(monkeypatch: pytest.Mon
     assert compile_obstacle("cpu") is not None
     with pytest.raises(
         ConfigError,
-        match=r"^runtime\.compile = true cannot work here: no C\+\+ compiler .*\. Or go without: runtime\.compile = false\.$",
+        match=r"^runtime\.compile = true cannot work here: no C\+\+ compiler .*\. Or go without: --set runtime\.compile=false "
+        r"\(with --resume RUN for a run that began compiled\)\.$",
     ):
         runtime_for(wanted, FACTS, 10)
 
