@@ -99,7 +99,7 @@ class _Loop:
         while self._step < parts.max_steps:
             self._train_step()
             if self._step == self._start.step + 1:
-                # Only a step has made all that a checkpoint holds: optimizers begin without state.
+                # How much memory is free beside the training shows only when a step has been made.
                 parts.store.prepare(parts.learner.state_dict())
             asked = asked | parts.journal.recorded(self._step)
             if parts.deps.stop_requested():

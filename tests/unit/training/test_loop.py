@@ -372,7 +372,7 @@ def test_fit_checkpoint_that_could_not_be_dropped_is_told() -> None:
 
 
 def test_fit_store_is_prepared_once_for_what_a_checkpoint_will_hold() -> None:
-    """After the first step, when the optimizer has its state."""
+    """After the first step, when training has taken its memory."""
     prepared: list[set[str]] = []
 
     class Preparing(MemoryStore):

@@ -55,11 +55,11 @@ class OptimizerOfParts:
         }
 
     def load_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore what `state_tensors` gave; a parameter of which nothing is given has never moved.
+        """Restore what `state_tensors` gave.
 
         Raises:
-            CheckpointError: A parameter is unknown, its state is not what its rule keeps, or a shape does not fit; all are
-                listed.
+            CheckpointError: A parameter is unknown or missing, its state is not what its rule keeps, or a shape does not fit;
+                all are listed.
         """
         own = self.state_tensors()
         problems = self._misfits(own, tensors)
@@ -70,7 +70,7 @@ class OptimizerOfParts:
 
     def _misfits(self, own: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> list[str]:
         kept, given = _kinds_by_parameter(own), _kinds_by_parameter(got)
-        problems: list[str] = []
+        problems = [f"nothing is saved of {name}" for name in kept if name not in given]
         for name, kinds in given.items():
             if name not in kept:
                 problems += [f"{what}/{name} belongs to no parameter" for what in sorted(kinds)]
