@@ -87,7 +87,8 @@ def test_load_state_misfits_are_all_listed() -> None:
     with pytest.raises(
         CheckpointError,
         match=r"does not fit this job: nothing is saved of outer.weight; nothing is saved of inner.bias; "
-        r"exp_avg/inner.weight is \(2,\), the parameter \(6, 3\); exp_avg/nowhere belongs to no parameter; outer.bias has momentum, its optimizer keeps exp_avg, exp_avg_sq, step\.",
+        r"exp_avg/inner.weight is \(2,\), the parameter \(6, 3\); exp_avg/nowhere belongs to no parameter; "
+        r"outer.bias has momentum, its optimizer keeps exp_avg, exp_avg_sq, step\.",
     ):
         optimizer.load_state_tensors(state)
 
