@@ -51,6 +51,7 @@ CASES: Mapping[str, Case] = {
     "tiny": Case(TINY),
     "baby": Case(BABY, quick=True),
     "baby, float32": Case(BABY, ("runtime.dtype=float32",)),
+    "baby, float32, recomputed": Case(BABY, ("runtime.dtype=float32", "runtime.activation_checkpointing=true")),
     "baby, recomputed": Case(BABY, ("runtime.activation_checkpointing=true",)),
     "baby, fused attention": Case(BABY, ("runtime.attention=fused",)),
     "baby, modern, Muon": Case(BABY, (*MODERN, 'optimizer={kind="muon"}'), quick=True),

@@ -7,7 +7,7 @@
 | gradients | 4 P |
 | optimizer | AdamW 8 P; Muon 4 for each number of a hidden matrix, 8 for the others |
 | averaged | 4 P where `train.ema_decay` is on |
-| copies | with bfloat16, of weights and of their gradients: 4 P |
+| copies | of the weights in bfloat16, where matrix products are: 2 P; their gradients come when activations have gone |
 | activations | N times what a token leaves in each of L blocks; with recomputation one block, and the input of each |
 | working | N times what the way back through one block holds for a moment; or, if that is more, what Muon's iteration does |
 | logits | of at most `LARGEST_LOGITS` at once |
@@ -34,13 +34,14 @@ LARGEST_LOGITS = 1 << 26
 
 # Threads, tables of kernels and hooks; recomputation imports torch._dynamo. Resident megabytes of the smallest runs.
 PROGRAM_BYTES, RECOMPUTING_BYTES = 32_000_000, 77_000_000
-# For each number of the residual stream and of attention's weights: what the way back through a block holds for a moment. Fitted
-# to runs of one width with and without recomputation, whose peaks differ only in the number of blocks that are kept.
-WORKING_BYTES = {"bfloat16": (118, 4), "float32": (331, 8)}
-# Logits in the precision of products, in float32, and a gradient of each.
-LOGIT_BYTES = {"bfloat16": 12, "float32": 8}
+# For each number of the residual stream, of the feed-forward layer and of attention's weights: what the way back through a block
+# holds for a moment. Fitted to runs with and without recomputation, whose peaks differ in the blocks that are kept; in float32
+# what is recomputed lies beside what it is for.
+WORKING_BYTES = {"bfloat16": (16, 21, 4), "float32": (28, 32, 8), "float32, recomputed": (48, 54, 14)}
+# Logits in the precision of products and in float32, their logarithmic softmax, and the gradients of both logits.
+LOGIT_BYTES = {"bfloat16": 16, "float32": 12}
 # Updates, the stack of equal shapes, its copy in bfloat16 and the iteration's products, for each number of a hidden matrix.
-ITERATION_BYTES = 19
+ITERATION_BYTES = 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class MemoryPlan:
     averaged: int
     """The exponential mean of the weights."""
     copies: int
-    """Weights and gradients in the precision of matrix products."""
+    """Weights in the precision of matrix products."""
     activations: int
     """What the forward pass leaves for the backward pass."""
     working: int
@@ -104,7 +105,7 @@ def planned_bytes(job: JobConfig, facts: Mapping[str, int]) -> MemoryPlan:
         gradients=weights,
         optimizer=optimizer,
         averaged=averaged,
-        copies=weights if dtype == "bfloat16" else 0,
+        copies=weights // 2 if dtype == "bfloat16" else 0,
         activations=activations,
         working=max(tokens * working_bytes(cost, job.runtime), iteration - activations - logits),
         logits=logits,
@@ -116,8 +117,8 @@ def activation_bytes(cost: ModelCost, runtime: RuntimeSettings) -> int:
     """What one token leaves behind in all blocks for the backward pass."""
     size = 2 if dtype_of(runtime) == "bfloat16" else MASTER_BYTES
     # The residual stream is float32: the inputs of two norms. Products keep their inputs, which are the norms' results, attention's
-    # result before and after its heads are joined, the activation's input and result; queries, keys and values lie there twice.
-    kept = 4 * cost.width + 2 * cost.qkv_width + 2 * cost.inner_width
+    # result before and after its heads are joined, queries, keys and values, the activation's input and result.
+    kept = 4 * cost.width + cost.qkv_width + 2 * cost.inner_width
     block = 2 * MASTER_BYTES * cost.width + size * (kept + _attention_weights(cost, runtime))
     if runtime.activation_checkpointing is True:
         return MASTER_BYTES * cost.width * cost.layers + block
@@ -126,8 +127,10 @@ def activation_bytes(cost: ModelCost, runtime: RuntimeSettings) -> int:
 
 def working_bytes(cost: ModelCost, runtime: RuntimeSettings) -> int:
     """What the way back through one block holds for a moment, for each token."""
-    of_width, of_weights = WORKING_BYTES[dtype_of(runtime)]
-    return of_width * cost.width + of_weights * _attention_weights(cost, runtime)
+    dtype = dtype_of(runtime)
+    again = runtime.activation_checkpointing is True and dtype == "float32"
+    of_width, of_inner, of_weights = WORKING_BYTES[f"{dtype}, recomputed" if again else dtype]
+    return of_width * cost.width + of_inner * cost.inner_width + of_weights * _attention_weights(cost, runtime)
 
 
 def dtype_of(runtime: RuntimeSettings) -> str:

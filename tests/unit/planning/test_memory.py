@@ -58,7 +58,7 @@ def test_plan_recomputation_spares_what_blocks_keep() -> None:
     """In a deep model; in a shallow one the code that it needs outweighs that."""
     deep = ("model.n_layer=48", "data.micro_batch_rows=96")
     less, more = plan("runtime.activation_checkpointing=true", *deep), plan(*deep)
-    assert less.activations < more.activations / 10
+    assert less.activations < more.activations / 5
     assert less.total < more.total
     assert plan("runtime.activation_checkpointing=true").program > plan().program
 
@@ -73,7 +73,7 @@ def test_plan_update_of_large_matrices_counts_where_batches_are_small() -> None:
 
 def test_plan_large_vocabulary_logits_are_bounded() -> None:
     """The objective works through them in parts."""
-    assert plan("data.micro_batch_rows=500", vocab_size=50_304).logits == 12 * LARGEST_LOGITS
+    assert plan("data.micro_batch_rows=500", vocab_size=50_304).logits == 16 * LARGEST_LOGITS
 
 
 def test_plan_on_the_device_leaves_out_the_snapshot() -> None:
