@@ -111,8 +111,6 @@ def check_request(request: Request, asked: Loaded) -> dict[str, Any]:
             f"--minutes {request.minutes:g} is too short to plan, train and sample anything; "
             f"the smallest budget is --minutes {SMALLEST_MINUTES:g}."
         )
-    if math.isinf(request.minutes):
-        raise ConfigError("--minutes inf has no end to plan for; name a number of minutes, such as --minutes 60.")
     fixed = fixed_by_user(asked)
     for key in LENGTHS:
         if fixed.get(key) is not None:

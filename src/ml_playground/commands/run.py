@@ -22,11 +22,14 @@ from ml_playground.core.registry import load_object
 from ml_playground.core.run_folder import RunFolder
 from ml_playground.core.run_schema import FINISHED
 from ml_playground.data_pipeline.manifest import Prepared
+from ml_playground.monitoring.reader import read_run
 from ml_playground.monitoring.report import write_report
+from ml_playground.monitoring.report_parts import budget_of
 
 if TYPE_CHECKING:
     from ml_playground.training.protocols import JobResult
 
+MINUTES_OF_A_YEAR = 525_600
 
 Minutes = Annotated[
     float | None,
@@ -34,6 +37,7 @@ Minutes = Annotated[
         "--minutes",
         metavar="M",
         min=0,
+        max=MINUTES_OF_A_YEAR,
         help="Plan the model that reaches the lowest loss in this time, and end in time.",
         show_default=False,
     ),
@@ -92,9 +96,10 @@ def run(
 
 
 def _training_summary(job: JobConfig, result: "JobResult", minutes: float | None) -> str:
-    """What `mlp train` would say; under a budget that its time was used, and how good the forecast was."""
+    """What `mlp train` would say; of a budget that ran out that its time was used, and how good the forecast was."""
     summary = training_summary_of(result)
-    if minutes is None or result.reason not in FINISHED:
+    # A rule of another hook may have ended the run long before.
+    if minutes is None or budget_of(read_run(RunFolder(result.run)).events).get("used") is not True:
         return summary
     lines = (
         summary.replace("stopped early:", f"used its {minutes:g} minutes:", 1),

@@ -41,7 +41,7 @@ def outcome_of(view: RunView) -> Outcome:
     tone = "good" if view.state in GOOD else "bad" if view.state in BAD else "plain"
     word = WORDS.get(view.state, view.state)
     budget = budget_of(view.events)
-    if budget and view.state == "stopped_early":
+    if budget.get("used") is True and view.state == "stopped_early":
         word = f"used its {budget['minutes']:g} minutes"
     if view.status is None:
         return Outcome(word, tone, "nothing was written yet")

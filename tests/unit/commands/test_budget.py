@@ -50,7 +50,7 @@ def request_of(experiment: Path, *sets: str, minutes: float = 1.0) -> Request:
             ["--minutes", "0.2"],
             "--minutes 0.2 is too short to plan, train and sample anything; the smallest budget is --minutes 0.5",
         ),
-        (["--minutes", "inf"], "--minutes inf has no end to plan for; name a number of minutes, such as --minutes 60."),
+        (["--minutes", "inf"], "Invalid value for '--minutes': Input should be less than or equal to 525600"),
         (
             ["--minutes", "3", "--set", "train.max_steps=700"],
             "--minutes 3 and train.max_steps = 700 (--set) both say how long to train; remove one of them",
@@ -183,6 +183,7 @@ def test_run_minutes_interrupted_goes_on_with_its_plan_and_ends(
     (event,) = [event for event in events_of(RunFolder(Path(ended["run"]))) if event.kind == "budget"]
     assert event.data["expected"] == ended["budget"]["expected"]
     assert event.data["train_seconds"] < 36
+    assert event.data["used"]
     assert main(command[:-1]) == 0
     said = capsys.readouterr().out
     assert "nothing to do" in said

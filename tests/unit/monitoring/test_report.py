@@ -251,11 +251,20 @@ def test_report_of_a_budget_says_that_its_time_was_used_and_how_good_the_forecas
     put_status(run, state="ended", reason="stopped_early")
     put_result(run, reason="stopped_early")
     forecast = {"expected": 1.62, "low": 1.57, "high": 1.67, "error": -0.02}
-    put_event(run, "budget", step=20, minutes=3.0, loss=1.6, **forecast)
+    put_event(run, "budget", step=20, minutes=3.0, used=True, loss=1.6, **forecast)
     text = Page(write_report(run).read_text(encoding="utf-8")).text
     assert "used its 3 minutes" in text
     assert "stopped early" not in text
     assert "1.6201.570 to 1.670; error -0.020" in text
+
+
+def test_report_of_a_budget_that_another_rule_cut_short_says_stopped_early() -> None:
+    """Early stopping may end a run after a tenth of its minutes."""
+    run = bare_run()
+    put_status(run, state="ended", reason="stopped_early")
+    put_result(run, reason="stopped_early")
+    put_event(run, "budget", step=20, minutes=3.0, used=False, loss=1.6)
+    assert "stopped early" in Page(write_report(run).read_text(encoding="utf-8")).text
 
 
 @pytest.mark.parametrize("minutes", [None, "3", [3.0]])

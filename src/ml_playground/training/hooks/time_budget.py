@@ -77,6 +77,7 @@ class TimeBudgetHook(BaseHook):
             "budget",
             progress.step,
             minutes=self._settings.minutes,
+            used=self._factor == 0.0,
             train_seconds=round(progress.elapsed_s, 1),
             loss=json_number(loss),
             expected=expected,

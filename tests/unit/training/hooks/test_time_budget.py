@@ -146,7 +146,7 @@ def test_factor_is_flat_then_a_line(share: float, fraction: float, factor: float
 
 
 def test_end_notes_what_was_foreseen_and_what_came(tmp_path: Path) -> None:
-    """The run's record says how good the forecast was."""
+    """The run's record says how good the forecast was, and whether it was the clock that ended the run: here another rule did."""
     clock = FixedClock()
     context = hook_context(tmp_path, clock=clock)
     hook = build(TimeBudget(minutes=3, expected_loss=1.6, expected_low=1.5, expected_high=1.7), context)
@@ -156,6 +156,7 @@ def test_end_notes_what_was_foreseen_and_what_came(tmp_path: Path) -> None:
     assert (event.kind, event.step) == ("budget", 60)
     assert event.data == {
         "minutes": 3.0,
+        "used": False,
         "train_seconds": 30.0,
         "loss": 1.58,
         "expected": 1.6,
