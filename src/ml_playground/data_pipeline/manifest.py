@@ -29,8 +29,11 @@ _BLOCK_BYTES = 1 << 20
 # File systems note the time of a change to a tick of their clock, two seconds at worst: a younger file may change unseen.
 _AT_REST_NS = 2_000_000_000
 
-_compared: set[tuple[str, str, int, int, int]] = set()
-"""Files that this process has compared with their hash: path, hash, and inode, size and time of the last change then."""
+_compared: set[tuple[str, str, int, int, int, int]] = set()
+"""Files that this process has compared with their hash: path, hash, and inode, size and times of the last change then.
+
+Windows gives the time of the making as that of the last change of the inode; there the time of the last writing tells.
+"""
 
 
 class TokenizerFacts(Strict):
@@ -183,7 +186,7 @@ def _check_file(path: Path, expected: FileAccount) -> None:
         # The size alone finds most damage before a gigabyte is read.
         state = path.stat()
         size_bytes = state.st_size
-        known = (str(path), expected.sha256, state.st_ino, size_bytes, state.st_ctime_ns)
+        known = (str(path), expected.sha256, state.st_ino, size_bytes, state.st_ctime_ns, state.st_mtime_ns)
         if known in _compared:
             return
         got = account_of(path) if size_bytes == expected.size_bytes else None
@@ -200,7 +203,7 @@ def _check_file(path: Path, expected: FileAccount) -> None:
             f"{path} has changed since it was written: its sha256 is {got.sha256}, {MANIFEST_NAME} says "
             f"{expected.sha256}. {ANEW}."
         )
-    if time.time_ns() - state.st_ctime_ns > _AT_REST_NS:
+    if time.time_ns() - max(state.st_ctime_ns, state.st_mtime_ns) > _AT_REST_NS:
         _compared.add(known)
 
 
