@@ -30,6 +30,7 @@ def test_settings_make_a_job_and_come_back_from_its_record(steps: int, dropout: 
     assert job.model.dropout == dropout
     assert (job.hooks[HOOK].minutes, job.hooks[HOOK].train_seconds, job.hooks[HOOK].expected_loss) == (3.0, 160.0, 1.6)
     assert job.checkpointing.every_steps is None
+    assert job.runtime.compile is False
     again = recorded(json.loads(job.model_dump_json()))
     assert load("python_stdlib", environ={}, plan=Layer("--minutes 3", again, tmp_path)).job == job
 
