@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -52,15 +53,29 @@ def run(script: str, options: argparse.Namespace, folder: Path) -> Outcome:
     """One script as a process of its own; its tables and its progress go where ours go."""
     kept = folder / f"{script}.json"
     command = [sys.executable, str(HERE / f"{script}.py"), "--json", str(kept), *(["--quick"] if options.quick else [])]
-    environment = os.environ | ({"MLP_BENCH_PYTHON_LITGPT": options.litgpt} if options.litgpt else {})
-    try:
-        code = subprocess.run(command, check=False, env=environment, timeout=LONGEST_S).returncode
-    except subprocess.TimeoutExpired:
-        problem = f"was ended after {LONGEST_S:.0f} s"
-    else:
-        problem = f"ended with {code}" if code else ""
+    peers = {"MLP_BENCH_PYTHON_LITGPT": options.litgpt, "MLP_BENCH_NANOGPT": options.nanogpt}
+    environment = os.environ | {name: value for name, value in peers.items() if value}
+    with subprocess.Popen(command, env=environment, start_new_session=True) as process:
+        try:
+            code = process.wait(LONGEST_S)
+        except BaseException as error:
+            # Its own children too: one that lives on would be measured with the next script.
+            end(process)
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+            problem = f"was ended after {LONGEST_S:.0f} s"
+        else:
+            problem = f"ended with {code}" if code else ""
     tables = [Table.from_json(table) for table in json.loads(kept.read_text())] if kept.exists() else []
     return Outcome(script, tables, problem)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a script and everything that it started."""
+    if hasattr(os, "killpg"):
+        os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
 
 
 def verdicts(outcomes: Sequence[Outcome]) -> Table:
@@ -105,6 +120,9 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="about 3 minutes instead of 20")
     parser.add_argument("--only", nargs="+", choices=SCRIPTS, default=SCRIPTS, help="some of them")
     parser.add_argument("--litgpt", metavar="PYTHON", help="the interpreter that has litgpt, if it is not this one")
+    parser.add_argument(
+        "--nanogpt", metavar="DIR", help="a checkout of nanoGPT, its data prepared: what a loss is timed against"
+    )
     options = parser.parse_args()
     began = datetime.now(UTC)
     facts = circumstances()

@@ -91,7 +91,7 @@ def tables(options: argparse.Namespace) -> Iterator[Table]:
                 theirs.append(nanogpt(options.nanogpt.absolute()))
                 progress(f"nanoGPT: {theirs[-1][0]:.1f} s, about {theirs[-1][1]:.4f}")
     peer_s = theirs[0][0] if theirs else options.nanogpt_seconds
-    rows = [judged(name, found[name], peer_s) for name in names]
+    rows = [judged(name, found[name], peer_s, measured=bool(theirs)) for name in names]
     if theirs:
         rows.append(Row(["nanoGPT as shipped", peer_s, 1.0, f"{theirs[0][1]:.3f}", "its own estimate, 20 batches"]))
     source = "in this run" if theirs else "as measured once on the reference machine"
@@ -100,15 +100,20 @@ def tables(options: argparse.Namespace) -> Iterator[Table]:
         "Wall time from process start, and loss over the whole validation part, nats per character",
         ["recipe", "seconds", "of nanoGPT's time", "loss", "seeds"],
         rows,
-        notes=[f"nanoGPT: {peer_s:.1f} s ({source}), {NANOGPT_LOSS} nats over the whole validation part."],
+        notes=[
+            f"nanoGPT: {peer_s:.1f} s ({source}), {NANOGPT_LOSS} nats over the whole validation part.",
+            "Data prepared and rates measured before, outside the time. Judged only beside a nanoGPT that ran in turn (--nanogpt).",
+        ],
     )
 
 
-def judged(name: str, runs: list[tuple[float, float]], peer_s: float) -> Row:
-    """A row; a recipe is held against one of the two promises, by its name."""
+def judged(name: str, runs: list[tuple[float, float]], peer_s: float, *, measured: bool) -> Row:
+    """A row; a recipe is held against one of the two promises, by its name, if nanoGPT's time was measured beside it."""
     seconds, losses = statistics.median(run[0] for run in runs), [run[1] for run in runs]
     share, loss = seconds / peer_s, statistics.fmean(losses)
     cells = [f"recipe/{name}", seconds, share, f"{loss:.3f}", f"{min(losses):.3f} to {max(losses):.3f}"]
+    if not measured:
+        return Row(cells)
     if name.endswith("_long"):
         return Row(cells, target="loss at nanoGPT's time", value=loss if share <= 1 else None)
     if name == "nanogpt":
@@ -128,7 +133,13 @@ if __name__ == "__main__":
     )
     typed.add_argument("--recipe", action="append", help="only these groups recipe/NAME")
     typed.add_argument("--seeds", type=int, help="of each recipe")
-    typed.add_argument("--nanogpt", type=Path, metavar="DIR", help="a checkout of nanoGPT, its data prepared")
+    typed.add_argument(
+        "--nanogpt",
+        type=Path,
+        metavar="DIR",
+        default=Path(checkout) if (checkout := os.environ.get("MLP_BENCH_NANOGPT")) else None,
+        help="a checkout of nanoGPT, its data prepared",
+    )
     typed.add_argument(
         "--nanogpt-seconds", type=float, default=82.5, help="its time on this machine, where it is not run"
     )

@@ -53,6 +53,8 @@ def programs_for(shape: Shape, effort: Effort, options: argparse.Namespace) -> l
     if has(sys.executable, "transformers"):
         found.append(program("transformers", "peer_transformers.py"))
         found.append(program("transformers, eager attention", "peer_transformers.py", "--attention", "eager"))
+        if not options.quick:
+            found.append(program("transformers, compiled", "peer_transformers.py", "--compile"))
     if has(options.litgpt, "litgpt"):
         found.append(program("litgpt", "peer_litgpt.py", python=options.litgpt))
         if not options.quick:

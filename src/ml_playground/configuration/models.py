@@ -98,7 +98,7 @@ class RuntimeSettings(Strict):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of matrix products; weights stay float32. auto: bfloat16 where it was measured to be clearly faster."""
     attention: Literal["auto", "math", "fused"] = "auto"
-    """`math`: matrix products and a softmax written out; `fused`: one kernel. auto: fused on GPUs and, in float32 from 1024 tokens on, on CPUs."""
+    """`math`: products and a softmax written out; `fused`: one kernel. auto: fused on GPUs, and on CPUs in float32 from 1024 tokens on."""
     compile: bool | Literal["auto"] = "auto"
     """torch.compile; auto: when the run is so long that it clearly saves more time than it costs, and a compiler is there."""
     activation_checkpointing: bool | Literal["auto"] = "auto"

@@ -140,7 +140,9 @@ def read_job(run: RunFolder) -> JobConfig:
     except FileNotFoundError:
         raise RunError(f"{run.path} is no run: it holds no config.json. `mlp runs` lists the runs there are.") from None
     except ValidationError as error:
-        raise RunError(f"{run.config} is no job that this version can read: {complaint(error)}.") from None
+        raise RunError(
+            f"{run.config} is no job that this version can read: {complaint(error)}. To train, begin a new run beside it: --fresh."
+        ) from None
 
 
 def finished_result(run: RunFolder) -> Result | None:
