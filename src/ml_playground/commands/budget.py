@@ -14,7 +14,6 @@ from ml_playground.configuration.origins import Layer
 from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import ConfigError
 from ml_playground.core.humanise import duration
-from ml_playground.core.machine import probe
 from ml_playground.core.run_folder import RunFolder, runs_folder
 from ml_playground.data_pipeline.manifest import Prepared
 from ml_playground.planning.budget import (
@@ -30,7 +29,6 @@ from ml_playground.planning.budget import (
     anchor_of,
     search,
 )
-from ml_playground.planning.memory import planned_bytes
 from ml_playground.planning.ngrams import counted_loss
 from ml_playground.planning.recipe import HOOK, Time, reasons, recipe_of, recorded, settings_of, without
 from ml_playground.planning.scaling import TextDifficulty, fitted_law
@@ -169,7 +167,6 @@ class Planner:
         self._planning_began_s = deps.clock.tick()
         self.facts = facts_of(prepared)
         self._measured: dict[Candidate, Measured] = {}
-        self._available_bytes = probe().available_bytes
 
     def plan(self) -> Planned:
         """The best job for the time.
@@ -223,11 +220,11 @@ class Planner:
         return measured
 
     def _fits(self, candidate: Candidate) -> bool:
-        if self._available_bytes is None:
-            return True
+        from ml_playground.training.trial import fits_in_memory  # noqa: PLC0415 - as above
+
         job = self._load(recipe_of(candidate, LEAST_STEPS)).job
         facts = {"vocab_size": self.facts.vocab_size, "sequence_tokens": candidate.sequence_tokens}
-        return planned_bytes(job, facts).total < USABLE_MEMORY * self._available_bytes
+        return fits_in_memory(job, facts, USABLE_MEMORY)
 
     def _planning_left_s(self) -> float:
         return self._planning_began_s + self._planning_s - self._clock.tick()

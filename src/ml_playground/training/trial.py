@@ -1,7 +1,7 @@
 """A short training that leaves nothing behind: what a step, an evaluation and a text cost on this machine, and what is learnt."""
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -13,10 +13,12 @@ from ml_playground.configuration.models import JobConfig
 from ml_playground.core.deps import Clock
 from ml_playground.core.registry import load_object
 from ml_playground.core.seeding import seed_for
+from ml_playground.core.torch_machine import free_bytes
+from ml_playground.planning.memory import planned_bytes
 from ml_playground.training.building import build_learner, build_model, build_preview, open_data
 from ml_playground.training.deciding import settled
 from ml_playground.training.learner import GradientLearner
-from ml_playground.training.precision import apply_runtime, runtime_for
+from ml_playground.training.precision import apply_runtime, device_for, runtime_for
 from ml_playground.training.protocols import Data, Objective
 
 GROUPS, LARGEST_GROUP = 8, 8
@@ -128,3 +130,12 @@ def factor(step: int, steps: int) -> float:
     """Share of the peak learning rate at a step of a trial: up, flat, and down to zero."""
     warm = min(WARMUP_STEPS, max(1, steps // 4))
     return min(1.0, (step + 1) / warm, (steps - step) / max(1.0, DECAY_FRACTION * steps))
+
+
+def fits_in_memory(job: JobConfig, facts: Mapping[str, int], share: float) -> bool:
+    """Whether a job is planned to take less than a share of what is free on the device that trains."""
+    device = device_for(job.runtime.device)
+    free, plan = free_bytes(device), planned_bytes(job, facts)
+    # Elsewhere device and host share their memory, in which the copy lies from which checkpoints are written.
+    needed = plan.device if device == "cuda" else plan.total
+    return free is None or needed < share * free

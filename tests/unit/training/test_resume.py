@@ -194,7 +194,9 @@ def test_read_job_damaged_names_file_and_key(tmp_path: Path) -> None:
     """What, where, and why."""
     run = run_with(tmp_path, "20260101-000000-aaaa", job_of())
     run.config.write_text('{"name": 3}')
-    with pytest.raises(RunError, match=r"config.json is no job that this version can read: name: Input should be.*--fresh"):
+    with pytest.raises(
+        RunError, match=r"config.json is no job that this version can read: name: Input should be.*--fresh"
+    ):
         read_job(run)
 
 

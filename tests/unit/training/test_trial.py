@@ -7,7 +7,7 @@ import pytest
 from ml_playground.core.deps import Deps, SystemClock
 from ml_playground.core.run_folder import runs_folder
 from ml_playground.data_pipeline.preparer import prepare
-from ml_playground.training.trial import LEAST_STEPS, factor, trial
+from ml_playground.training.trial import LEAST_STEPS, factor, fits_in_memory, trial
 from tests.fakes.fixed_clock import FixedClock
 from tests.fakes.tiny_job import tiny_job
 
@@ -49,3 +49,11 @@ def test_factor_goes_up_stays_and_comes_down() -> None:
     assert factors[0] == 1 / 16
     assert factors[15:41] == [1.0] * 26
     assert factors[-1] == pytest.approx(1 / 60)
+
+
+def test_fits_in_memory_a_small_job_does_and_a_share_of_nothing_never(tmp_path: Path) -> None:
+    """The plan is held against what is free on the device."""
+    job = tiny_job(tmp_path)
+    facts = {"vocab_size": 65, "sequence_tokens": 16}
+    assert fits_in_memory(job, facts, share=0.6)
+    assert not fits_in_memory(job, facts, share=0.0)
