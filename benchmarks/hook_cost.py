@@ -156,7 +156,7 @@ def tables(options: argparse.Namespace) -> Iterator[Table]:
     """One table."""
     with tempfile.TemporaryDirectory() as home:
         os.environ["MLP_HOME"] = home
-        yield cost(Path(home), steps=200 if options.quick else 1000, rounds=1 if options.quick else 5)
+        yield cost(Path(home), steps=500 if options.quick else 1000, rounds=1 if options.quick else 5)
 
 
 if __name__ == "__main__":

@@ -50,6 +50,8 @@ def job_of(shape: Shape, text: Path, *, steps: int, sets: list[str]) -> JobConfi
         f"train.max_steps={steps}",
         "train.evaluation_batches=1",
         f'hooks.samples.prompt="{characters(2)[0]}"',
+        # As default_config.toml has it: the demo draws more often, for its steps take ten times as long.
+        "hooks.samples.every_steps=500",
         *few,
         "checkpointing.every_minutes=60",
         "checkpointing.every_steps=100000",

@@ -43,7 +43,7 @@ def summary(tables: Sequence[Table]) -> Table:
         for name, target in TARGETS.items()
         if (found := values.get(name))
     ]
-    return Table("summary", "Measured by `make bench`", ["what", "measured", ""], rows)
+    return Table("summary", "Measured by the scripts of `benchmarks/`", ["what", "measured", ""], rows)
 
 
 def rendered(result: Mapping) -> dict[str, str]:
@@ -52,7 +52,7 @@ def rendered(result: Mapping) -> dict[str, str]:
     machine = (
         f"Measured {result['created_at'][:10]} on {facts['processor']}, {facts['usable_cores']:g} cores "
         f"({', '.join(facts['features'])}), torch {facts['torch']}, Python {facts['python']}, "
-        f"at {facts['commit']}, by `make bench`."
+        f"at {facts['commit']}."
     )
     tables = [Table.from_json(table) for table in result["tables"]]
     judged = [table for table in tables if table.name != "verdicts"]
