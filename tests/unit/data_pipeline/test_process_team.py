@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -86,7 +87,9 @@ def test_prepare_whose_worker_is_killed_says_so_and_leaves_nothing(tmp_path: Pat
     def kill_one(progress: PrepareProgress) -> None:
         if progress.phase == phase:
             for child in set(children_of(os.getpid())) - before:
-                os.kill(child, signal.SIGKILL)
+                # One that has ended between the look and the blow is dead too.
+                with suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
 
     with pytest.raises(WorkerError, match=r"was killed by signal 9, perhaps for want of memory; .* --workers 1"):
         prepare(text_settings(path, tokenizer=BPE), Deps(), workers=2, report=kill_one)
@@ -95,7 +98,7 @@ def test_prepare_whose_worker_is_killed_says_so_and_leaves_nothing(tmp_path: Pat
 
 
 SLOW = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from ml_playground.core.deps import Deps
 from ml_playground.data_pipeline.preparer import prepare
@@ -106,6 +109,8 @@ def report(progress):
         print("encoding", flush=True)
         time.sleep(60)
 
+# A shell that starts the tests in the background has Ctrl-C ignored, and its children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 prepare(text_settings(Path(sys.argv[1]), tokenizer={"kind": "byte_bpe", "vocab_size": 300}), Deps(), workers=2, report=report)
 """
 
