@@ -80,6 +80,10 @@ class MemoryPlan:
         """All of it."""
         return self.device + self.snapshot
 
+    def needed_by(self, device: str) -> int:
+        """What must fit into a kind of device; elsewhere than on CUDA it shares the host's memory, where the snapshot lies."""
+        return self.device if device == "cuda" else self.total
+
 
 def planned_bytes(job: JobConfig, facts: Mapping[str, int]) -> MemoryPlan:
     """The memory of a training run.

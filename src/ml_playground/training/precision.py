@@ -61,9 +61,7 @@ def work_of(job: JobConfig, facts: Mapping[str, int], max_steps: int) -> Work:
     tokens = rows * cost.sequence_tokens * job.train.micro_batches_per_step
 
     def plan(runtime: RuntimeSettings) -> int:
-        memory = planned_bytes(job.model_copy(update={"runtime": runtime}), facts)
-        # Where the device shares the machine's memory, the copy from which checkpoints are written counts too.
-        return memory.device if runtime.device == "cuda" else memory.total
+        return planned_bytes(job.model_copy(update={"runtime": runtime}), facts).needed_by(runtime.device)
 
     return Work(max_steps, tokens * cost.flops_per_token, cost.sequence_tokens, plan)
 

@@ -135,7 +135,5 @@ def factor(step: int, steps: int) -> float:
 def fits_in_memory(job: JobConfig, facts: Mapping[str, int], share: float) -> bool:
     """Whether a job is planned to take less than a share of what is free on the device that trains."""
     device = device_for(job.runtime.device)
-    free, plan = free_bytes(device), planned_bytes(job, facts)
-    # Elsewhere device and host share their memory, in which the copy lies from which checkpoints are written.
-    needed = plan.device if device == "cuda" else plan.total
-    return free is None or needed < share * free
+    free = free_bytes(device)
+    return free is None or planned_bytes(job, facts).needed_by(device) < share * free
