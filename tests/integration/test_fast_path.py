@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ml_playground.core.values import ModelContext
 from ml_playground.data_pipeline.batches import TokenBatch
@@ -20,6 +19,7 @@ from ml_playground.objectives.settings import NextToken
 from ml_playground.training.learner import GradientLearner
 from ml_playground.training.optim import adamw, muon
 from ml_playground.training.settings import AdamW, Muon
+from tests.fakes.counted_operations import Operations
 
 LENGTH, ROWS = 32, 8
 TEXT = "".join(pydoc_data.topics.topics[name] for name in sorted(pydoc_data.topics.topics)).encode()[:200_000]
@@ -74,23 +74,11 @@ def test_bfloat16_learns_what_float32_learns(kind: str) -> None:
     assert abs(fast - exact) < 0.005
 
 
-class _Counting(TorchDispatchMode):
-    """Counts the operations that torch is asked for, those of the way back among them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.counts: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.counts[func.overloadpacket.__name__] += 1
-        return func(*args, **(kwargs or {}))
-
-
 def counted_step(learner: GradientLearner, micro_batches: int = 1) -> Counter[str]:
     """The operations of the third step."""
     for step in range(2):
         learner.train_step([batch(step)], step=step, lr_factor=1.0)
-    with _Counting() as counting:
+    with Operations() as counting:
         learner.train_step([batch(9)] * micro_batches, step=2, lr_factor=1.0)
     return counting.counts
 

@@ -1,31 +1,16 @@
 """The decoder at each precision, and what a step of it costs in operations and memory."""
 
-from collections import Counter
-from typing import Any
-
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ml_playground.configuration.models import SampleSettings
 from ml_playground.models.layers.packed_linear import Precision
 from ml_playground.sampling.generate import generate
+from tests.fakes.counted_operations import Operations
 from tests.unit.models.test_gpt import LENGTH, VARIANTS, model_of, roughened, some_ids
 
 DIVERGENCE: dict[Precision, float] = {"float32": 1e-6, "bfloat16": 2e-3, "int8": 1e-2}
 """Nats between the distributions of model and decoder, at most."""
-
-
-class Operations(TorchDispatchMode):
-    """Counts what torch is asked to do."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.counts: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.counts[func.overloadpacket.__name__] += 1
-        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("precision", DIVERGENCE)
