@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ml_playground.core import atomic
-from ml_playground.core.error_handling import ConfigError
 from ml_playground.models.layers.packed_linear import Precision
 from ml_playground.models.settings import Gpt
 from ml_playground.models.weights.gpt2 import GPT2
-from ml_playground.models.weights.layout import Layout, stated
+from ml_playground.models.weights.layout import Layout, first_that_holds, stated
 from ml_playground.models.weights.llama_qwen import QWEN3
 
 TYPES: Mapping[Precision, Type] = {"float32": Type.F32, "bfloat16": Type.BF16, "int8": Type.Q8_0}
@@ -60,13 +59,10 @@ def architecture_for(settings: Gpt) -> str:
         ConfigError: None can; says why for each.
     """
     missing = {name: architecture.missing(settings) for name, architecture in ARCHITECTURES.items()}
-    for name, problems in missing.items():
-        if not problems:
-            return name
-    raise ConfigError(
-        "llama.cpp runs no model like this one:\n  "
-        + "\n  ".join(f"{name}: {'; '.join(problems)}" for name, problems in missing.items())
-        + "\nUse sample.engine = 'torch', or train a model with the settings of one of them."
+    return first_that_holds(
+        missing,
+        refusal="llama.cpp runs no model like this one",
+        remedy="Use sample.engine = 'torch', or train a model with the settings of one of them.",
     )
 
 

@@ -19,7 +19,7 @@ from ml_playground.core.atomic import write_file
 from ml_playground.core.error_handling import CheckpointError, ConfigError
 from ml_playground.models.settings import Gpt
 from ml_playground.models.weights.gpt2 import GPT2
-from ml_playground.models.weights.layout import Layout, Piece
+from ml_playground.models.weights.layout import Layout, Piece, first_that_holds
 from ml_playground.models.weights.llama_qwen import LLAMA, QWEN3
 
 LAYOUTS: Mapping[str, Layout] = {"gpt2": GPT2, "llama": LLAMA, "qwen3": QWEN3}
@@ -85,13 +85,10 @@ def layout_for(settings: Gpt) -> str:
         ConfigError: None can; says why for each.
     """
     missing = {kind: layout.missing(settings) for kind, layout in LAYOUTS.items()}
-    for kind, problems in missing.items():
-        if not problems:
-            return kind
-    raise ConfigError(
-        "No Hugging Face architecture holds this model:\n  "
-        + "\n  ".join(f"{kind}: {'; '.join(problems)}" for kind, problems in missing.items())
-        + "\nExport it from a model with these settings instead."
+    return first_that_holds(
+        missing,
+        refusal="No Hugging Face architecture holds this model",
+        remedy="Export it from a model with these settings instead.",
     )
 
 

@@ -1,8 +1,9 @@
 """How a Hugging Face architecture is described: its config.json and its names, in terms of ours."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ml_playground.core.error_handling import ConfigError
 from ml_playground.models.settings import Gpt
 
 
@@ -86,3 +87,21 @@ def linear(
     yield matrix(f"{ours}.weight", names, rows, columns, transposed=transposed)
     if bias:
         yield vectors(f"{ours}.bias", tuple(f"{name}.bias" for name in theirs), rows)
+
+
+def first_that_holds(missing: Mapping[str, Sequence[str]], *, refusal: str, remedy: str) -> str:
+    """The first architecture that lacks nothing.
+
+    Args:
+        missing: What each lacks of a model, in words.
+        refusal: What is said where all lack something; what each lacks follows.
+        remedy: What to do then.
+
+    Raises:
+        ConfigError: None holds the model; says why for each.
+    """
+    for name, problems in missing.items():
+        if not problems:
+            return name
+    reasons = "".join(f"\n  {name}: {'; '.join(problems)}" for name, problems in missing.items())
+    raise ConfigError(f"{refusal}:{reasons}\n{remedy}")
