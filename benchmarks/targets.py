@@ -31,9 +31,9 @@ class Target:
 
 
 TARGETS = {
-    "train tiny against a plain loop": Target(2.5, 4.0, "x"),
-    "train baby against a plain loop": Target(3.4, 4.2, "x"),
-    "train gpt2 against a plain loop": Target(3.8, 4.8, "x"),
+    "train tiny against nanoGPT": Target(2.5, 4.0, "x"),
+    "train baby against nanoGPT": Target(3.4, 4.2, "x"),
+    "train gpt2 against nanoGPT": Target(3.8, 4.8, "x"),
     "train against the best peer": Target(1.2, 1.6, "x"),
     "nanoGPT's loss in a share of its time": Target(0.1, 1 / 15, "of its wall time", lower=True),
     "loss at nanoGPT's time": Target(1.60, 1.52, "nats", lower=True),

@@ -1,7 +1,8 @@
-"""Training speed, whole processes in turn: ours with all monitoring on, a plain float32 loop, and the peers that are installed.
+"""Training speed, whole processes in turn: ours with all monitoring on, nanoGPT, a plain float32 loop, and the peers that are installed.
 
 The peers run as they are: our allocator settings are ours alone. litgpt may live in an environment of its own:
-`--litgpt PYTHON`, or MLP_BENCH_PYTHON_LITGPT, names its interpreter.
+`--litgpt PYTHON`, or MLP_BENCH_PYTHON_LITGPT, names its interpreter. nanoGPT is a checkout, `--nanogpt DIR` or
+MLP_BENCH_NANOGPT; where there is none, the plain float32 loop stands in for it.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from shapes import SHAPES, Shape, as_options
 from tables import Row, Table, command_line, progress, publish
 
 HERE = Path(__file__).parent
-OURS, COMPILED, PLAIN = "ours", "ours, compiled", "plain float32 loop"
+OURS, COMPILED, PLAIN, NANOGPT = "ours", "ours, compiled", "plain float32 loop", "nanoGPT as shipped"
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ def programs_for(shape: Shape, effort: Effort, options: argparse.Namespace) -> l
         return Program(name, [str(HERE / script), *words, *more], python)
 
     found = [program(OURS, "our_training.py"), program(PLAIN, "plain_loop.py")]
+    if options.nanogpt is not None:
+        found.append(program(NANOGPT, "peer_nanogpt.py", "--nanogpt", str(options.nanogpt)))
     if not options.quick:
         found.append(program(COMPILED, "our_training.py", "--compile"))
     if has(sys.executable, "transformers"):
@@ -64,7 +67,7 @@ def programs_for(shape: Shape, effort: Effort, options: argparse.Namespace) -> l
 
 def against_best_peer(turns: Turns, ours: str) -> tuple[str, Pair] | None:
     """The peer with the highest median and what we are against it; none where no peer is installed."""
-    peers = [name for name in turns.figures if name not in {OURS, COMPILED, PLAIN}]
+    peers = [name for name in turns.figures if name not in {OURS, COMPILED, PLAIN, NANOGPT}]
     if not peers:
         return None
     best = max(peers, key=lambda name: statistics.median(turns.of(name, "tokens_per_s")))
@@ -72,20 +75,22 @@ def against_best_peer(turns: Turns, ours: str) -> tuple[str, Pair] | None:
 
 
 def comparisons(found: Mapping[str, Turns]) -> Iterator[Row]:
-    """Both of ours against the plain loop and against the best peer, in each shape."""
+    """Both of ours against nanoGPT, the plain loop and the best peer, in each shape; judged by the first of the first two."""
     for shape, turns in found.items():
         for ours in (OURS, COMPILED):
             if ours not in turns.figures:
                 continue
-            if PLAIN in turns.figures:
-                pair = Pair.of(turns.of(ours, "tokens_per_s"), turns.of(PLAIN, "tokens_per_s"))
-                yield _row(f"{shape}: {ours}", PLAIN, pair, f"train {shape} against a plain loop")
+            floors = [name for name in (NANOGPT, PLAIN) if name in turns.figures]
+            for name in floors:
+                pair = Pair.of(turns.of(ours, "tokens_per_s"), turns.of(name, "tokens_per_s"))
+                judged = name == floors[0]
+                yield _row(f"{shape}: {ours}", name, pair, f"train {shape} against nanoGPT" if judged else "")
             if best := against_best_peer(turns, ours):
                 yield _row(f"{shape}: {ours}", best[0], best[1], "train against the best peer")
 
 
 def _row(what: str, against: str, pair: Pair, target: str) -> Row:
-    return Row([what, against, pair.ratio, pair.lowest, pair.highest], target, pair.ratio)
+    return Row([what, against, pair.ratio, pair.lowest, pair.highest], target, pair.ratio if target else None)
 
 
 def speeds(found: Mapping[str, Turns], names: Sequence[str]) -> Iterator[Row]:
@@ -132,5 +137,12 @@ if __name__ == "__main__":
         metavar="PYTHON",
         default=os.environ.get("MLP_BENCH_PYTHON_LITGPT", sys.executable),
         help="the interpreter that has litgpt",
+    )
+    parser.add_argument(
+        "--nanogpt",
+        type=Path,
+        metavar="DIR",
+        default=Path(checkout) if (checkout := os.environ.get("MLP_BENCH_NANOGPT")) else None,
+        help="a checkout of nanoGPT, its character data prepared",
     )
     publish(tables, command_line(None, parser))

@@ -114,7 +114,7 @@ def test_docs_marked_tables_are_replaced_and_others_stay() -> None:
 
 def test_docs_summary_has_one_line_a_promise() -> None:
     """Several figures of one promise become a range; what was not measured is no line."""
-    rows = [tables.Row(["a", value], "train tiny against a plain loop", value) for value in (3.0, 2.5)]
+    rows = [tables.Row(["a", value], "train tiny against nanoGPT", value) for value in (3.0, 2.5)]
     result = {
         "created_at": "2026-01-02T03:04:05",
         "circumstances": {
@@ -128,7 +128,7 @@ def test_docs_summary_has_one_line_a_promise() -> None:
         "tables": [tables.Table("train_ratios", "T", ["a", "b"], rows).as_json()],
     }
     found = write_docs.rendered(result)
-    assert found["summary"].splitlines()[4:] == ["| train tiny against a plain loop | 2.5 to 3 | x |"]
+    assert found["summary"].splitlines()[4:] == ["| train tiny against nanoGPT | 2.5 to 3 | x |"]
     assert found["machine"].startswith("Measured 2026-01-02 on P, 2 cores (avx2), torch 2.13.0, Python 3.11, at abc")
 
 
