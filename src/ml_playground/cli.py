@@ -68,6 +68,12 @@ COMMANDS: Mapping[str, Mapping[str, Row | Group]] = {
         "runs": Row("ml_playground.commands.runs:runs", "List the runs and how far each has come."),
         "report": Row("ml_playground.commands.report:report", "Write report.html of a run: curves, samples, settings."),
         "control": Row("ml_playground.commands.control:control", "Ask a running run to save, evaluate, pause or stop."),
+        "data": Group(
+            "Follow a text to the model, and find what is wrong in it.",
+            {
+                "ledger": Row("ml_playground.commands.data:ledger", "Show where every token of the text goes."),
+            },
+        ),
     },
     "Settings and machine": {
         "config": Group(
