@@ -15,6 +15,23 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a chat."""
+
+    role: str
+    """Who speaks: system, user, assistant, tool."""
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChatExample:
+    """One chat of a source, in the order in which it was held."""
+
+    id: str
+    messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Sum:
     """A total and the count it is over, addable over batches and ranks; the mean is taken once, at the end."""
 
