@@ -26,6 +26,8 @@ def command(shape: Shape, dataset: str, results: Path, *, steps: int) -> list[st
         "device": "cpu",
         "compile": False,
         "dropout": 0.0,
+        # As GPT-2 and every other program of the table have them.
+        "bias": True,
         "gradient_accumulation_steps": 1,
         "eval_iters": 1,
         "eval_interval": 1_000_000,
