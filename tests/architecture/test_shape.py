@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.architecture.source import PACKAGE, ROOT, Source, calls, dotted, imports, sources
+from tests.architecture.source import PACKAGE, ROOT, Source, calls, dotted, sources
 
 FILE_LINES, FUNCTION_LINES, HEART_LINES = 400, 80, 500
 # The budgets below the hard limits; whoever needs more says so here.
@@ -114,25 +114,6 @@ def test_handlers_and_suppressors_of_everything_do_not_hide_elsewhere() -> None:
         if name.endswith("suppress") and any(dotted(kind) in {"Exception", "BaseException"} for kind in call.args)
     ]
     assert wrong == []
-
-
-def test_no_pickle_is_read_or_written() -> None:
-    """A pickle runs code; runs, data and models are exchanged."""
-    imported = [source.where(node) for source in sources() for node, name in imports(source) if name in PICKLES]
-    called = [source.where(call) for source in sources() for call, name in calls(source) if name in PICKLE_CALLS]
-    allowed = [
-        source.where(call)
-        for source in sources()
-        for call, _ in calls(source)
-        for keyword in call.keywords
-        if keyword.arg == "allow_pickle"
-        and not (isinstance(keyword.value, ast.Constant) and keyword.value.value is False)
-    ]
-    assert imported + called + allowed == []
-
-
-PICKLES = {"pickle", "dill", "joblib", "shelve", "cloudpickle", "marshal"}
-PICKLE_CALLS = {"torch.load", "torch.save", "pd.read_pickle"}
 
 
 def test_no_assert_guards_the_program() -> None:

@@ -17,9 +17,13 @@ from typing import BinaryIO
 
 from ml_playground.core.error_handling import StorageError
 from ml_playground.core.file_locks import empty_folder, locked_file, locked_folder
+from ml_playground.core.foreign_files import read_at_most
 from ml_playground.core.storage_errors import storage_errors
 
 _BLOCK_BYTES = 1 << 16
+
+# Ten million rows of metrics; what is larger would not fit the memory of whoever reads it whole.
+_MOST_LINES_BYTES = 2 << 30
 
 
 def write_file(path: Path, content: bytes | str, *, durable: bool = True) -> None:
@@ -151,6 +155,9 @@ def read_lines(path: Path) -> list[str]:
     """The complete lines of a text file, without their line feeds; none where there is no file.
 
     Bytes that are no UTF-8 become U+FFFD, so that one damaged line does not hide the others.
+
+    Raises:
+        StorageError: It cannot be read, is no file, or is larger than any log of ours.
     """
     return [line.decode(errors="replace") for line in _content(path).split(b"\n")[:-1]]
 
@@ -180,9 +187,11 @@ def sync_file(path: Path) -> None:
 
 def _content(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_at_most(path, _MOST_LINES_BYTES)
     except FileNotFoundError:
         return b""
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read: {error.strerror}; move it away, or restore it.") from error
 
 
 def _partial(path: Path) -> Path:

@@ -4,13 +4,12 @@
 ema where weights are averaged), attachments (tokenizer/), and MANIFEST.json, written last: names, sizes and sha256 of all others.
 """
 
-import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
@@ -24,7 +23,8 @@ from ml_playground.core.checkpoint_manifest import (
     verify,
 )
 from ml_playground.core.error_handling import CheckpointError
-from ml_playground.core.run_schema import Reason, complaint
+from ml_playground.core.foreign_files import json_table
+from ml_playground.core.run_schema import Reason, Step, complaint
 from ml_playground.core.values import Progress
 
 PROGRESS = "progress.json"
@@ -34,18 +34,20 @@ TENSOR_SUFFIX = ".safetensors"
 
 _STEP_FOLDER = re.compile(r"\.?(step_(\d{6,}))(?:\.partial)?")
 
+FiniteOrZero = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
 
 class ProgressFile(Record):
     """`progress.json`: where a checkpoint was taken, and the few numbers that are neither tensors nor a hook's."""
 
-    step: Annotated[int, Field(ge=0)]
-    max_steps: int
-    epoch: float
-    targets: float
-    elapsed_s: float
+    step: Step
+    max_steps: Step
+    epoch: FiniteOrZero
+    targets: FiniteOrZero
+    elapsed_s: FiniteOrZero
     metrics: dict[str, float] | None
     """The evaluation at this very step; None when there was none."""
-    lr_factor: float
+    lr_factor: FiniteOrZero
     data_fingerprint: str
     ending: Reason | None = None
     """Why nothing was left to do; None for a run that was to go on."""
@@ -79,23 +81,31 @@ class CheckpointFolder:
 
     @property
     def config(self) -> str:
-        """The resolved job as JSON, as it was saved."""
-        return read_small(self.path, CONFIG).decode()
+        """The resolved job as JSON, as it was saved.
+
+        Raises:
+            CheckpointError: `config.json` is missing or no text.
+        """
+        try:
+            return read_small(self.path, CONFIG).decode()
+        except UnicodeDecodeError as error:
+            raise damage(self.path, CONFIG, f"is no text ({error})") from error
 
     @property
     def hooks(self) -> Mapping[str, Mapping[str, Any]]:
         """State of each hook, by its name.
 
         Raises:
-            CheckpointError: `hooks.json` is missing or no JSON object.
+            CheckpointError: `hooks.json` is missing, or no JSON object of objects.
         """
         try:
-            hooks: Any = json.loads(read_small(self.path, HOOKS))
-        except (ValueError, RecursionError) as error:
-            raise damage(self.path, HOOKS, f"is no JSON ({error})") from error
-        if not isinstance(hooks, dict):
-            raise damage(self.path, HOOKS, "is no JSON object")
-        return cast(dict[str, Mapping[str, Any]], hooks)
+            hooks = json_table(read_small(self.path, HOOKS))
+        except ValueError as error:
+            raise damage(self.path, HOOKS, f"is not what hooks remember ({error})") from error
+        for name, state in hooks.items():
+            if not isinstance(state, dict):
+                raise damage(self.path, HOOKS, f"holds no table for {name!r}")
+        return hooks
 
     def tensor_file(self, group: str) -> Path:
         """The safetensors file of a group.

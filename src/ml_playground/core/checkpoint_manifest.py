@@ -4,21 +4,19 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ml_playground.core.error_handling import CheckpointError
+from ml_playground.core.foreign_files import is_plain, read_at_most
 from ml_playground.core.run_schema import complaint
 
 FORMAT_VERSION = 1
 """Raised when an older reader would misunderstand a checkpoint."""
 
 MANIFEST = "MANIFEST.json"
-
-# Ours are below a megabyte; a larger one is damage or malice and is not worth the memory to parse it.
-MOST_JSON_BYTES = 64 << 20
 
 
 class Record(BaseModel):
@@ -104,9 +102,7 @@ def _read_manifest(path: Path) -> dict[str, FileRecord]:
     if content != manifest_text(manifest.files).encode():
         raise damage(path, MANIFEST, "is not as it was written")
     for name in manifest.files:
-        pure = PurePosixPath(name)
-        plain = bool(pure.parts) and not pure.is_absolute() and ".." not in pure.parts and pure.as_posix() == name
-        if not plain or "\\" in name or "\0" in name:
+        if not is_plain(name):
             raise CheckpointError(
                 f"{path} lists {name!r} in {MANIFEST}, which is no plain name inside of it; do not use it."
             )
@@ -135,12 +131,8 @@ def read_small(path: Path, name: str) -> bytes:
     Raises:
         CheckpointError: It cannot be read, or is far too large to be one of ours.
     """
-    place = path / name
     try:
-        size_bytes = place.stat().st_size
-        if size_bytes > MOST_JSON_BYTES:
-            raise damage(path, name, f"holds {size_bytes} bytes, at most {MOST_JSON_BYTES} are read")
-        return place.read_bytes()
+        return read_at_most(path / name)
     except OSError as error:
         raise damage(path, name, f"cannot be read ({error.strerror})") from error
 

@@ -8,9 +8,13 @@ from pathlib import Path
 
 
 def locked_file(path: Path) -> int:
-    """Descriptor of the file that lies at `path`, locked; waits for another writer."""
+    """Descriptor of the file that lies at `path`, locked; waits for another writer.
+
+    Raises:
+        OSError: It cannot be opened, or is a link, which could lead anywhere.
+    """
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         if _lies_at(descriptor, path):
             return descriptor

@@ -13,6 +13,9 @@ Reason = Literal["completed", "stopped_early", "paused", "nan", "out_of_memory"]
 FINISHED: tuple[Reason, ...] = ("completed", "stopped_early")
 """The ends that leave nothing to do."""
 
+Step = Annotated[int, Field(ge=0, lt=1 << 63)]
+"""The number of a step, or of all; a larger one is none, and overflows where speeds and times are reckoned from it."""
+
 RunState = Literal["starting", "training", "evaluating", "ended", "failed"]
 
 
@@ -35,8 +38,8 @@ class Status(Row):
     """Why it ended or failed, in words."""
     pid: int
     updated_at: Annotated[datetime, Field(strict=False)]
-    step: int
-    max_steps: int
+    step: Step
+    max_steps: Step
     epoch: float = 0.0
     targets: float = 0.0
     """Targets trained on so far."""
@@ -49,7 +52,7 @@ class Status(Row):
     elapsed_s: float = 0.0
     """Seconds spent in this run, over all its starts."""
     eta_s: float | None = None
-    saved_step: int | None = None
+    saved_step: Step | None = None
     """Step of the newest durable checkpoint."""
 
 
@@ -57,7 +60,7 @@ class MetricRow(Row):
     """A line of `metrics.jsonl`. `values` is the same whenever the run is repeated; `timing` is not."""
 
     kind: Literal["train", "evaluation"]
-    step: int
+    step: Step
     values: dict[str, float]
     """train: loss, grad_norm, lr, targets. evaluation: loss and what else the objective sums, per split prefix-free."""
     timing: dict[str, float] = Field(default_factory=dict)
@@ -69,7 +72,7 @@ class Event(Row):
 
     schema_version: Literal[1] = SCHEMA_VERSION
     time: Annotated[datetime, Field(strict=False)]
-    step: int
+    step: Step
     kind: str
     """started, resumed, rows_dropped, wish, saved, fallback, hook_failed, ended, failed, ..."""
     data: dict[str, Any] = Field(default_factory=dict)
@@ -97,8 +100,8 @@ class Result(Row):
 
     schema_version: Literal[1] = SCHEMA_VERSION
     reason: Reason
-    step: int
-    max_steps: int
+    step: Step
+    max_steps: Step
     metrics: dict[str, float] = Field(default_factory=dict)
     """The last evaluation."""
     message: str = ""

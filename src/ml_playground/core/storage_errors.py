@@ -27,6 +27,7 @@ _REASONS = {
     errno.EEXIST: ("something else of this name is in the way", _RENAME),
     errno.EISDIR: ("a folder of this name is in the way", _RENAME),
     errno.ENAMETOOLONG: ("the name is too long for this file system", "choose a shorter name"),
+    errno.ELOOP: ("a link of this name is in the way", "remove it, for what is written could land anywhere"),
     errno.EIO: ("the disk reports an error", f"check the disk, {_ELSEWHERE}"),
 }
 

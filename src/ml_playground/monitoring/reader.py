@@ -2,7 +2,7 @@
 
 import errno
 import fcntl
-import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from ml_playground.core.atomic import read_lines
 from ml_playground.core.error_handling import RunError
+from ml_playground.core.foreign_files import json_table, parsed_json, read_at_most
 from ml_playground.core.run_folder import RunFolder, all_runs
 from ml_playground.core.run_schema import SCHEMA_VERSION, Event, MetricRow, Result, Status, complaint
 
@@ -98,7 +99,8 @@ def read_run(run: RunFolder) -> RunView:
             rows = cast(list[Any], texts) if isinstance(texts, list) else []
             final[path.name] = [sample for row in rows if (sample := _sample(row)) is not None]
         elif path.suffix == ".txt":
-            final[path.name] = [SampleText(None, "", path.read_text(encoding="utf-8", errors="replace"))]
+            text = (_content(path) or b"").decode(errors="replace")
+            final[path.name] = [SampleText(None, "", text)]
     return RunView(
         run=run,
         state=state_of(run, status, result),
@@ -181,9 +183,13 @@ def is_held(run: RunFolder) -> bool:
     A process id would not do: after a kill it may belong to a stranger.
     """
     try:
-        with run.lock.open("rb") as stream:
+        # A pipe of that name opens at once, and is held by nobody.
+        descriptor = os.open(run.lock, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
             # Shared, so that two viewers never see each other; the lock is given back at once.
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        finally:
+            os.close(descriptor)
     except FileNotFoundError:
         return False
     except OSError as error:
@@ -238,19 +244,17 @@ def _sample(row: Any) -> SampleText | None:
 def _parsed(line: str) -> Table:
     """An object of JSON; an empty one where the line is none."""
     try:
-        row: Any = json.loads(line)
+        return json_table(line)
     except ValueError:
         return {}
-    return cast(Table, row) if isinstance(row, dict) else {}
 
 
 def _row_file(path: Path, kind: type[R]) -> R | None:
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
+    content = _content(path)
+    if content is None:
         return None
     try:
-        _check_version(json.loads(content), path)
+        _check_version(parsed_json(content), path)
         return kind.model_validate_json(content)
     except ValueError as error:
         raise RunError(
@@ -260,13 +264,24 @@ def _row_file(path: Path, kind: type[R]) -> R | None:
 
 
 def _json_file(path: Path) -> Table:
-    try:
-        table: Any = json.loads(path.read_bytes())
-    except FileNotFoundError:
+    content = _content(path)
+    if content is None:
         return {}
+    try:
+        table = parsed_json(content)
     except ValueError as error:
         raise RunError(f"{path} is damaged: {error}; restore it from a copy, or delete it") from error
     return cast(Table, table) if isinstance(table, dict) else {}
+
+
+def _content(path: Path) -> bytes | None:
+    """A small file of a run; None where there is none."""
+    try:
+        return read_at_most(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror}; restore it from a copy, or delete it") from error
 
 
 def _check_version(table: Any, path: Path) -> None:

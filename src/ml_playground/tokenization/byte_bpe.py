@@ -180,11 +180,14 @@ class ByteBpeTokenizer:
         known = set(vocabulary)
         if not known.issuperset([END_OF_TEXT, *BYTE_OF_LETTER]):
             raise damaged(folder, "'vocabulary' lacks some bytes or the end of text")
-        if any(not BYTE_OF_LETTER.keys() >= set(token) for token in vocabulary):
-            raise damaged(folder, "'vocabulary' has letters that stand for no byte")
+        if any(not token or not BYTE_OF_LETTER.keys() >= set(token) for token in vocabulary):
+            raise damaged(folder, "'vocabulary' has letters that stand for no byte, or a token without any")
         merges = list(_pairs(folder, content.get("merges")))
         if any(not {left, right, left + right} <= known for left, right in merges):
             raise damaged(folder, "'merges' names what 'vocabulary' does not")
+        # No text may become the mark that ends one.
+        if any(left + right == END_OF_TEXT for left, right in merges):
+            raise damaged(folder, "'merges' makes the end of text out of text")
         return cls(vocabulary, merges)
 
 
@@ -214,4 +217,4 @@ def _pairs(folder: Path, merges: Any) -> Iterator[tuple[str, str]]:
             case [str(left), str(right)]:
                 yield left, right
             case _:
-                raise damaged(folder, f"{merge!r} among 'merges' is not a pair of texts")
+                raise damaged(folder, f"{merge!r:.60} among 'merges' is not a pair of texts")

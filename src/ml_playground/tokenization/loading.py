@@ -20,7 +20,7 @@ def load_tokenizer(folder: Path) -> BulkTokenizer:
     if not isinstance(kind, str) or kind not in TOKENIZERS:
         hint = did_you_mean(kind, TOKENIZERS) if isinstance(kind, str) else ""
         raise DataError(
-            f"{folder / FILE_NAME} holds a tokenizer of unknown kind {kind!r}{hint} "
+            f"{folder / FILE_NAME} holds a tokenizer of unknown kind {kind!r:.60}{hint} "
             f"(known: {', '.join(sorted(TOKENIZERS))}); install the plugin that brings it, or prepare the data again."
         )
     found: TokenizerClass = load_object(TOKENIZERS[kind].build)

@@ -8,9 +8,13 @@ from typing import Any, cast
 
 from ml_playground.core.atomic import write_file
 from ml_playground.core.error_handling import DataError
+from ml_playground.core.foreign_files import json_table, read_at_most
 
 FILE_NAME = "tokenizer.json"
 SCHEMA_VERSION = 1
+
+# A million tokens and their merges, each letter beyond ASCII written as six.
+MOST_BYTES = 256 << 20
 
 
 def write_content(folder: Path, kind: str, content: Mapping[str, Any]) -> None:
@@ -32,20 +36,17 @@ def read_content(folder: Path) -> dict[str, Any]:
     """
     path = folder / FILE_NAME
     try:
-        content: Any = json.loads(path.read_bytes())
+        fields = json_table(read_at_most(path, MOST_BYTES))
     except FileNotFoundError as error:
         raise DataError(f"{folder} holds no tokenizer: {FILE_NAME} is missing; prepare the data again.") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
     except ValueError as error:
-        raise damaged(folder, f"it is not JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise damaged(folder, "it holds no JSON object")
-    fields = cast(dict[str, Any], content)
+        raise damaged(folder, str(error)) from error
     version = fields.get("schema_version")
     if version != SCHEMA_VERSION:
         raise DataError(
-            f"{path} has schema_version {version!r}, but this version reads {SCHEMA_VERSION}; "
+            f"{path} has schema_version {version!r:.60}, but this version reads {SCHEMA_VERSION}; "
             "use the version of ml-playground that wrote it, or prepare the data again."
         )
     return fields
@@ -59,7 +60,7 @@ def content_of_kind(folder: Path, kind: str) -> dict[str, Any]:
     """
     content = read_content(folder)
     if content.get("kind") != kind:
-        raise DataError(f"{folder / FILE_NAME} holds a tokenizer of kind {content.get('kind')!r}, not {kind!r}.")
+        raise DataError(f"{folder / FILE_NAME} holds a tokenizer of kind {content.get('kind')!r:.60}, not {kind!r}.")
     return content
 
 

@@ -22,8 +22,9 @@ from ml_playground.core.checkpoint_format import (
     steps_in,
     verify,
 )
-from ml_playground.core.checkpoint_manifest import MOST_JSON_BYTES, FileRecord, manifest_text
+from ml_playground.core.checkpoint_manifest import FileRecord, manifest_text
 from ml_playground.core.error_handling import CheckpointError
+from ml_playground.core.foreign_files import MOST_JSON_BYTES
 from ml_playground.core.values import Progress
 
 Files = dict[str, bytes]
@@ -199,7 +200,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "manifest is huge": (
         lambda path: os.truncate(path / "MANIFEST.json", MOST_JSON_BYTES + 1),
-        r"MANIFEST\.json holds 67108865 bytes, at most 67108864 are read",
+        r"MANIFEST\.json cannot be read \(it holds 67108865 bytes, at most 67108864 are read\)",
     ),
 }
 
@@ -284,9 +285,11 @@ def test_open_with_malformed_progress_says_what_is_wrong(tmp_path: Path, content
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"[1]", r"hooks\.json is no JSON object"),
-        (b"{", r"hooks\.json is no JSON \(Expecting"),
-        (b"[" * 200_000, r"hooks\.json is no JSON \(maximum recursion depth"),
+        (b"[1]", r"hooks\.json is not what hooks remember \(it holds no JSON object"),
+        (b"{", r"hooks\.json is not what hooks remember \(Expecting"),
+        (b"[" * 200_000, r"hooks\.json is not what hooks remember \(it is nested too deeply"),
+        (b'{"a": ' * 60 + b"1" + b"}" * 60, r"hooks\.json is not .* \(it is nested deeper than 50 levels"),
+        (b'{"a": 3}', r"hooks\.json holds no table for 'a'"),
     ],
 )
 def test_hooks_malformed_says_what_is_wrong(tmp_path: Path, content: bytes, message: str) -> None:

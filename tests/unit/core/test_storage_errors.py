@@ -28,6 +28,7 @@ from ml_playground.core.storage_errors import as_storage_error, free_bytes, read
         (errno.EEXIST, "something else of this name is in the way", "move it away or choose another name"),
         (errno.EISDIR, "a folder of this name is in the way", "move it away or choose another name"),
         (errno.ENAMETOOLONG, "the name is too long for this file system", "choose a shorter name"),
+        (errno.ELOOP, "a link of this name is in the way", "remove it, for what is written could land anywhere"),
         (errno.EIO, "the disk reports an error", "check the disk, or set MLP_HOME"),
     ],
 )

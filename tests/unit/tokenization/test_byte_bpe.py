@@ -110,6 +110,7 @@ def test_known_words_of_long_lines_are_full_before_they_are_many() -> None:
     [
         ({"vocabulary": ["a"]}, "'vocabulary' lacks some bytes or the end of text"),
         ({"vocabulary": [END_OF_TEXT, *BYTE_OF_LETTER, "\u4f60"]}, "letters that stand for no byte"),
+        ({"vocabulary": [END_OF_TEXT, *BYTE_OF_LETTER, ""]}, "a token without any"),
         ({"merges": None}, "'merges' is not a list"),
         ({"merges": [["a"]]}, r"\['a'\] among 'merges' is not a pair of texts"),
         ({"merges": [["q", "q"]]}, "'merges' names what 'vocabulary' does not"),
@@ -119,3 +120,13 @@ def test_load_damaged_content_says_what_is_wrong(tmp_path: Path, changes: dict[s
     """No damage is read as a tokenizer."""
     with pytest.raises(DataError, match=f"tokenizer.json is damaged: .*{message}"):
         ByteBpeTokenizer.load(saved(trained(vocab_size=300), tmp_path, **changes))
+
+
+def test_load_merges_that_make_the_end_of_text_are_refused(tmp_path: Path) -> None:
+    """A text that holds the letters of the mark would else end its document."""
+    head, tail = END_OF_TEXT[:-1], END_OF_TEXT[-1]
+    parts = [END_OF_TEXT[:size] for size in range(2, len(END_OF_TEXT))]
+    merges = [*([part[:-1], part[-1]] for part in parts), [head, tail]]
+    vocabulary = [END_OF_TEXT, *BYTE_OF_LETTER, *parts]
+    with pytest.raises(DataError, match="'merges' makes the end of text out of text"):
+        ByteBpeTokenizer.load(saved(trained(vocab_size=300), tmp_path, vocabulary=vocabulary, merges=merges))

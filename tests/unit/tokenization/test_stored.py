@@ -24,7 +24,10 @@ def test_load_tokenizer_folder_in_its_place_says_why(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", r"tokenizer.json is damaged: it is not JSON"),
+        ("{", r"tokenizer.json is damaged: Expecting property name"),
+        ("[" * 100_000, r"tokenizer.json is damaged: it is nested too deeply"),
+        ('{"kind": ' * 60 + "1" + "}" * 60, r"tokenizer.json is damaged: it is nested deeper than 50 levels"),
+        ('{"kind": ' + "9" * 5000 + "}", r"tokenizer.json is damaged: Exceeds the limit"),
         ("[1]", r"is damaged: it holds no JSON object"),
         ('{"kind": "char", "schema_version": 2}', r"has schema_version 2, but this version reads 1"),
         ('{"kind": "chr", "schema_version": 1}', r"unknown kind 'chr'; did you mean 'char'\? \(known: byte, byte_bpe"),
