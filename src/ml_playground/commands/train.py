@@ -1,7 +1,6 @@
 """`mlp train`: go on with a run, or begin one."""
 
 import gc
-import os
 import signal
 import sys
 from collections.abc import Generator
@@ -23,6 +22,7 @@ from ml_playground.core.error_handling import ConfigError, DataError
 from ml_playground.core.humanise import json_text
 from ml_playground.core.run_folder import RunFolder, find_run, runs_folder
 from ml_playground.core.run_schema import FINISHED
+from ml_playground.core.standard_error import say_at_once
 from ml_playground.data_pipeline.manifest import open_prepared
 from ml_playground.data_pipeline.preparer import changed_source
 from ml_playground.training.resume import choose_run
@@ -140,9 +140,8 @@ class StopSignals:
         self._count += 1
         if self._count > 1:
             raise KeyboardInterrupt
-        # Straight to the descriptor: the signal may have come in the midst of a write, or killed what reads the pipe.
-        with suppress(OSError):
-            os.write(2, b"\nstopping after this step and saving; once more to leave at once\n")
+        # The signal may have come in the midst of a write, or killed what reads the pipe, which then must not stop the saving.
+        say_at_once("\nstopping after this step and saving; once more to leave at once\n")
 
 
 @contextmanager

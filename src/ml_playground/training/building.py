@@ -17,6 +17,7 @@ from ml_playground.core.registry import load_object
 from ml_playground.core.values import ModelContext
 from ml_playground.training.checkpoint_protocols import OpenCheckpoint
 from ml_playground.training.hook_protocols import Hook, HookContext, Preview
+from ml_playground.training.hooks.beside import Beside
 from ml_playground.training.hooks.tolerant import Tolerant
 from ml_playground.training.learner import GradientLearner
 from ml_playground.training.precision import DTYPES
@@ -87,7 +88,7 @@ def build_learner(
 
 
 def build_hooks(job: JobConfig, context: HookContext, checkpoint: OpenCheckpoint | None = None) -> dict[str, Hook]:
-    """The enabled hooks with what they remembered; those that only watch are made harmless."""
+    """The enabled hooks with what they remembered; those that only watch are made harmless: their errors, and their hanging."""
     former: dict[str, Any] = {} if checkpoint is None else json.loads(checkpoint.config)["hooks"]
     # A name that now stands for another kind of hook remembers nothing.
     same = {name for name, hook in job.hooks.items() if former.get(name, {}).get("kind") == hook.kind_name}
@@ -98,6 +99,8 @@ def build_hooks(job: JobConfig, context: HookContext, checkpoint: OpenCheckpoint
             continue
         built: Hook = load_object(families.HOOKS[settings.kind_name].build)(settings, context)
         hook = built if built.steering else Tolerant(built, name, context)
+        if not (built.steering or built.inline):
+            hook = Beside(hook, name, context)
         if name in saved:
             hook.load_state_dict(saved[name])
         hooks[name] = hook

@@ -37,6 +37,9 @@ class Hook(Protocol):
 
     steering: ClassVar[bool]
     """True: the run depends on this hook, and its errors end it. False: it only watches, and may fail."""
+    inline: ClassVar[bool]
+    """True: told on the training thread, which waits for it, as for all that steer: for what wishes, draws from the model, or must
+    have written all its rows when a checkpoint is durable. False: told in order on a thread of its own; it may hang, and cannot wish."""
 
     def on_start(self, progress: Progress) -> None:
         """Before the first step of this process."""
@@ -71,6 +74,7 @@ class BaseHook:
     """A hook that does nothing: override what you need."""
 
     steering: ClassVar[bool] = False
+    inline: ClassVar[bool] = False
 
     def on_start(self, progress: Progress) -> None:
         """Nothing."""
@@ -116,7 +120,7 @@ class LiveSample:
 
 @dataclass(slots=True)
 class Board:
-    """What the hooks of one run tell each other; written and read on the training thread only."""
+    """What the hooks of one run tell each other; written on the training thread only."""
 
     newest_sample: LiveSample | None = None
     """Written by the samples hook, shown by the console."""

@@ -4,9 +4,9 @@ All of it goes to stderr, so that what a command prints on stdout can be piped.
 """
 
 import math
-import sys
 from collections.abc import Mapping
-from typing import Any
+from threading import Event, Thread
+from typing import IO, Any, cast
 
 from rich.console import Console as Terminal
 from rich.live import Live
@@ -14,11 +14,13 @@ from rich.text import Text
 
 from ml_playground.core.humanise import printable
 from ml_playground.core.run_schema import Reason
+from ml_playground.core.standard_error import PatientStderr
 from ml_playground.core.values import NOTHING, Progress, Wish
 from ml_playground.training.hook_protocols import BaseHook, HookContext, StepEvent
 from ml_playground.training.hooks.console_text import (
     Numbers,
     end_line,
+    evaluating_line,
     evaluation_line,
     picture,
     progress_line,
@@ -44,7 +46,8 @@ class ConsoleHook(BaseHook):
         self._numbers = Numbers(context.run.id, context.unit, context.max_steps, facts=context.facts)
         self._every_seconds = LIVE_SECONDS if live else settings.every_seconds
         self._next_s = -math.inf
-        # Drawn by the training thread alone: a thread of its own would take its time from the steps unasked.
+        self._evaluating: tuple[Event, Thread] | None = None
+        # Drawn by the hook's thread alone: another one of the library would take its time from the steps unasked.
         # stdout stays as it is, for it may be piped; what is written to stderr appears above the picture.
         self._live = Live(console=terminal, auto_refresh=False, transient=True, redirect_stdout=False) if live else None
 
@@ -63,6 +66,7 @@ class ConsoleHook(BaseHook):
             return NOTHING
         if event.readings:
             self._read(event)
+            self._await_evaluation(event.progress)
         now_s = self._context.clock.tick()
         if now_s >= self._next_s:
             self._next_s = now_s + self._every_seconds
@@ -73,6 +77,7 @@ class ConsoleHook(BaseHook):
 
     def on_evaluation(self, progress: Progress, metrics: Mapping[str, float]) -> Wish:
         """A line for each evaluation, in both forms."""
+        self._evaluated()
         self._take(progress)
         loss = metrics.get("loss")
         if loss is not None:
@@ -91,6 +96,7 @@ class ConsoleHook(BaseHook):
 
     def on_end(self, progress: Progress, reason: Reason | None, error: BaseException | None) -> None:
         """Clear the picture, and say what came of it: the last sample, which went with the picture, and the numbers."""
+        self._evaluated()
         self._take(progress)
         self._take_sample()
         if self._live is not None:
@@ -144,6 +150,30 @@ class ConsoleHook(BaseHook):
         self._numbers.max_steps = foreseen or self._context.max_steps
         self._numbers.eta_s = self._pace.eta_s(event.progress.step, foreseen)
 
+    def _await_evaluation(self, progress: Progress) -> None:
+        """A log that stands still for minutes looks like a run that hangs: say now and then that it is evaluated."""
+        step = progress.step
+        due = step % self._context.job.train.evaluate_every_steps == 0 or step == self._context.max_steps
+        if self._live is not None or not due:
+            return
+        self._evaluated()
+        ended = Event()
+        thread = Thread(target=self._still_evaluating, args=(ended, progress), name="evaluating", daemon=True)
+        self._evaluating = ended, thread
+        thread.start()
+
+    def _still_evaluating(self, ended: Event, progress: Progress) -> None:
+        began_s = self._context.clock.tick()
+        while not ended.wait(self._every_seconds):
+            self._say(evaluating_line(progress, self._context.clock.tick() - began_s))
+
+    def _evaluated(self) -> None:
+        if self._evaluating is not None:
+            ended, thread = self._evaluating
+            self._evaluating = None
+            ended.set()
+            thread.join()
+
     def _say(self, line: str) -> None:
         clean = printable(line, self._terminal.encoding)
         if self._live is not None:
@@ -160,7 +190,8 @@ class ConsoleHook(BaseHook):
 
 def build(settings: Console, context: HookContext) -> ConsoleHook:
     """The hook, on stderr."""
-    terminal = Terminal(stderr=True, highlight=False)
+    stderr = PatientStderr()
+    terminal = Terminal(file=cast(IO[str], stderr), highlight=False)
     # Asked of the file itself: FORCE_COLOR makes the library call a pipe a terminal, and a log full of cursor moves.
-    live = sys.stderr.isatty() and not terminal.is_dumb_terminal
+    live = stderr.isatty() and not terminal.is_dumb_terminal
     return ConsoleHook(settings, context, terminal, live=live)

@@ -76,6 +76,11 @@ def evaluation_line(numbers: Numbers, metrics: Mapping[str, float]) -> str:
     return f"step {numbers.step:,}/{numbers.max_steps:,}{loss}{others}{best}"
 
 
+def evaluating_line(progress: Progress, seconds: float) -> str:
+    """One line of a log for an evaluation that takes its time."""
+    return f"step {progress.step:,}/{progress.max_steps:,}  evaluating for {duration(seconds)}"
+
+
 def saved_line(progress: Progress, reference: str) -> str:
     """One line for a checkpoint."""
     return f"step {progress.step:,}/{progress.max_steps:,}  saved {Path(reference).name}"

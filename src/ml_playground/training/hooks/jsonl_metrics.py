@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from typing import ClassVar
 
 from ml_playground.core.run_schema import MetricRow, Reason
 from ml_playground.core.values import NOTHING, Progress, Wish
@@ -12,6 +13,8 @@ from ml_playground.training.settings import JsonlMetrics
 
 class JsonlMetricsHook(BaseHook):
     """Writes rows as soon as their numbers are known, one append for each interval."""
+
+    inline: ClassVar[bool] = True
 
     def __init__(self, context: HookContext, tell: Tell = tell_stderr) -> None:
         self._context = context

@@ -2,10 +2,8 @@
 
 import json
 import math
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +12,7 @@ from ml_playground.core.deps import Clock
 from ml_playground.core.error_handling import StorageError
 from ml_playground.core.run_folder import RunFolder
 from ml_playground.core.run_schema import Event
+from ml_playground.core.standard_error import Speaker
 
 Tell = Callable[[str], None]
 """Says one line to whoever sits before the run."""
@@ -23,10 +22,12 @@ PENDING_LINES = 100_000
 """Lines kept in memory while the disk is full, about 30 MB; beyond it the oldest are lost."""
 
 
+_SPEAKER = Speaker()
+
+
 def tell_stderr(text: str) -> None:
     """One line on stderr, which the live console prints above its own lines; nobody need be there to read it."""
-    with suppress(OSError):
-        sys.stderr.write(f"{text}\n")
+    _SPEAKER.say(text)
 
 
 class Appender:

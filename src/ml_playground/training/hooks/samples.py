@@ -1,6 +1,7 @@
 """Texts drawn as training goes on, kept in `samples/live.jsonl` and shown by the console."""
 
 import json
+from typing import ClassVar
 
 from ml_playground.core.error_handling import ConfigError
 from ml_playground.core.run_schema import Reason
@@ -13,6 +14,8 @@ from ml_playground.training.settings import Samples
 
 class SamplesHook(BaseHook):
     """Draws at every `every_steps`, when asked, and at the end of the job; equal seeds, equal texts."""
+
+    inline: ClassVar[bool] = True
 
     def __init__(self, settings: Samples, context: HookContext, preview: Preview, tell: Tell = tell_stderr) -> None:
         self._settings = settings

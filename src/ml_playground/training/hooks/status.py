@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from ml_playground.core.atomic import write_file
 from ml_playground.core.error_handling import StorageError
@@ -18,6 +18,8 @@ from ml_playground.training.settings import StatusFile
 
 class StatusHook(BaseHook):
     """Replaces `status.json` whole: at each change of state, and else at most every `every_seconds`."""
+
+    inline: ClassVar[bool] = True
 
     def __init__(self, settings: StatusFile, context: HookContext, tell: Tell = tell_stderr) -> None:
         self._every_seconds = settings.every_seconds

@@ -20,6 +20,7 @@ class Tolerant:
     """Wraps a watching hook: its errors become events and a line on stderr, and after three in a row it is off."""
 
     steering: ClassVar[bool] = False
+    inline: ClassVar[bool] = True
 
     def __init__(self, hook: Hook, name: str, context: HookContext, tell: Tell = tell_stderr) -> None:
         self._hook = hook
