@@ -4,11 +4,15 @@ import os
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from ml_playground.core.error_handling import RunError
 from ml_playground.core.registry import did_you_mean
+
+_STAMP = "%Y%m%d-%H%M%S"
+_STAMP_CHARACTERS = 15
+_SECOND = timedelta(seconds=1)
 
 
 def home() -> Path:
@@ -33,7 +37,22 @@ def cache_folder() -> Path:
 
 def new_run_id(now: datetime) -> str:
     """`20261122-063401-1f3a`: sorts by time; the tail keeps two starts in one second apart."""
-    return f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    return f"{now:{_STAMP}}-{secrets.token_hex(2)}"
+
+
+def new_run(experiment: str, now: datetime) -> "RunFolder":
+    """Where a run that begins now will lie, which is the newest of its experiment also where the clock was set back since."""
+    place = runs_folder() / experiment
+    after = (_second_after(path.name) for path in place.glob("*-*-*"))
+    following = max((time for time in after if time is not None), default=now)
+    return RunFolder(place / new_run_id(following if following > now + _SECOND else now))
+
+
+def _second_after(run_id: str) -> datetime | None:
+    try:
+        return datetime.strptime(run_id[:_STAMP_CHARACTERS], _STAMP).replace(tzinfo=UTC) + _SECOND
+    except (ValueError, OverflowError):
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from ml_playground.configuration.models import JobConfig
 from ml_playground.core.atomic import write_file
 from ml_playground.core.deps import Deps
 from ml_playground.core.registry import load_object
-from ml_playground.core.run_folder import RunFolder, new_run_id, runs_folder
+from ml_playground.core.run_folder import RunFolder, new_run, runs_folder
 from ml_playground.core.run_schema import Result
 from ml_playground.core.seeding import seed_for
 from ml_playground.training.building import build_hooks, build_learner, build_model, build_preview, open_data, steps_of
@@ -42,7 +42,7 @@ def run_job(job: JobConfig, deps: Deps, choice: Choice | None = None) -> JobResu
     choice = choice or choose_run(job, runs_folder())
     if choice.action == "nothing_to_do" and choice.run is not None:
         return _finished_before(choice.run)
-    run = choice.run or RunFolder(runs_folder() / job.name / new_run_id(deps.clock.now()))
+    run = choice.run or new_run(job.name, deps.clock.now())
     data: Data[Any] = open_data(job)
     max_steps = steps_of(job, data.micro_batches_per_epoch)
     if run.config.exists():
@@ -101,7 +101,7 @@ def _train(
         config=job.model_dump_json(),
         tell=tell_stderr,
     )
-    record_start(job, run, decided)
+    record_start(job, run, decided, EventLog(run, deps.clock), start.step)
     if choice.differences:
         EventLog(run, deps.clock).note("branched", start.step, differences=[str(d) for d in choice.differences])
     with data.reading_ahead(device):

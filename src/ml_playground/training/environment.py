@@ -5,17 +5,21 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
+from ml_playground.configuration import families
+from ml_playground.configuration.fingerprint import existing_data
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.atomic import write_file
+from ml_playground.core.registry import load_object
 from ml_playground.core.run_folder import RunFolder
 from ml_playground.training.deciding import Decisions
+from ml_playground.training.hooks.records import EventLog, Tell, tell_stderr
 from ml_playground.training.resume import Choice
 
 CHECKOUT = Path(__file__).parents[3]
@@ -26,6 +30,9 @@ MANY_EPOCHS = 40
 
 Source: Muennighoff et al., "Scaling Data-Constrained Language Models" (2023).
 """
+
+COMPARED = ("python", "platform", "processor", "device", "threads", "commit")
+"""Facts of a start that may change a result, beside the versions of packages."""
 
 PACKAGES = ("ml-playground", "torch", "numpy", "tokenizers", "safetensors", "pydantic")
 
@@ -43,6 +50,7 @@ def environment_record(job: JobConfig, decided: Decisions) -> dict[str, Any]:
         "seed": job.seed,
         "commit": _commit(),
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "data": load_object(families.BOOKS)(existing_data(job), job.data).as_json(),
     }
 
 
@@ -64,15 +72,45 @@ def _commit() -> str | None:
     return reply.stdout.strip() or None
 
 
-def record_start(job: JobConfig, run: RunFolder, decided: Decisions) -> None:
+def environment_changes(former: Mapping[str, Any], present: Mapping[str, Any]) -> list[str]:
+    """What may change a result and is not what it was, in words; only of what both records hold."""
+    before, after = _facts(former), _facts(present)
+    return [
+        f"{name}: {before[name]} -> {after[name]}" for name in after if name in before and before[name] != after[name]
+    ]
+
+
+def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
+    packages = record.get("packages")
+    plain = {name: record[name] for name in COMPARED if name in record}
+    return plain | (cast(dict[str, Any], packages) if isinstance(packages, dict) else {})
+
+
+def record_start(
+    job: JobConfig, run: RunFolder, decided: Decisions, events: EventLog, step: int, tell: Tell = tell_stderr
+) -> None:
     """Write down the resolved job, its environment and why its runtime is as it is; the result of an earlier process no longer holds.
 
     In this order: killed in between, the run is unfinished under its former settings, never finished under the new ones.
+    An environment that is not that of the last start is said and noted: the promise of equal bits holds within one alone.
     """
-    environment = json.dumps(environment_record(job, decided), indent=2) + "\n"
+    record = environment_record(job, decided)
+    changes = environment_changes(_recorded(run.environment), record)
     run.result.unlink(missing_ok=True)
-    write_file(run.environment, environment)
+    if changes:
+        events.note("environment_changed", step, changes=changes)
+        tell(f"the environment is not that of this run's last start, so its numbers may differ: {'; '.join(changes)}")
+    write_file(run.environment, json.dumps(record, indent=2) + "\n")
     write_file(run.config, json.dumps(job.model_dump(mode="json"), indent=2) + "\n")
+
+
+def _recorded(path: Path) -> Mapping[str, Any]:
+    """The record of the last start; nothing where there is none, or it cannot be read: it is only compared."""
+    try:
+        record: Any = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return cast(dict[str, Any], record) if isinstance(record, dict) else {}
 
 
 def facts_of(
