@@ -1,6 +1,6 @@
 """Windows of consecutive tokens, each exactly once an epoch. B rows, T tokens a row."""
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +16,8 @@ from ml_playground.data_pipeline.manifest import Prepared, open_prepared
 from ml_playground.data_pipeline.sampling.permutation import KeyedPermutation
 from ml_playground.data_pipeline.sampling.read_ahead import ReadAhead, Source
 from ml_playground.data_pipeline.settings import TokenWindows
+from ml_playground.data_pipeline.storage.open_tokens import FileState, OpenTokens, file_state
+from ml_playground.data_pipeline.storage.steady_folder import SteadyFolder
 
 PADDING_ID = 0
 
@@ -26,11 +28,22 @@ MOST_TRAINING_BATCHES = 4
 """Training batches that are evaluated at once; a training step keeps the activations of at least as many blocks."""
 
 
+def _nothing_can_change() -> None:
+    """Tokens in memory."""
+
+
 class Windows:
     """A split as windows of T + 1 tokens at stride T; the last one may be shorter, and is padded where it is cut out."""
 
-    def __init__(self, tokens: NDArray[np.uint16 | np.uint32], sequence_tokens: int) -> None:
+    def __init__(
+        self,
+        tokens: NDArray[np.uint16 | np.uint32],
+        sequence_tokens: int,
+        check: Callable[[], None] = _nothing_can_change,
+    ) -> None:
+        """`check` raises where the tokens are no longer what they were."""
         self._tokens = tokens
+        self._check = check
         self._sequence_tokens = sequence_tokens
         targets = len(tokens) - 1
         whole = targets // sequence_tokens
@@ -45,7 +58,13 @@ class Windows:
         return len(self._ids) + (self._rest > 0)
 
     def batch(self, numbers: NDArray[np.int64]) -> TokenBatch:
-        """The windows of these numbers: ids and labels (B, T) int64."""
+        """The windows of these numbers: ids and labels (B, T) int64.
+
+        Raises:
+            DataError: The tokens are no longer what they were.
+        """
+        # Before, for what was cut off from a mapped file must not be touched; after, for what is handed out must be sound.
+        self._check()
         whole = len(self._ids)
         within = np.minimum(numbers, whole - 1)
         ids = np.empty((len(numbers), self._sequence_tokens), dtype=np.int64)
@@ -58,6 +77,7 @@ class Windows:
             tail = self._tokens[whole * self._sequence_tokens :]
             ids[last, : self._rest] = tail[:-1]
             labels[last, : self._rest] = tail[1:]
+        self._check()
         return TokenBatch(torch.from_numpy(ids), torch.from_numpy(labels))
 
 
@@ -95,11 +115,22 @@ def _order(length: int, seed: int, epoch: int) -> KeyedPermutation:
 class TokenWindowData:
     """A prepared text as batches of windows."""
 
-    def __init__(self, settings: TokenWindows, prepared: Prepared, seed: int) -> None:
+    def __init__(
+        self,
+        settings: TokenWindows,
+        prepared: Prepared,
+        seed: int,
+        before: Mapping[Path, FileState] | None = None,
+    ) -> None:
+        """`before`: the states of its files before they were compared with their hashes."""
         self._settings = settings
         self._prepared = prepared
+        self._before = before or {}
         _check_length(prepared, settings.sequence_tokens)
-        self._training = Windows(prepared.tokens("train"), settings.sequence_tokens)
+        # Opened once: what is prepared anew under the same name while this run trains is another text.
+        self._splits = {name: self._opened(name) for name in prepared.manifest.splits}
+        self._tokenizer = SteadyFolder(prepared.tokenizer_folder)
+        self._training = self._splits["train"]
         self._train: Source[TokenBatch] = TrainingBatches(self._training, settings, seed)
 
     @property
@@ -117,13 +148,24 @@ class TokenWindowData:
 
     @property
     def attachments(self) -> Mapping[str, Path]:
-        """The tokenizer's folder."""
-        return {"tokenizer": self._prepared.tokenizer_folder}
+        """The tokenizer's folder.
+
+        Raises:
+            DataError: It was replaced while the run trains, and is nowhere beside it.
+        """
+        return {"tokenizer": self._tokenizer.path()}
 
     @property
     def train(self) -> Source[TokenBatch]:
         """The training batches, without end."""
         return self._train
+
+    def _opened(self, name: str) -> Windows:
+        """A split's windows over its file."""
+        manifest = self._prepared.manifest
+        path = self._prepared.folder / f"{name}.tokens"
+        tokens = OpenTokens(path, manifest.token_type, manifest.files[path.name].sha256, self._before.get(path))
+        return Windows(tokens.ids, self._settings.sequence_tokens, tokens.check)
 
     @contextmanager
     def reading_ahead(self, device: torch.device) -> Generator[None]:
@@ -158,7 +200,9 @@ class TokenWindowData:
         Raises:
             DataError: The data set has no such split.
         """
-        windows = Windows(self._prepared.tokens(name), self._settings.sequence_tokens)
+        if name not in self._splits:
+            self._prepared.tokens(name)  # It says which splits there are.
+        windows = self._splits[name]
         training_rows = self._settings.micro_batch_rows
         wanted = len(windows) if max_batches is None else min(len(windows), max_batches * training_rows)
         chosen = np.arange(wanted, dtype=np.int64) * len(windows) // wanted
@@ -181,7 +225,8 @@ def build(settings: TokenWindows, folder: Path, seed: int) -> TokenWindowData:
     Raises:
         DataError: It is missing or damaged, or a split is shorter than one window.
     """
-    return TokenWindowData(settings, open_prepared(folder), seed)
+    before = {path: file_state(path.stat()) for path in folder.glob("*.tokens")}
+    return TokenWindowData(settings, open_prepared(folder), seed, before)
 
 
 def _check_length(prepared: Prepared, sequence_tokens: int) -> None:
