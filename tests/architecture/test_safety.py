@@ -38,8 +38,9 @@ KEYWORDS = {
 ONLY_IN = {
     "importlib.import_module": {"core/registry.py"},
     "ctypes.CDLL": {"export/llama_api.py"},
-    "urllib.request.urlopen": {"core/deps.py"},
-    "urllib.request.build_opener": {"core/deps.py"},
+    "OpenerDirector": {"core/fetching.py"},
+    "urlopen": set[str](),
+    "urllib.request.urlopen": set[str](),
 }
 """One door each, which looks at what comes in."""
 

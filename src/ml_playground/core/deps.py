@@ -21,6 +21,10 @@ class Clock(Protocol):
         ...
 
 
+class RefusedAddressError(OSError):
+    """An address that is not opened, however often it is tried."""
+
+
 class Fetch(Protocol):
     """Turns an address into a stream of bytes."""
 
@@ -53,11 +57,10 @@ class UrlFetch:
 
     def __call__(self, url: str, *, start: int = 0) -> AbstractContextManager[BinaryIO]:
         """Open `url` at byte `start`; a server that ignores the range is read past the start."""
-        import urllib.request  # noqa: PLC0415 - 20 ms, with TLS, that only a download needs
+        from ml_playground.core.fetching import opened  # noqa: PLC0415 - 20 ms, with TLS, that only a download needs
 
         headers = {"User-Agent": "ml-playground"} | ({"Range": f"bytes={start}-"} if start else {})
-        request = urllib.request.Request(url, headers=headers)  # noqa: S310 - the user names the address
-        reply = urllib.request.urlopen(request, timeout=self._timeout_seconds)  # noqa: S310
+        reply = opened(url, headers, self._timeout_seconds)
         if start and reply.status != HTTPStatus.PARTIAL_CONTENT:
             try:
                 remaining = start

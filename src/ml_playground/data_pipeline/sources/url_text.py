@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from filelock import FileLock
 
 from ml_playground.core.atomic import sync_file
-from ml_playground.core.deps import Deps
+from ml_playground.core.deps import Deps, RefusedAddressError
 from ml_playground.core.error_handling import ConfigError, DataError, StorageError
 from ml_playground.core.run_folder import cache_folder
 from ml_playground.core.storage_errors import storage_errors
@@ -105,12 +105,19 @@ class UrlSource:
         return expected is None or file_account(path, "").sha256 == expected
 
     def _download(self) -> None:
+        try:
+            self._try_to_download()
+        finally:
+            if self._settings.sha256 is None:
+                # Without a hash nobody could tell whether what an attempt left belongs to the next answer.
+                self._drop_partial()
+
+    def _try_to_download(self) -> None:
         failure = self._unreachable(0, "it was not tried")
         for attempt, wait_s in enumerate(WAITS_S):
             if wait_s:
                 self._deps.sleep(wait_s)
             if self._settings.sha256 is None:
-                # Without a hash nobody could tell whether what another attempt left belongs to the same answer.
                 with storage_errors(self._partial):
                     self._partial.unlink(missing_ok=True)
             went_on = self._partial.is_file()
@@ -119,10 +126,10 @@ class UrlSource:
                     self._transfer()
             except _BrokenTransferError as error:
                 failure = self._unreachable(attempt + 1, str(error))
+                if error.useless_partial:
+                    self._drop_partial()
                 if error.final:
                     raise failure from error
-                if error.useless_partial:
-                    self._partial.unlink(missing_ok=True)
                 continue
             refusal = self._accept()
             if refusal is None:
@@ -133,6 +140,10 @@ class UrlSource:
                 break
         raise failure
 
+    def _drop_partial(self) -> None:
+        if not self._partial.is_dir():
+            self._partial.unlink(missing_ok=True)
+
     def _transfer(self) -> None:
         start = self._partial.stat().st_size if self._partial.is_file() else 0
         try:
@@ -140,15 +151,17 @@ class UrlSource:
                 for block in self._blocks(start):
                     out.write(block)
         except StorageError:
-            if not self._partial.is_dir():
-                self._partial.unlink(missing_ok=True)
+            self._drop_partial()
             raise
         sync_file(self._partial)
 
     def _blocks(self, start: int) -> Iterator[bytes]:
         try:
             with self._deps.fetch(self._settings.url, start=start) as stream:
+                self._check_size(start + (getattr(stream, "length", None) or 0), "announces")
                 while block := stream.read(PIECE_BYTES):
+                    start += len(block)
+                    self._check_size(start, "sends")
                     yield block
                 # A connection that closes early looks like the end; only the announced length tells.
                 missing: int | None = getattr(stream, "length", None)
@@ -163,9 +176,21 @@ class UrlSource:
         except URLError as error:
             gone = isinstance(error.reason, FileNotFoundError)
             raise _BrokenTransferError(str(error.reason), final=gone, useless_partial=False) from error
-        except (OSError, HTTPException) as error:
+        except (OSError, HTTPException, ValueError) as error:
+            # A ValueError is an address that cannot be: an empty part of a host's name, a NUL in a path.
             reason = str(error) or type(error).__name__
-            raise _BrokenTransferError(reason, final=False, useless_partial=False) from error
+            final = isinstance(error, ValueError | RefusedAddressError)
+            raise _BrokenTransferError(reason, final=final, useless_partial=False) from error
+
+    def _check_size(self, size_bytes: int, verb: str) -> None:
+        """Refuse an answer that is longer than its user expects, before it fills the disk."""
+        most = self._settings.max_bytes
+        if size_bytes > most:
+            raise _BrokenTransferError(
+                f"the server {verb} {size_bytes} bytes, more than prepare.source.max_bytes = {most}",
+                final=True,
+                useless_partial=True,
+            )
 
     def _accept(self) -> DataError | None:
         """Move what was fetched into its place, or remove it and say what is wrong with it."""
@@ -203,10 +228,16 @@ def build(settings: UrlText, deps: Deps) -> UrlSource:
 
 def _check_url(url: str) -> None:
     try:
-        scheme = urlsplit(url).scheme
+        parts = urlsplit(url)
+        port = parts.port
     except ValueError as error:
         raise ConfigError(f"prepare.source.url = {url!r} is no address: {error}.") from error
-    if scheme not in SCHEMES:
+    if parts.scheme not in SCHEMES:
         raise ConfigError(
             f"prepare.source.url = {url!r} is not an http, https or file address; for a file of yours use {BY_PATH}."
+        )
+    if not (url.isascii() and url.isprintable()) or " " in url or port == 0:
+        raise ConfigError(
+            f"prepare.source.url = {url!a} is no address: write blanks and letters beyond ASCII as %20 and the like, "
+            "and leave out a port of 0."
         )
