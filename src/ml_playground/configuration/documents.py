@@ -1,6 +1,7 @@
 """Reads TOML, JSON and YAML into plain tables, and remembers the line of every key."""
 
 import json
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,15 @@ from ml_playground.core.error_handling import ConfigError
 LARGEST_BYTES = 1 << 20
 MOST_VALUES = 20_000
 DEEPEST = 20
+
+LARGEST_INTEGER = (1 << 63) - 1
+"""TOML's own; of more digits nothing can be computed, and Python refuses to print what has thousands."""
+
+# tomllib takes the square of the parts of a key in time: a megabyte of `a.a.a` would take hours. A quantifier with a second
+# `+` never gives back what it took, so that this search itself is done in one pass.
+MOST_PARTS = 100
+_PART = r"""(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')"""
+_ENDLESS_KEY = re.compile(rf"(?<![A-Za-z0-9_-]){_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{MOST_PARTS}}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +91,8 @@ def vetted(document: Document, where: str) -> Document:
         texts = [path[-1], value] if isinstance(value, str) else [path[-1]]
         if any(_is_broken(text) for text in texts):
             raise ConfigError(f"{place}: {dotted(path)!a} holds half a surrogate pair, which is not Unicode text")
+        if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
+            raise ConfigError(f"{place}: {dotted(path)} is a number beyond 2^63 - 1; no setting takes one")
         if not isinstance(value, str | bool | int | float | list | dict | None):
             raise ConfigError(
                 f"{place}: {dotted(path)} is a date or a time; no setting takes one, quote it to make it text"
@@ -104,11 +116,23 @@ def _is_broken(text: str) -> bool:
     return any("\ud800" <= character <= "\udfff" for character in text)
 
 
+def parsed_toml(text: str) -> dict[str, Any]:
+    """The table in a TOML text.
+
+    Raises:
+        ValueError: It is no TOML, is nested too deeply, or holds a key without end.
+    """
+    if _ENDLESS_KEY.search(text):
+        raise ValueError(f"more than {MOST_PARTS} words are joined by dots")
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def _toml(text: str, where: str) -> Document:
     try:
-        return Document(tomllib.loads(text), toml_lines(text))
-    except RecursionError:
-        raise ConfigError(f"{where}: is nested too deeply") from None
+        return Document(parsed_toml(text), toml_lines(text))
     except ValueError as error:
         raise ConfigError(f"{where}: is not valid TOML: {error}") from error
 
@@ -128,10 +152,11 @@ def _json(text: str, where: str) -> Document:
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table = dict(pairs)
-    if len(table) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} stands twice in one table")
+    table: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in table:
+            raise ValueError(f"the key {name!r} stands twice in one table")
+        table[name] = value
     return table
 
 

@@ -1,12 +1,11 @@
 """The layers that have no file: `--set KEY=VALUE` and the environment."""
 
 import re
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from ml_playground.configuration.documents import DEEPEST, Document, read_json, vetted
+from ml_playground.configuration.documents import DEEPEST, Document, parsed_toml, read_json, vetted
 from ml_playground.configuration.origins import WORD_FOR_NONE, Layer
 from ml_playground.configuration.schema import KeyPath, Shape, dotted, find_shape
 from ml_playground.core.error_handling import ConfigError
@@ -66,8 +65,8 @@ def _split(text: str) -> tuple[KeyPath, str]:
     if not match:
         raise ConfigError(f"--set {text}: must look like KEY=VALUE, for example train.max_steps=200")
     try:
-        node: Any = tomllib.loads(f"{match[1].strip()} = 0")
-    except (ValueError, RecursionError):
+        node: Any = parsed_toml(f"{match[1].strip()} = 0")
+    except ValueError:
         node = None
     path: list[str] = []
     while isinstance(node, dict) and len(cast(dict[str, Any], node)) == 1:
@@ -86,9 +85,9 @@ def _value(raw: str, shape: Shape | None, text: str) -> Any:
         return None
     text_only = shape is not None and shape.text and not shape.other
     try:
-        table = tomllib.loads(f"v = {raw}")
+        table = parsed_toml(f"v = {raw}")
         value: Any = table["v"] if len(table) == 1 else raw
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         if raw.startswith(OPENERS) and not text_only:
             raise ConfigError(f"--set {text}: {raw!r} is not a valid TOML value: {error}") from error
         value = raw

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import yaml
 
-from ml_playground.configuration.documents import Document, as_word
+from ml_playground.configuration.documents import MOST_VALUES, Document, as_word
 from ml_playground.configuration.schema import KeyPath
 from ml_playground.core.error_handling import ConfigError
 
@@ -14,12 +14,21 @@ TAGS = "tag:yaml.org,2002:"
 
 
 class _CoreLoader(yaml.SafeLoader):
-    """YAML 1.2's core rules: `1e-3` is a number, `yes`, `on` and dates are text; no aliases, which can explode."""
+    """YAML 1.2's core rules: `1e-3` is a number, `yes`, `on` and dates are text; no aliases, which can explode.
+
+    It counts as it reads: a megabyte of `- a` takes this parser half a minute.
+    """
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's own table, by class
 
+    nodes = 0
+
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """Refuse aliases, else as usual."""
+        """Refuse aliases, and more values and keys than a configuration has; else as usual."""
+        self.nodes += 1
+        if self.nodes > 2 * MOST_VALUES:
+            mark = cast(yaml.Mark, self.peek_event().start_mark)  # pyright: ignore[reportUnknownMemberType]
+            raise yaml.MarkedYAMLError(problem=f"it holds more than {MOST_VALUES} values", problem_mark=mark)
         if self.check_event(yaml.AliasEvent):
             mark = cast(yaml.Mark, self.peek_event().start_mark)  # pyright: ignore[reportUnknownMemberType]
             raise yaml.MarkedYAMLError(problem="aliases (*name) are not read here; write it out", problem_mark=mark)
@@ -55,7 +64,8 @@ def read_yaml(text: str, where: str) -> Document:
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{where}{line}: is not valid YAML: {error.problem}") from error
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        # An escape beyond Unicode is a ValueError, one beyond 31 bits an OverflowError.
         raise ConfigError(f"{where}: is not valid YAML: {error}") from error
     if not isinstance(table, dict):
         raise ConfigError(f"{where}: must be a YAML mapping of sections; got {as_word(table)}")
@@ -69,9 +79,9 @@ def _value_of(node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int]) -> Any:
     if isinstance(node, yaml.MappingNode):
         table: dict[str, Any] = {}
         for key, entry in cast(list[tuple[yaml.Node, yaml.Node]], node.value):
-            name = str(cast(object, key.value))
             if not isinstance(key, yaml.ScalarNode):
                 raise yaml.MarkedYAMLError(problem="a key must be a plain word", problem_mark=key.start_mark)
+            name = str(cast(object, key.value))
             if name in table:
                 raise yaml.MarkedYAMLError(problem=f"the key {name!r} stands twice", problem_mark=key.start_mark)
             lines[*path, name] = key.start_mark.line + 1
