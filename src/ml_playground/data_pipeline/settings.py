@@ -29,8 +29,6 @@ class UrlText(Component):
     """http, https or file address."""
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
     """What the bytes must hash to; without it any answer is taken, and its hash recorded; `prepare --fresh` fetches anew."""
-    max_bytes: Count = 10_000_000_000
-    """A longer answer is refused: before it begins where the server says its length, else as soon as so much has come."""
     encoding: str = "utf-8"
     """How the bytes are read."""
 

@@ -23,6 +23,8 @@ from ml_playground.data_pipeline.sources.text_pieces import PIECE_BYTES, check_e
 SCHEMES = ("http", "https", "file")
 WAITS_S = (0.0, 1.0, 2.0)
 """Before each attempt: together they outlast a hiccup, and whoever is offline hears of it soon."""
+MOST_BYTES = 20_000_000_000
+"""A longer answer is refused: before it begins where the server says its length, else as soon as so much has come."""
 BY_PATH = '--set \'prepare.source={kind="text_file", path="FILE"}\''
 
 # These say "not now"; every other answer of the 400s will be the same next time.
@@ -48,11 +50,12 @@ class _BrokenTransferError(Exception):
 class UrlSource:
     """The text behind an address, as one document."""
 
-    def __init__(self, settings: UrlText, deps: Deps) -> None:
+    def __init__(self, settings: UrlText, deps: Deps, *, most_bytes: int = MOST_BYTES) -> None:
         check_encoding(settings.encoding)
         _check_url(settings.url)
         self._settings = settings
         self._deps = deps
+        self._most_bytes = most_bytes
         name = hashlib.sha256(settings.url.encode()).hexdigest()[:24]
         self._path = cache_folder() / "downloads" / name
         self._partial = self._path.with_suffix(".partial")
@@ -183,14 +186,10 @@ class UrlSource:
             raise _BrokenTransferError(reason, final=final, useless_partial=False) from error
 
     def _check_size(self, size_bytes: int, verb: str) -> None:
-        """Refuse an answer that is longer than its user expects, before it fills the disk."""
-        most = self._settings.max_bytes
-        if size_bytes > most:
-            raise _BrokenTransferError(
-                f"the server {verb} {size_bytes} bytes, more than prepare.source.max_bytes = {most}",
-                final=True,
-                useless_partial=True,
-            )
+        """Refuse an answer that is longer than any text that is trained on here, before it fills the disk."""
+        if size_bytes > self._most_bytes:
+            reason = f"the server {verb} {size_bytes} bytes, and at most {self._most_bytes} are fetched"
+            raise _BrokenTransferError(reason, final=True, useless_partial=True)
 
     def _accept(self) -> DataError | None:
         """Move what was fetched into its place, or remove it and say what is wrong with it."""
