@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ml_playground.core.run_folder import RunFolder, cache_folder, data_folder, home, new_run_id, runs_folder
+from ml_playground.core.run_folder import RunFolder, cache_folder, data_folder, home, new_run, new_run_id, runs_folder
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -47,6 +47,23 @@ def test_new_run_id_sorts_by_time_and_never_collides() -> None:
     ids = {new_run_id(NOW) for _ in range(50)}
     assert all(re.fullmatch(r"20260102-030405-[0-9a-f]{4}", run_id) for run_id in ids)
     assert len(ids) > 40
+
+
+@pytest.mark.parametrize(
+    ("there", "begins_with"),
+    [
+        ([], "20260102-030405-"),
+        (["20251231-235959-ffff", "20260102-030405-ffff"], "20260102-030405-"),
+        (["20300101-000000-aaaa", "20250101-000000-aaaa"], "20300101-000001-"),
+        (["99991231-235959-aaaa", "20261399-999999-aaaa", "my-own-name", "2026-x-y"], "20260102-030405-"),
+    ],
+)
+def test_new_run_sorts_behind_all_others_also_when_the_clock_was_set_back(there: list[str], begins_with: str) -> None:
+    """The next start goes on with the run that was begun last, not with the one of the largest lie."""
+    for run_id in there:
+        (runs_folder() / "tiny" / run_id).mkdir(parents=True)
+    assert new_run("tiny", NOW).path.parent == runs_folder() / "tiny"
+    assert new_run("tiny", NOW).path.name.startswith(begins_with)
 
 
 def test_run_folder_names_are_distinct_and_inside(tmp_path: Path) -> None:

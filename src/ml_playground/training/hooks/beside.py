@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import Condition, Event, Thread
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from ml_playground.core.run_schema import Reason
 from ml_playground.core.values import NOTHING, Progress, Wish
@@ -16,12 +16,20 @@ MOST_CALLS = 1000
 """Calls that wait for a hook; beyond it the oldest are dropped and counted."""
 WAKE_CALLS = 64
 """Steps without readings wait until there are so many, for waking a thread costs more than what they say."""
-HANGS_AFTER_S = 5.0
-"""A call that takes longer is said to hang. A slow network answers sooner; a user should hear of it before the run ends."""
-STATE_WAIT_S = 1.0
-"""How long a save waits for what the hook remembers; then the checkpoint holds what it remembered before."""
-END_WAIT_S = 5.0
-"""How long the end of a run waits for a hook."""
+
+
+class Patience(NamedTuple):
+    """How long a hook is waited for, in seconds."""
+
+    answer_s: float = 5.0
+    """A call that takes longer is said to hang: slow networks answer sooner, and a user should hear of it before the run ends."""
+    state_s: float = 1.0
+    """A save waits so long for what the hook remembers; then the checkpoint holds what it remembered before."""
+    end_s: float = 5.0
+    """The end of a run waits so long for the hook."""
+
+
+_PATIENCE = Patience()
 
 
 @dataclass(slots=True)
@@ -40,8 +48,11 @@ class Beside:
     steering: ClassVar[bool] = False
     inline: ClassVar[bool] = True
 
-    def __init__(self, hook: Hook, name: str, context: HookContext, tell: Tell = tell_stderr) -> None:
+    def __init__(
+        self, hook: Hook, name: str, context: HookContext, tell: Tell = tell_stderr, patience: Patience = _PATIENCE
+    ) -> None:
         """`hook` must survive its own errors (`Tolerant`)."""
+        self._patience = patience
         self._hook = hook
         self._name = name
         self._clock = context.clock
@@ -89,21 +100,21 @@ class Beside:
         self._step = progress.step
         ended = Event()
         self._put("on_end", lambda: self._hook.on_end(progress, reason, error), ended=ended)
-        if ended.wait(0 if self._left else END_WAIT_S) and self._thread is not None:
+        if ended.wait(0 if self._left else self._patience.end_s) and self._thread is not None:
             self._thread.join()
             self._look_after()
         elif not self._left:
-            self._note("left_behind", f"has not come to its end within {END_WAIT_S:.0f} s and is left behind")
+            self._note("left_behind", f"has not come to its end within {self._patience.end_s:g} s and is left behind")
 
     def state_dict(self) -> Mapping[str, Any]:
         """What the hook remembers after all that it was told; what it remembered before, where it does not answer."""
         ended = Event()
         call = self._put("state_dict", self._hook.state_dict, ended=ended)
         if not self._left and self._hanging is None:
-            if ended.wait(STATE_WAIT_S):
+            if ended.wait(self._patience.state_s):
                 self._state = call.answer
             else:
-                self._hang(STATE_WAIT_S)
+                self._hang(self._patience.state_s)
         return self._state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -158,7 +169,7 @@ class Beside:
             self._note("answers", "answers again", seconds=round(took_s, 3))
         if self._hanging is None and under_way is not None:
             waited_s = self._clock.tick() - under_way.began_s
-            if waited_s > HANGS_AFTER_S:
+            if waited_s > self._patience.answer_s:
                 self._hang(waited_s)
         if self._wished != NOTHING:
             wish, self._wished = self._wished, NOTHING

@@ -144,7 +144,7 @@ class ConsoleHook(BaseHook):
         self._take(event.progress)
         self._pace.update(event)
         self._numbers.reading = event.readings[-1]
-        self._numbers.loss = math.fsum(reading.loss for reading in event.readings) / len(event.readings)
+        self._numbers.loss = event.loss
         self._numbers.targets_per_s = self._pace.targets_per_s
         foreseen = self._context.board.foreseen_steps
         self._numbers.max_steps = foreseen or self._context.max_steps
@@ -157,13 +157,12 @@ class ConsoleHook(BaseHook):
         if self._live is not None or not due:
             return
         self._evaluated()
-        ended = Event()
-        thread = Thread(target=self._still_evaluating, args=(ended, progress), name="evaluating", daemon=True)
+        ended, began_s = Event(), self._context.clock.tick()
+        thread = Thread(target=self._still_evaluating, args=(ended, progress, began_s), name="evaluating", daemon=True)
         self._evaluating = ended, thread
         thread.start()
 
-    def _still_evaluating(self, ended: Event, progress: Progress) -> None:
-        began_s = self._context.clock.tick()
+    def _still_evaluating(self, ended: Event, progress: Progress, began_s: float) -> None:
         while not ended.wait(self._every_seconds):
             self._say(evaluating_line(progress, self._context.clock.tick() - began_s))
 

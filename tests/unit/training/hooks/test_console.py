@@ -2,6 +2,7 @@
 
 import io
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -224,3 +225,22 @@ def test_build_output_is_no_terminal_writes_plain_lines_to_stderr(
     assert captured.out == ""
     assert "\x1b" not in captured.err
     assert captured.err.splitlines()[-1].endswith(": ended")
+
+
+def test_plain_evaluation_that_takes_long_says_that_it_is_under_way(tmp_path: Path) -> None:
+    """A log that stands still for minutes looks like a run that hangs; a short evaluation and the end say nothing."""
+    screen = Screen()
+    context = hook_context(tmp_path)
+    hook = ConsoleHook(Console(every_seconds=0.02), context, Terminal(file=screen), live=False)
+    hook.on_step(event(20, [2.5]))
+    assert isinstance(context.clock, FixedClock)
+    context.clock.advance(75)
+    while "step 20/60  evaluating for 1m 15s\n" not in screen.getvalue():
+        time.sleep(0.001)
+    hook.on_evaluation(progress(20), {"loss": 2.4})
+    hook.on_step(event(30, [2.5]))
+    hook.on_step(event(60, [2.5]))
+    hook.on_end(progress(60), "completed", None)
+    silent = screen.getvalue()
+    time.sleep(0.05)
+    assert screen.getvalue() == silent

@@ -1,0 +1,101 @@
+"""Words that nobody reads cost nobody anything."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from ml_playground.core.standard_error import MOST_LINES, PatientStderr, Speaker, say_at_once, takes_words
+
+
+@contextmanager
+def stderr_into_a_full_pipe() -> Iterator[int]:
+    """Descriptor 2 is a pipe that takes nothing more; its other end."""
+    reading, writing = os.pipe()
+    kept = os.dup(2)
+    os.dup2(writing, 2)
+    os.set_blocking(writing, False)
+    while takes_words(writing):
+        os.write(writing, b"x" * 4096)
+    os.set_blocking(writing, True)
+    os.close(writing)
+    try:
+        yield reading
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(reading)
+
+
+def test_takes_words_tells_a_full_pipe_from_one_with_room() -> None:
+    """Asked without waiting."""
+    with stderr_into_a_full_pipe() as reading:
+        assert not takes_words(2)
+        os.read(reading, 1 << 16)
+        assert takes_words(2)
+
+
+def test_say_at_once_full_pipe_does_not_wait() -> None:
+    """The handler of Ctrl-C must come to its end for the run to save."""
+    with stderr_into_a_full_pipe():
+        say_at_once("stopping")
+
+
+def test_speaker_says_lines_in_their_order(capsys: pytest.CaptureFixture[str]) -> None:
+    """At once, where somebody listens."""
+    speaker = Speaker()
+    for number in range(5):
+        speaker.say(f"line {number}")
+        assert capsys.readouterr().err == f"line {number}\n"
+
+
+BLOCKED = """
+import os, sys, threading
+from ml_playground.core.standard_error import PatientStderr, Speaker
+speaker = Speaker()
+for number in range({lines}):
+    speaker.say(f"line {{number}} " + "x" * 200)
+threading.Thread(target=PatientStderr().write, args=("y" * 200_000,), daemon=True).start()
+print("done", flush=True)
+sys.stdin.read(1)
+"""
+
+
+def test_speaker_reader_that_does_not_read_costs_a_moment_and_the_program_can_exit() -> None:
+    """Threads that wait for the reader hold nothing that the exit of the program needs."""
+    code = BLOCKED.format(lines=MOST_LINES)
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stderr is not None
+        assert child.stdout.readline() == b"done\n"
+        child.stdin.close()
+        assert child.wait(30) == 0
+        said = child.stderr.read()
+    assert said.startswith(b"line 0 xxx")
+
+
+def test_patient_stderr_closed_before_the_program_began_takes_words_and_drops_them() -> None:
+    """`mlp train X 2>&-`: descriptor 2 is by then some other file, into which nothing may be written."""
+    code = (
+        "import sys; from ml_playground.core.standard_error import *; open('other', 'w'); say_at_once('x'); p = PatientStderr();"
+        "p.write('x'); p.flush(); print(sys.stderr, p.isatty(), open('other').read())"
+    )
+    done = subprocess.run(
+        f"""exec 2>&-; cd "$(mktemp -d)"; exec {sys.executable} -W ignore -c "{code}" """,
+        shell=True,
+        check=False,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert done.stdout == "None False \n"
+
+
+def test_patient_stderr_has_the_encoding_of_stderr() -> None:
+    """What it cannot show is replaced before it is written."""
+    assert PatientStderr().encoding == (sys.stderr.encoding or "utf-8")
