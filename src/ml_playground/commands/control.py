@@ -90,5 +90,9 @@ def ask(run: RunFolder, request: ControlRequest) -> Path:
 
 def takes_requests(run: RunFolder) -> bool:
     """Whether the recorded job has a control hook that is on."""
-    hooks: Any = read_config(run).get("hooks", {})
-    return any(hook["kind"] == "control" and hook.get("enabled", True) for hook in hooks.values())
+    hooks: Any = read_config(run).get("hooks")
+    tables: list[Any] = list(hooks.values()) if isinstance(hooks, dict) else []
+    return any(
+        isinstance(hook, dict) and hook.get("kind") == "control" and hook.get("enabled", True) is True
+        for hook in tables
+    )

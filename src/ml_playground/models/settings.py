@@ -1,13 +1,21 @@
 """Settings of the models; free of torch."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
-from ml_playground.configuration.base import Component, ConfigPath, Count, CountOrZero, Positive, Probability
+from ml_playground.configuration.base import Component, ConfigPath, Positive, Probability
 
 ROPE_THETA = 10000.0
 """The base that RoFormer and Llama use."""
+
+# No machine holds a model near these. They bound what a file that came from elsewhere can make this program build.
+Layers = Annotated[int, Field(ge=1, le=2_000)]
+Heads = Annotated[int, Field(ge=1, le=1 << 16)]
+Width = Annotated[int, Field(ge=1, le=1 << 22)]
+Positions = Annotated[int, Field(ge=1, le=1 << 24)]
+Rows = Annotated[int, Field(ge=0, le=1 << 32)]
+Vocabulary = Annotated[int, Field(ge=1, le=1 << 32)]
 
 
 class Gpt(Component):
@@ -15,19 +23,19 @@ class Gpt(Component):
 
     kind: Literal["gpt"] = "gpt"
     """Transformer decoder."""
-    n_layer: Count = 6
+    n_layer: Layers = 6
     """Blocks."""
-    n_head: Count = 6
+    n_head: Heads = 6
     """Query heads of a block."""
-    n_kv_head: Count | None = None
+    n_kv_head: Heads | None = None
     """Key and value heads, shared by groups of query heads; none: as many as n_head."""
-    n_embd: Count = 384
+    n_embd: Width = 384
     """Width C of the residual stream."""
-    head_dim: Count | None = None
+    head_dim: Width | None = None
     """Width of a head; none: n_embd / n_head. Small Qwen3 models have wider heads than that."""
-    n_inner: Count | None = None
+    n_inner: Width | None = None
     """Width of the feed-forward layer; none: 4 C, or 8/3 C rounded up to a multiple of 64 for swiglu."""
-    block_size: Count | None = None
+    block_size: Positions | None = None
     """Longest context in tokens; none: data.sequence_tokens."""
     position: Literal["learned", "rotary"] = "learned"
     """`learned`: a table added to the embeddings; `rotary`: queries and keys turned by their position."""
@@ -45,7 +53,7 @@ class Gpt(Component):
     """Biases in linear layers and in LayerNorm."""
     tied_head: bool = True
     """The output layer is the embedding table."""
-    bigram_rows: CountOrZero = 0
+    bigram_rows: Rows = 0
     """Most rows of a table of embeddings of (previous, current) token pairs, added to the input; hashed if V (V + 1) is more; 0 none."""
     zero_init: bool = False
     """Start the projections into the residual stream at zero, so that each block begins as the identity."""
@@ -53,7 +61,7 @@ class Gpt(Component):
     """On embeddings, attention and what is added to the residual stream."""
     weights: ConfigPath | None = None
     """A Hugging Face folder (GPT-2, Llama or Qwen3 layout) to start from; none: random weights."""
-    vocab_size: Count | None = None
+    vocab_size: Vocabulary | None = None
     """Stated only to be checked: it comes from the prepared data."""
 
     @model_validator(mode="after")

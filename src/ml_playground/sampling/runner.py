@@ -1,6 +1,7 @@
 """From a run's name to a model that can write: everything is read from one checkpoint, verified, and nothing guessed."""
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,12 +74,14 @@ class LoadedRun:
 
     @property
     def export(self) -> Path:
-        """Where an engine keeps these weights in its own form; other weights have another name."""
+        """Where an engine keeps these weights in its own form; other weights have another name.
+
+        Never in the run's folder: that may come from elsewhere, and what an engine's native code reads must be our own work.
+        """
         records = checked_sizes(self.checkpoint.path)
         weights = [records[self.checkpoint.tensor_file(group).name].sha256 for group in self._groups]
         key = hashlib.sha256("".join(weights).encode()).hexdigest()[:12]
-        folder = self.run.export if self.run else cache_folder() / "export"
-        return folder / f"step_{self.checkpoint.progress.step:06d}_{key}"
+        return cache_folder() / "export" / f"step_{self.checkpoint.progress.step:06d}_{key}"
 
     @property
     def _groups(self) -> Sequence[str]:
@@ -116,8 +119,9 @@ def load_run(
         torch.set_num_threads(job.runtime.threads)
     weights_as = choose_precision(job.sample, execution.device)
     chosen = _weights_of(checkpoint, weights or job.sample.weights)
-    model = build_model(job, tokenizer, execution.attention)
     tensors = read_tensors(checkpoint.tensor_file("model"))
+    refuse_larger_model(job, tokenizer, tensors, checkpoint.reference)
+    model = build_model(job, tokenizer, execution.attention)
     if chosen == "ema":
         tensors |= read_tensors(checkpoint.tensor_file("ema"))
     load_weights(model, tensors, checkpoint.reference)
@@ -137,8 +141,9 @@ def load_run(
 
 def find_checkpoint(target: str | Path, which: Which = "best") -> Found:
     """The checkpoint that is meant, compared with its manifest byte by byte; arguments and errors are those of `load_run`."""
-    path = Path(target).expanduser()
-    if (path / MANIFEST).is_file() or (path / checkpoint_format.PROGRESS).is_file():
+    # Unlike pathlib's, these raise for no text: what no file system takes as a name is then no run either.
+    path = Path(os.path.expanduser(target))  # noqa: PTH111
+    if any(os.path.isfile(path / name) for name in (MANIFEST, checkpoint_format.PROGRESS)):  # noqa: PTH113
         return Found(checkpoint_format.open_checkpoint(path.absolute()), None)
     run = _find_run(str(target))
     if isinstance(which, int):
@@ -155,11 +160,31 @@ def find_checkpoint(target: str | Path, which: Which = "best") -> Found:
 
 def build_model(job: JobConfig, tokenizer: Tokenizer, attention: Literal["math", "fused"] = "math") -> nn.Module:
     """The job's model on the CPU; its weights are random until `load_weights`."""
-    facts = {"vocab_size": tokenizer.vocab_size} | {
-        name: value for name, value in job.data if name == "sequence_tokens"
-    }
-    context = ModelContext(facts=facts, attention=attention, load_pretrained=False)
+    context = ModelContext(facts=_facts(job, tokenizer), attention=attention, load_pretrained=False)
     return load_object(families.MODELS[job.model.kind_name].build)(job.model, context)
+
+
+def refuse_larger_model(job: JobConfig, tokenizer: Tokenizer, tensors: Mapping[str, Tensor], reference: str) -> None:
+    """Compare the model that a job describes with the weights that there are: building it would allocate what it says.
+
+    Raises:
+        CheckpointError: It has more parameters than were saved.
+    """
+    cost = families.COSTS.get(job.model.kind_name)
+    if cost is None:
+        return
+    described = load_object(cost)(job.model, _facts(job, tokenizer)).parameters
+    saved = sum(tensor.numel() for tensor in tensors.values())
+    if described > saved:
+        raise CheckpointError(
+            f"The config.json in {reference} describes a model of {described} parameters, but {saved} were saved; "
+            "they do not belong together. Restore the checkpoint from a copy."
+        )
+
+
+def _facts(job: JobConfig, tokenizer: Tokenizer) -> dict[str, int]:
+    """What the data would tell the model, from what the checkpoint carries."""
+    return {"vocab_size": tokenizer.vocab_size} | {name: value for name, value in job.data if name == "sequence_tokens"}
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], reference: str) -> None:
@@ -185,7 +210,7 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], reference: str
 
 
 def _find_run(target: str) -> RunFolder:
-    path = Path(target).expanduser().absolute()
+    path = Path(os.path.expanduser(target)).absolute()  # noqa: PTH111 - as above
     if path.parent == runs_folder():
         target = path.name
     try:

@@ -20,7 +20,7 @@ from ml_playground.commands.sample import checkpoint_named
 from ml_playground.commands.sample_texts import SEPARATOR, Screen, Text, gather
 from ml_playground.core.checkpoint_format import step_folder_name
 from ml_playground.core.error_handling import ConfigError
-from ml_playground.core.run_folder import RunFolder, data_folder
+from ml_playground.core.run_folder import RunFolder, cache_folder, data_folder
 from ml_playground.sampling.texts import Piece
 from tests.fakes.trained_run import job_of, save_run
 
@@ -308,7 +308,7 @@ def test_sample_int8_without_the_data_says_so(run: RunFolder, capsys: pytest.Cap
 def test_sample_engine_writes_the_same_greedy_text_and_keeps_its_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The whole way: exported into the run, drawn by llama.cpp, shown and saved as ever."""
+    """The whole way: exported into the cache, drawn by llama.cpp, shown and saved as ever."""
     pytest.importorskip("gguf", reason="the extra `export` is not installed: make setup")
     pytest.importorskip("xllamacpp", reason="the extra `export` is not installed: make setup")
     modern = {"position": "rotary", "norm": "rms_norm", "feed_forward": "swiglu", "qk_norm": True, "bias": False}
@@ -316,7 +316,8 @@ def test_sample_engine_writes_the_same_greedy_text_and_keeps_its_file(
     greedy = ["bottles", "--temperature", "0", "--max-new-tokens", "40"]
     expected = record_of(capsys, *greedy)["texts"]
     assert record_of(capsys, *greedy, "--engine", "llama_cpp")["texts"] == expected
-    assert [path.name for path in run.export.rglob("*.gguf")] == ["model.gguf"]
+    assert [path.name for path in (cache_folder() / "export").rglob("*.gguf")] == ["model.gguf"]
+    assert not (run.path / "export").exists()
     assert main(["sample", *greedy, "--engine", "llama_cpp"]) == 0
     assert "(llama.cpp, float32)\n" in capsys.readouterr().err
 
@@ -329,4 +330,4 @@ def test_sample_engine_of_a_model_that_it_lacks_is_refused(run: RunFolder, capsy
     shown = capsys.readouterr()
     assert shown.out == ""
     assert "llama.cpp runs no model like this one" in shown.err
-    assert not run.export.exists()
+    assert not (cache_folder() / "export").exists()

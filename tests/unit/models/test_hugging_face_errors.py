@@ -54,6 +54,18 @@ UNSUPPORTED: list[tuple[str, dict[str, Any], str]] = [
     ("qwen3", {"use_sliding_window": True}, r"use_sliding_window = True \(supported: False\)"),
     ("qwen3", {"layer_types": ["full_attention", "sliding_attention"]}, r"layer_types has 'sliding_attention'"),
     ("qwen3", {"attention_bias": True}, r"attention_bias and mlp_bias differ"),
+    # What a layout looks into may be of any type, and of any size.
+    ("llama", {"rope_parameters": "default"}, r"config.json is not valid: "),
+    ("llama", {"rope_scaling": [1]}, r"config.json is not valid: "),
+    ("qwen3", {"layer_types": 3}, r"config.json is not valid: "),
+    ("qwen3", {"layer_types": ["a", 3, None]}, r"config.json is not valid: "),
+    ("qwen3", {"layer_types": [[]]}, r"config.json is not valid: "),
+    ("gpt2", {"activation_function": ["gelu"]}, r"activation_function = \['gelu'\] \(supported"),
+    ("gpt2", {"n_layer": "2"}, r"config.json is not valid:\n  n_layer: "),
+    ("gpt2", {"n_layer": 10**9}, r"n_layer: Input should be less than or equal to 2000"),
+    ("gpt2", {"vocab_size": 10**12}, r"vocab_size: Input should be less than or equal to 4294967296"),
+    ("gpt2", {"n_positions": -1}, r"block_size: Input should be greater than or equal to 1"),
+    ("llama", {"rms_norm_eps": float("nan")}, r"norm_eps: Input should be a finite number"),
 ]
 
 
@@ -102,11 +114,27 @@ def test_transposed_shape_is_told_as_it_stands_in_the_file(tmp_path: Path) -> No
             None,
             r"config.json cannot be read \(No such file or directory\); name a folder in Hugging Face",
         ),
-        ("config.json", "{", r"config.json is not JSON: Expecting property name"),
-        ("config.json", "[]", r"config.json does not hold a JSON object"),
+        ("config.json", "{", r"config.json is not the JSON that it should be: Expecting property name"),
+        ("config.json", "[]", r"config.json is not the JSON that it should be: it holds no JSON object"),
         ("model.safetensors", None, r"model.safetensors is missing. Weights are read from safetensors only"),
         ("model.safetensors", "no tensors", r"model.safetensors cannot be read"),
+        ("config.json", "[" * 100_000, r"config.json is not the JSON that it should be: it is nested too deeply"),
         ("model.safetensors.index.json", "{}", r"model.safetensors.index.json has no weight_map"),
+        ("model.safetensors.index.json", '{"weight_map": {}}', r"model.safetensors.index.json has no weight_map"),
+        (
+            "model.safetensors.index.json",
+            '{"weight_map": {"a": 3, "b": "c"}}',
+            r"has no weight_map from names of tensors",
+        ),
+        ("model.safetensors.index.json", '{"weight_map": {"a": [[]]}}', r"has no weight_map from names of tensors"),
+        (
+            "model.safetensors.index.json",
+            '{"weight_map": {"a": ""}}',
+            r"names '', which is not a file of its own folder",
+        ),
+        ("model.safetensors.index.json", '{"weight_map": {"a": ".."}}', r"names '..', which is not a file of its own"),
+        ("model.safetensors.index.json", '{"weight_map": {"a": "b\\u0000"}}', r"which is not a file of its own folder"),
+        ("model.safetensors.index.json", '{"weight_map": {"a": "c:\\\\d"}}', r"which is not a file of its own folder"),
         (
             "model.safetensors.index.json",
             '{"weight_map": {"a": "../elsewhere.safetensors"}}',

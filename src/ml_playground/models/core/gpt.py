@@ -26,6 +26,9 @@ from ml_playground.models.weights.hugging_face import check_fits, load_hugging_f
 RESIDUAL_PROJECTIONS = {"attention.projection", "feed_forward.down"}
 """The matrices that write into the residual stream."""
 
+MOST_ANGLES = 1 << 28
+"""Of the rotary tables, which no checkpoint holds: a million positions of heads 256 wide, 2 GiB together."""
+
 
 def norm_of(settings: Gpt) -> nn.Module:
     """A normalisation over the width."""
@@ -196,11 +199,16 @@ def _vocab_size(settings: Gpt, context: ModelContext) -> int:
 
 def _block_size(settings: Gpt, context: ModelContext) -> int:
     needed = context.facts["sequence_tokens"]
-    if settings.block_size is None:
-        return needed
-    if settings.block_size < needed:
+    positions = needed if settings.block_size is None else settings.block_size
+    if positions < needed:
         raise ConfigError(
             f"model.block_size = {settings.block_size} is shorter than data.sequence_tokens = {needed}; "
             f"use block_size >= {needed}, or shorter sequences."
         )
-    return settings.block_size
+    angles = positions * settings.head_width
+    if settings.position == "rotary" and angles > MOST_ANGLES:
+        raise ConfigError(
+            f"Rotary positions of {positions} tokens and heads {settings.head_width} wide need two tables of {angles} numbers, more "
+            f"than {MOST_ANGLES}; use shorter sequences (data.sequence_tokens, model.block_size) or narrower heads."
+        )
+    return positions

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ml_playground.core.atomic import write_file
 from ml_playground.core.error_handling import CheckpointError, ConfigError
+from ml_playground.core.foreign_files import is_plain, json_table, read_at_most
 from ml_playground.models.settings import Gpt
 from ml_playground.models.weights.gpt2 import GPT2
 from ml_playground.models.weights.layout import Layout, Piece, first_that_holds
@@ -118,30 +119,31 @@ def to_hugging_face(settings: Gpt, tensors: Mapping[str, Tensor], folder: Path) 
 
 
 def _settings(layout: Layout, config: Mapping[str, Any], folder: Path) -> Gpt:
-    problems = layout.unsupported(config)
-    if problems:
-        raise ConfigError(f"{folder / 'config.json'} asks for what is not supported:\n  " + "\n  ".join(problems))
+    path = folder / "config.json"
     try:
+        problems = layout.unsupported(config)
+        if problems:
+            raise ConfigError(f"{path} asks for what is not supported:\n  " + "\n  ".join(problems))
         return layout.settings(config)
     except KeyError as error:
-        raise ConfigError(f"{folder / 'config.json'} lacks the key {error}; is it complete?") from error
+        raise ConfigError(f"{path} lacks the key {error}; is it complete?") from error
     except ValidationError as error:
         details = "\n  ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        raise ConfigError(f"{folder / 'config.json'} is not valid:\n  {details}") from error
+        raise ConfigError(f"{path} is not valid:\n  {details}") from error
+    except (TypeError, ValueError) as error:
+        # What a layout looks into is of another type than that architecture writes.
+        raise ConfigError(f"{path} is not valid: {error}.") from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        return json_table(read_at_most(path))
     except OSError as error:
         raise CheckpointError(
             f"{path} cannot be read ({error.strerror}); name a folder in Hugging Face form."
         ) from error
     except ValueError as error:
-        raise CheckpointError(f"{path} is not JSON: {error}.") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} does not hold a JSON object.")
-    return cast(dict[str, Any], content)
+        raise CheckpointError(f"{path} is not the JSON that it should be: {error}.") from error
 
 
 def _read_tensors(folder: Path) -> dict[str, Tensor]:
@@ -149,24 +151,31 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
     index = folder / "model.safetensors.index.json"
     if index.exists():
         weight_map = _read_json(index).get("weight_map")
-        if not isinstance(weight_map, dict):
-            raise CheckpointError(f"{index} has no weight_map.")
-        names = sorted(set(cast(dict[str, str], weight_map).values()))
+        files = set(cast(dict[str, Any], weight_map).values()) if _names_files(weight_map) else set[str]()
+        if not files:
+            raise CheckpointError(f"{index} has no weight_map from names of tensors to names of files.")
+        names = sorted(files)
     else:
         names = ["model.safetensors"]
     tensors: dict[str, Tensor] = {}
     for name in names:
-        if Path(name).name != name:
-            raise CheckpointError(f"{index} names {name!r}, which is not a file of its own folder.")
+        if not is_plain(name) or "/" in name:
+            raise CheckpointError(f"{index} names {name!r:.80}, which is not a file of its own folder.")
         try:
             tensors |= load_file(folder / name)
         except FileNotFoundError as error:
             raise CheckpointError(
                 f"{folder / name} is missing. Weights are read from safetensors only; pytorch_model.bin is a pickle."
             ) from error
-        except (OSError, SafetensorError) as error:
+        except (OSError, SafetensorError, ValueError, KeyError) as error:
             raise CheckpointError(f"{folder / name} cannot be read: {error}.") from error
     return tensors
+
+
+def _names_files(weight_map: Any) -> bool:
+    return isinstance(weight_map, dict) and all(
+        isinstance(name, str) for name in cast(dict[str, Any], weight_map).values()
+    )
 
 
 def _ours(layout: Layout, settings: Gpt, there: dict[str, Tensor], folder: Path) -> dict[str, Tensor]:

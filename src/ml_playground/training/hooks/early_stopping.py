@@ -4,11 +4,20 @@ import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from ml_playground.configuration.base import CountOrZero, Strict
 from ml_playground.core.error_handling import ConfigError
 from ml_playground.core.registry import did_you_mean
 from ml_playground.core.values import NOTHING, Action, Progress, Wish
 from ml_playground.training.hook_protocols import BaseHook, HookContext
 from ml_playground.training.settings import EarlyStopping
+
+
+class _State(Strict):
+    """What it remembers, checked when it is read back: a checkpoint may come from elsewhere."""
+
+    misses: CountOrZero
+    lowest: float | None
+    mean: float | None
 
 
 class EarlyStoppingHook(BaseHook):
@@ -44,9 +53,8 @@ class EarlyStoppingHook(BaseHook):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on counting; an empty state, of a hook that was not there before, begins anew."""
         if state:
-            self._misses = state["misses"]
-            self._lowest = state["lowest"]
-            self._mean = state["mean"]
+            kept = _State.model_validate(state)
+            self._misses, self._lowest, self._mean = kept.misses, kept.lowest, kept.mean
 
     def _improves(self, value: float) -> bool:
         # A value that is no number says nothing about the mean, and is no improvement.

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from ml_playground.configuration.base import NonNegative, Strict
 from ml_playground.core.run_schema import FINISHED, Reason
 from ml_playground.core.values import NOTHING, Action, Progress, Wish
 from ml_playground.training.hook_protocols import BaseHook, HookContext, StepEvent
@@ -14,6 +15,16 @@ LEVELS = 160
 """Values that the factor takes on its way down: each change is a line of `events.jsonl`, which costs 0.1 ms."""
 MEMORY = 0.95
 """Weight of the past in the time of a step."""
+
+
+class _State(Strict):
+    """What it remembers, checked when it is read back: a checkpoint may come from elsewhere."""
+
+    factor: NonNegative
+    loss: float | None
+    step_s: NonNegative
+    evaluation_s: NonNegative
+    save_s: NonNegative
 
 
 class TimeBudgetHook(BaseHook):
@@ -94,8 +105,9 @@ class TimeBudgetHook(BaseHook):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore it; an empty state, of a hook that was not there before, begins anew."""
         if state:
-            self._factor, self._loss = state["factor"], state["loss"]
-            self._step_s, self._evaluation_s, self._save_s = state["step_s"], state["evaluation_s"], state["save_s"]
+            kept = _State.model_validate(state)
+            self._factor, self._loss = kept.factor, kept.loss
+            self._step_s, self._evaluation_s, self._save_s = kept.step_s, kept.evaluation_s, kept.save_s
 
     def _due_s(self, step: int) -> float:
         """Seconds of the evaluation that is due at a step anyway: where no other fits behind it, it is the last."""

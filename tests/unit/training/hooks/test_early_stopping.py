@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -84,3 +85,21 @@ def test_load_state_dict_empty_begins_anew() -> None:
 def test_steering_is_true() -> None:
     """A run whose rule to stop has failed must not go on as if it had none."""
     assert EarlyStoppingHook.steering
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"misses": 1},
+        {"misses": "1", "lowest": None, "mean": None},
+        {"misses": -1, "lowest": None, "mean": None},
+        {"misses": 0, "lowest": [], "mean": None},
+        {"misses": 0, "lowest": None, "mean": float("nan")},
+        {"misses": 0, "lowest": None, "mean": None, "more": 1},
+    ],
+    ids=str,
+)
+def test_load_state_dict_of_another_form_is_refused(state: dict[str, Any]) -> None:
+    """It would else be obeyed, or end the run at some later evaluation."""
+    with pytest.raises(ValueError, match="validation error"):
+        EarlyStoppingHook(EarlyStopping()).load_state_dict(state)
