@@ -1,45 +1,274 @@
-"""The ledger balances for whatever is prepared, and says so when it does not."""
+"""The ledger balances for every source, whatever is prepared from it; copies are found and left out exactly."""
 
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ml_playground.configuration.families import SOURCES
 from ml_playground.core.deps import Deps
-from ml_playground.data_pipeline.ledger import imbalances
+from ml_playground.core.error_handling import DataError
+from ml_playground.core.values import Document
+from ml_playground.data_pipeline.building import build_dataset
+from ml_playground.data_pipeline.ledger import Ledger, imbalances
+from ml_playground.data_pipeline.lost_places import MOST_ROWS, Place, WorstPlaces, located
+from ml_playground.data_pipeline.manifest import open_prepared
 from ml_playground.data_pipeline.preparer import prepare
+from ml_playground.data_pipeline.progress import no_report
+from ml_playground.data_pipeline.settings import PythonStdlib, TextFile, UrlText
+from ml_playground.data_pipeline.source_protocol import Source
+from ml_playground.data_pipeline.sources.python_stdlib import StandardLibrary
+from ml_playground.data_pipeline.sources.text_file import TextFiles
+from ml_playground.data_pipeline.sources.url_text import UrlSource
+from ml_playground.data_pipeline.survey import survey
+from ml_playground.data_pipeline.transforms.dedupe import DUPLICATE, lengths_without, without_copies
+from ml_playground.data_pipeline.transforms.split import by_document, by_hash, by_position, parts, pieces
+from tests.fakes.local_fetch import LocalFetch
 from tests.fakes.prepared_text import text_settings, write_texts
 
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+
 names = st.text(alphabet="abcdefgh", min_size=1, max_size=4)
-bodies = st.text(alphabet="ab c\né你\U0001f40e", max_size=30)
+# Few letters, so that copies occur, and characters that only some documents hold.
+bodies = st.text(alphabet="ab\né你\U0001f40e", max_size=9)
+contents = st.dictionaries(names, bodies, min_size=3, max_size=9)
+tokenizers = st.sampled_from(["char", "byte", {"kind": "byte_bpe", "vocab_size": 260}])
+
+
+def text_files(folder: Path, files: Mapping[str, str]) -> Source:
+    """Each a document."""
+    write_texts(folder, {f"{name}.txt": body for name, body in files.items()})
+    return TextFiles(TextFile(path=folder))
+
+
+def one_address(folder: Path, files: Mapping[str, str]) -> Source:
+    """All of them as one document."""
+    content = "".join(files.values()).encode()
+    # Each its own, for texts of an address are kept.
+    url = f"https://example.org{folder}"
+    return UrlSource(UrlText(url=url), Deps(fetch=LocalFetch({url: content})))
+
+
+def library(folder: Path, files: Mapping[str, str]) -> Source:
+    """Each a module; one more is not UTF-8, one is empty."""
+    write_texts(folder, {f"{name}.py": body for name, body in files.items()} | {"zz1.py": ""})
+    (folder / "zz2.py").write_bytes(b"\xff latin")
+    return StandardLibrary(PythonStdlib(), folder)
+
+
+MADE_FROM: Mapping[str, Callable[[Path, Mapping[str, str]], Source]] = {
+    "text_file": text_files,
+    "url_text": one_address,
+    "python_stdlib": library,
+}
+SKIPPED_BYTES = {"python_stdlib": 7}
+
+
+def test_every_source_is_under_the_law() -> None:
+    """A new source joins it."""
+    assert set(MADE_FROM) == set(SOURCES)
+
+
+def prepared_from(source: Source, folder: Path, **wanted: Any) -> tuple[Ledger, list[int]]:
+    """The ledger, and how many tokens lie in the files."""
+    folder.mkdir()
+    # The source is given as an object; the settings only say what is done with it.
+    asked = text_settings(Path("unused"), max_loss_fraction=1.0, **wanted)
+    manifest = build_dataset(folder, asked, source, NOW, 1, no_report)
+    opened = open_prepared(folder)
+    return manifest.ledger, [len(opened.tokens(split)) for split in manifest.splits]
+
+
+@pytest.mark.parametrize("kind", sorted(MADE_FROM))
+@given(
+    files=contents,
+    tokenizer=tokenizers,
+    split_by=st.sampled_from(["position", "document", "hash"]),
+    fractions=st.sampled_from([(0.1, 0.0), (0.3, 0.2), (0.5, 0.0)]),
+    duplicates=st.sampled_from(["keep", "drop"]),
+)
+@settings(max_examples=25)
+def test_ledger_of_any_source_balances(
+    kind: str,
+    tmp_path_factory: pytest.TempPathFactory,
+    files: dict[str, str],
+    tokenizer: Any,
+    split_by: str,
+    fractions: tuple[float, float],
+    duplicates: str,
+) -> None:
+    """Each file, document, character, byte, token and end of document is found again exactly once, those left out among them."""
+    base = tmp_path_factory.mktemp("ledger")
+    files = files | {f"y{number}": f"some text {number}" for number in range(3)}
+    source = MADE_FROM[kind](base / "source", files)
+    val, test = fractions
+    refusal = ""
+    try:
+        ledger, in_files = prepared_from(
+            source,
+            base / "data",
+            tokenizer=tokenizer,
+            split_by=split_by,
+            val_fraction=val,
+            test_fraction=test,
+            duplicates=duplicates,
+        )
+    except DataError as error:
+        refusal = str(error)
+    if refusal:
+        # Documents are whole in a split, so that few of them may leave one empty.
+        assert split_by != "position"
+        assert "puts none of the" in refusal or "too few for" in refusal
+        return
+    documents = (
+        [text for text in map(files.get, sorted(files)) if text] if kind != "url_text" else ["".join(files.values())]
+    )
+    assert imbalances(ledger) == []
+    assert ledger.documents == len(documents)
+    assert ledger.characters == sum(map(len, documents))
+    assert ledger.bytes == sum(len(text.encode()) for text in documents)
+    assert ledger.losses is not None
+    assert ledger.losses.copies.documents == len(documents) - len(set(documents))
+    assert ledger.losses.skipped_bytes.get("not_utf8", 0) == SKIPPED_BYTES.get(kind, 0)
+    assert in_files == [counts.tokens for counts in ledger.splits.values()]
+    left_out = sum(counts.documents for counts in ledger.dropped.values())
+    assert left_out == (ledger.losses.copies.documents if duplicates == "drop" else 0)
+    parts = [*ledger.splits.values(), *ledger.dropped.values()]
+    if tokenizer == "char":
+        assert sum(counts.text_tokens for counts in parts) == ledger.characters
+    elif tokenizer == "byte":
+        assert sum(counts.text_tokens for counts in parts) == ledger.bytes
+
+
+@given(files=contents, split_by=st.sampled_from(["position", "document"]), val=st.sampled_from([0.1, 0.3, 0.5]))
+@settings(max_examples=25)
+def test_unknown_bytes_are_those_of_characters_the_training_part_lacks(
+    tmp_path_factory: pytest.TempPathFactory, files: dict[str, str], split_by: str, val: float
+) -> None:
+    """Counted one by one; and the worst rows point at such a character, by offset and by line."""
+    base = tmp_path_factory.mktemp("unknown")
+    files = files | {f"y{number}": f"some text {number}" for number in range(3)}
+    ledger, _ = prepared_from(text_files(base / "source", files), base / "data", split_by=split_by, val_fraction=val)
+    known = json.loads((base / "data" / "tokenizer" / "tokenizer.json").read_text())["characters"]
+    lost = {
+        f"{name}.txt": sum(len(letter.encode()) for letter in body if letter not in known)
+        for name, body in files.items()
+    }
+    assert sum(lost.values()) == sum(counts.unknown_bytes for counts in ledger.splits.values())
+    assert ledger.lost_bytes().get("unknown", 0) == sum(lost.values())
+    assert ledger.losses is not None
+    by_name = {row.name: row for row in ledger.losses.rows}
+    assert {name: row.bytes for name, row in by_name.items()} == {
+        name: size for name, size in lost.items() if size and name in by_name
+    }
+    assert len(by_name) == min(MOST_ROWS, sum(size > 0 for size in lost.values()))
+    for name, row in by_name.items():
+        body = files[name.removesuffix(".txt")]
+        first = next(place for place, letter in enumerate(body) if letter not in known)
+        assert (row.character, row.line) == (first, body.count("\n", 0, first) + 1)
+        assert body[first:].startswith(row.excerpt)
+
+
+@given(files=contents, split_by=st.sampled_from(["position", "document"]), workers=st.sampled_from([1, 2]))
+@settings(max_examples=8, deadline=None)
+def test_dropped_duplicates_give_the_data_set_of_the_texts_without_them(
+    tmp_path_factory: pytest.TempPathFactory, files: dict[str, str], split_by: str, workers: int
+) -> None:
+    """Equal to the token, with any number of processes: who deletes the copies by hand trains the same."""
+    base = tmp_path_factory.mktemp("copies")
+    files = {f"{name}.txt": body for name, body in files.items()} | {f"y{n}.txt": f"some text {n}" for n in range(3)}
+    seen: set[str] = set()
+    without: dict[str, str] = {}
+    for name in sorted(files):
+        if files[name] not in seen:
+            without[name] = files[name]
+            seen.add(files[name])
+    bpe = {"kind": "byte_bpe", "vocab_size": 260}
+    made = [
+        prepare(
+            text_settings(write_texts(base / place, texts), tokenizer=bpe, split_by=split_by, duplicates="drop"),
+            Deps(),
+            workers=workers,
+        )
+        for place, texts in (("all", files), ("without", without))
+    ]
+    assert made[0].fingerprint == made[1].fingerprint
+    assert made[1].manifest.ledger.dropped == {}
+
+
+documents = st.lists(st.text(alphabet="aé", max_size=6), max_size=12)
+
+
+@given(texts=documents, piece=st.integers(1, 4), beginning=st.integers(0, 6))
+def test_survey_finds_the_copies_however_texts_are_cut_and_however_little_is_hashed_at_first(
+    texts: list[str], piece: int, beginning: int
+) -> None:
+    """As comparing each text with all before it would; lengths and bytes as well."""
+    texts = [text for text in texts if text]
+    source = [
+        Document(str(number), text[start : start + piece])
+        for number, text in enumerate(texts)
+        for start in range(0, len(text), piece)
+    ]
+    found = survey(pieces(source), lambda: pieces(source), beginning)
+    assert list(found.lengths) == [len(text) for text in texts]
+    assert found.bytes == len("".join(texts).encode())
+    assert list(found.copies) == [number for number, text in enumerate(texts) if text in texts[:number]]
 
 
 @given(
-    files=st.dictionaries(names, bodies, min_size=3, max_size=8),
-    tokenizer=st.sampled_from(["char", "byte"]),
-    split_by=st.sampled_from(["position", "document"]),
-    fractions=st.sampled_from([(0.1, 0.0), (0.3, 0.2), (0.5, 0.0)]),
+    texts=st.lists(st.text(alphabet="ab", min_size=1, max_size=4), min_size=3, max_size=12),
+    data=st.data(),
+    way=st.sampled_from(["position", "document", "hash"]),
 )
-@settings(max_examples=25)
-def test_ledger_of_any_files_balances(
-    tmp_path_factory: pytest.TempPathFactory,
-    files: dict[str, str],
-    tokenizer: str,
-    split_by: str,
-    fractions: tuple[float, float],
-) -> None:
-    """Each file, character, byte and end of document is found again exactly once."""
-    base = tmp_path_factory.mktemp("ledger")
-    contents = {f"{name}.txt": body for name, body in files.items()} | {f"z{n}.txt": "some text" for n in range(3)}
-    folder = write_texts(base, contents)
-    val, test = fractions
-    made = prepare(
-        text_settings(folder, tokenizer=tokenizer, split_by=split_by, val_fraction=val, test_fraction=test),
-        Deps(),
-    )
-    ledger = made.manifest.ledger
-    assert imbalances(ledger) == []
-    assert ledger.characters == sum(map(len, contents.values()))
-    assert ledger.bytes == sum(len(body.encode()) for body in contents.values())
-    assert ledger.files_found == len(contents)
-    assert all(len(made.tokens(name)) == counts.tokens for name, counts in ledger.splits.items())
-    assert all(len(made.document_starts(name)) == counts.documents for name, counts in ledger.splits.items())
+def test_dealing_without_copies_is_dealing_what_is_left(texts: list[str], data: st.DataObject, way: str) -> None:
+    """The other documents go where they would go if the copies were not there; each copy goes to one place, whole."""
+    numbers = sorted(data.draw(st.sets(st.integers(0, len(texts) - 1), max_size=len(texts) - 3)))
+    every = [Document(str(number), text) for number, text in enumerate(texts)]
+    left = [document for number, document in enumerate(every) if number not in numbers]
+    lengths = lengths_without(survey(pieces(every), lambda: ()).lengths, numbers)
+    assert list(lengths) == [len(document.text) for document in left]
+    half = {"position": sum(lengths), "document": len(lengths)}.get(way, 0)
+    ends = half // 2, half, half
+    assign = {"position": by_position(ends), "document": by_document(ends), "hash": by_hash(0.4, 0.0)}[way]
+    dealt = list(parts(pieces(every), without_copies(assign, [len(text) for text in texts], numbers)))
+    assert [(part.split, part.text) for part in dealt if part.split != DUPLICATE] == [
+        (part.split, part.text) for part in parts(pieces(left), assign)
+    ]
+    assert [part.document for part in dealt if part.split == DUPLICATE] == numbers
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 9)), max_size=60))
+def test_worst_places_are_the_largest_sums_of_documents(losses: list[tuple[int, int]]) -> None:
+    """However many there are; of equal ones those that come first."""
+    worst = WorstPlaces()
+    sums: dict[int, int] = {}
+    for document, size in sorted(losses, key=lambda loss: loss[0]):
+        worst.add(Place("val", document, document * 10, size))
+        sums[document] = sums.get(document, 0) + size
+    expected = sorted(sums.items(), key=lambda entry: (-entry[1], entry[0]))[:MOST_ROWS]
+    assert [(place.document, place.bytes) for place in worst.worst()] == expected
+
+
+@given(texts=st.lists(st.text(alphabet="a\n", min_size=1, max_size=8), min_size=1, max_size=5), piece=st.integers(1, 3))
+def test_located_places_count_characters_and_lines_of_their_document(texts: list[str], piece: int) -> None:
+    """Every character of every document, however the source is cut."""
+    source = [
+        Document(str(number), text[start : start + piece])
+        for number, text in enumerate(texts)
+        for start in range(0, len(text), piece)
+    ]
+    starts = np.cumsum([0, *map(len, texts)]).tolist()
+    places = [
+        Place("train", number, starts[number] + at, 1) for number, text in enumerate(texts) for at in range(len(text))
+    ]
+    rows = located(places, pieces(source))
+    assert [(row.name, row.character, row.line) for row in rows] == [
+        (str(number), at, text.count("\n", 0, at) + 1) for number, text in enumerate(texts) for at in range(len(text))
+    ]

@@ -1,6 +1,5 @@
 """`mlp prepare`: from a source of text to token files."""
 
-import json
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -9,10 +8,13 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from ml_playground.commands.ledger_text import copies_text, lost_text, right_aligned
 from ml_playground.commands.options import ConfigFiles, Experiment, Json, Sets, as_typed
 from ml_playground.configuration.loading import load
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.deps import Deps
+from ml_playground.core.humanise import json_text
+from ml_playground.data_pipeline.books import open_books
 from ml_playground.data_pipeline.manifest import Prepared
 from ml_playground.data_pipeline.preparer import prepare as prepare_data
 from ml_playground.data_pipeline.progress import Phase, PrepareProgress, Report
@@ -54,7 +56,7 @@ def prepare(
     job = load(experiment, sets=sets or (), files=files or ()).job
     prepared = prepare_job(job, fresh=fresh, workers=workers)
     typed = as_typed(experiment, sets, files)
-    typer.echo(json.dumps(facts_of(prepared)) if json_output else summary_of(prepared, job.name, typed))
+    typer.echo(json_text(facts_of(prepared, job)) if json_output else summary_of(prepared, job, typed))
 
 
 def prepare_job(
@@ -112,9 +114,10 @@ class BarProgress:
         )
 
 
-def facts_of(prepared: Prepared) -> dict[str, Any]:
+def facts_of(prepared: Prepared, job: JobConfig) -> dict[str, Any]:
     """What a program wants to know, as JSON values."""
     manifest = prepared.manifest
+    books = open_books(prepared.folder, job.data).as_json()
     return {
         "folder": str(prepared.folder),
         "fingerprint": prepared.fingerprint,
@@ -128,31 +131,45 @@ def facts_of(prepared: Prepared) -> dict[str, Any]:
             name: counts.model_dump(mode="json") | {"tokens": counts.tokens}
             for name, counts in manifest.ledger.splits.items()
         },
+        "lost_fraction": books["lost_fraction"],
+        "lost_bytes": books["lost_bytes"],
+        "dropped": books["ledger"]["dropped"],
+        "losses": books["ledger"]["losses"],
+        "epoch": books["epoch"],
     }
 
 
-def summary_of(prepared: Prepared, name: str, typed: str) -> str:
-    """What a person wants to know: a row for each split, the vocabulary, where it lies, what to type next."""
+def summary_of(prepared: Prepared, job: JobConfig, typed: str) -> str:
+    """What a person wants to know: a row for each split, what is lost, where it lies, what to type next."""
     manifest = prepared.manifest
-    heads = ("", "tokens", "documents", "characters", "bytes/token", "unknown")
+    ledger = manifest.ledger
+    epoch = open_books(prepared.folder, job.data).epoch
+    heads = ("", "tokens", "trained an epoch", "documents", "characters", "bytes/token", "unknown")
     rows = [
         (
             split,
             f"{counts.tokens:,}",
+            f"{epoch[split].trained:,}",
             f"{counts.documents:,}",
             f"{counts.characters:,}",
             f"{counts.bytes / counts.tokens:.2f}",
             f"{counts.unknown_tokens:,}",
         )
-        for split, counts in manifest.ledger.splits.items()
+        for split, counts in ledger.splits.items()
     ]
-    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-    table = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in (heads, *rows)]
     state = "already prepared, and its source is unchanged" if prepared.reused else "prepared"
-    lines = [f"{name}: {state}", *table, f"vocabulary: {manifest.vocab_size:,} ({manifest.tokenizer.kind})"]
-    if skipped := manifest.ledger.files_skipped:
+    lines = [
+        f"{job.name}: {state}",
+        *right_aligned([heads, *rows]),
+        f"vocabulary: {manifest.vocab_size:,} ({manifest.tokenizer.kind})",
+    ]
+    if skipped := ledger.files_skipped:
         reasons = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in skipped.items())
-        lines.append(f"skipped:    {sum(skipped.values()):,} of {manifest.ledger.files_found:,} files ({reasons})")
+        lines.append(f"skipped:    {sum(skipped.values()):,} of {ledger.files_found:,} files ({reasons})")
+    more = f"; where: mlp data ledger {typed}" if ledger.lost_bytes() else ""
+    lines.append(f"lost:       {lost_text(ledger)}{more}")
+    if copies := copies_text(ledger):
+        lines.append(f"copies:     {copies}")
     if prepared.set_aside is not None:
         lines.append(f"old data:   {prepared.set_aside}")
     return "\n".join([*lines, f"folder:     {prepared.folder}", f"next:       mlp train {typed}"])

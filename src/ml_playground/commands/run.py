@@ -67,7 +67,7 @@ def run(
     _stage(1, "prepare", json_output=json_output)
     prepared = prepare_job(job)
     if not json_output:
-        typer.echo(summary_of(prepared, job.name, job.name).rpartition("\n")[0])
+        typer.echo(summary_of(prepared, job, job.name).rpartition("\n")[0])
     check_prompts(job, prepared)
     _stage(2, "train", json_output=json_output)
     if request is not None:

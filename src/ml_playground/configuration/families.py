@@ -15,7 +15,9 @@ One signature per family:
 | preview   | by the kind of objective: `build(model, attachments, sample settings) -> Preview`                |
 | engine    | by `sample.engine`: `build(model, precision, export) -> Decoder` (models.protocols)              |
 
-Beside them `COSTS`: kind of model -> `cost(settings, facts) -> ModelCost` (core.values), free of torch.
+Beside them, free of torch: `COSTS`, kind of model -> `cost(settings, facts) -> ModelCost` (core.values); `FATES`, kind of
+data -> `fates(settings, folder) -> Mapping[str, Fates]` (core.values): what one epoch does with each token of each split;
+and `BOOKS`, `open_books(folder, data settings) -> Books`: that, and what preparing did with the text.
 """
 
 from collections.abc import Mapping
@@ -47,6 +49,12 @@ DATA = {
         "ml_playground.data_pipeline.settings:TokenWindows", "ml_playground.data_pipeline.sampling.token_windows:build"
     ),
 }
+
+FATES: Mapping[str, str] = {
+    "token_windows": "ml_playground.data_pipeline.sampling.fates:of_windows",
+}
+
+BOOKS = "ml_playground.data_pipeline.books:open_books"
 
 MODELS = {
     "gpt": Kind("ml_playground.models.settings:Gpt", "ml_playground.models.core.gpt:build"),

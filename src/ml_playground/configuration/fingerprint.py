@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from ml_playground.configuration.models import JobConfig, PrepareSettings
@@ -12,9 +13,16 @@ FORMAT_VERSION = 1
 """Raised when token files, index or tokenizer folders change so that old ones must not be read."""
 
 
+NO_CONTENT = ("max_loss_fraction",)
+"""Decides whether there is a data set, not what is in it."""
+AS_EVER: Mapping[str, object] = {"duplicates": "keep"}
+"""Where a setting has this value, data sets are what they were before it existed, and keep their names."""
+
+
 def prepare_fingerprint(settings: PrepareSettings) -> str:
-    """16 hex digits over the `[prepare]` settings and the version of the format."""
-    text = f"{FORMAT_VERSION}\n{settings.model_dump_json()}"
+    """16 hex digits over the `[prepare]` settings that decide the content, and the version of the format."""
+    as_ever = {name for name, value in AS_EVER.items() if getattr(settings, name) == value}
+    text = f"{FORMAT_VERSION}\n{settings.model_dump_json(exclude={*NO_CONTENT, *as_ever})}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -21,7 +21,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,6
 
 
 class PrepareSettings(Strict):
-    """`[prepare]`: from a source to token files. Changing anything here makes another data set beside the old one."""
+    """`[prepare]`: from a source to token files. Changing anything but the limit makes another data set beside the old one."""
 
     source: Annotated[Component, ByKind("source")]
     """Where the text comes from."""
@@ -33,6 +33,10 @@ class PrepareSettings(Strict):
     """Share of the text kept for a final test; 0 makes no test split."""
     split_by: Literal["position", "document", "hash"] = "position"
     """`position`: the last part of the text; `document`: the last whole documents; `hash`: each document by the hash of its id."""
+    duplicates: Literal["keep", "drop"] = "keep"
+    """Documents with the very text of an earlier one: `drop` leaves them out; counted they are either way."""
+    max_loss_fraction: Probability = 0.01
+    """Share of the text that may be lost unasked: files that are no text, characters without an id, cut rows. Above it nothing is done."""
 
     @model_validator(mode="after")
     def _something_is_left_to_train_on(self) -> "PrepareSettings":
@@ -65,12 +69,27 @@ class TrainSettings(Strict):
     """Validation batches an evaluation reads, spread evenly over the split; none: the whole split."""
     log_every_steps: Count = 10
     """Steps between readings of the loss from the device; each step still gets its own row."""
+    on_bad_step: Literal["stop", "skip", "roll_back"] = "roll_back"
+    """Where loss or gradient are not finite: `stop`; `skip` the update; or `roll_back` to a checkpoint and go on without the step's batches."""
+    spike_factor: NonNegative = 0.0
+    """A loss so many robust standard deviations above the median of the 64 steps before is bad too; 0 looks for none, 10 is careful."""
+    bad_step_tries: Count = 3
+    """How often that is done in a row before the run ends: steps skipped one after another, or roll-backs within 100 steps."""
 
     @model_validator(mode="after")
     def _one_length(self) -> "TrainSettings":
         if (self.max_steps is None) == (self.max_epochs is None):
             raise ValueError(
                 f"set exactly one of max_steps (got {self.max_steps}) and max_epochs (got {self.max_epochs})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_spike_is_seen_too_late_to_be_skipped(self) -> "TrainSettings":
+        if self.spike_factor and self.on_bad_step == "skip":
+            raise ValueError(
+                f"spike_factor = {self.spike_factor:g} does not go with on_bad_step = 'skip': the device skips a step before "
+                "anybody knows the losses around it; set on_bad_step = 'roll_back', or spike_factor = 0"
             )
         return self
 
@@ -109,6 +128,10 @@ class RuntimeSettings(Strict):
     """`retain`: glibc keeps freed memory mapped, which spares faulting it in again each step; auto: retain on Linux."""
     deterministic: bool = False
     """On CUDA: only kernels with a fixed order of summation, so that a resumed run gives the same bits."""
+    on_out_of_memory: Literal["stop", "split"] = "stop"
+    """`stop` says what to change; `split` goes on with each micro-batch in 2, 4, ... parts: the same step up to the order of a sum."""
+    flight_check: bool = True
+    """Before the first step: compare memory and disk with what the run needs, and try a step, an evaluation and a text."""
 
 
 class SampleSettings(Strict):

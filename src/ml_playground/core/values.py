@@ -132,3 +132,28 @@ class ModelCost:
     """Logits of each token."""
     sequence_tokens: int
     """Tokens of a training sequence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fates:
+    """What one epoch does with a split's tokens: each is trained, masked, truncated or dropped, exactly once."""
+
+    tokens: int
+    """As they were prepared."""
+    trained: int
+    """Targets."""
+    batches: float
+    """Micro-batches of the training that hold all of them once."""
+    masked: int = 0
+    """Read, and never a target: the first of a stream, a prompt."""
+    truncated: int = 0
+    """Cut off a row that is too long."""
+    dropped: int = 0
+    """In rows that are left out."""
+    padding: int = 0
+    """Positions of batches that hold no token: beside the tokens, not among them."""
+
+    @property
+    def accounted(self) -> int:
+        """All tokens with a fate."""
+        return self.trained + self.masked + self.truncated + self.dropped

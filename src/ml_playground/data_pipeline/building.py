@@ -1,10 +1,7 @@
 """Making a data set: survey the text, deal it out to the splits, learn the vocabulary, encode, describe."""
 
-from array import array
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,8 +13,10 @@ from ml_playground.core.error_handling import DataError
 from ml_playground.core.machine import probe
 from ml_playground.core.registry import kind_of, load_object
 from ml_playground.core.tokenizer_protocol import BulkTokenizer, Ids, SharedKind, TokenizerClass
-from ml_playground.data_pipeline.encoding import Chunk, DatasetWriter, batches, chunks, in_order, utf8_bytes
-from ml_playground.data_pipeline.ledger import Ledger, check_balance
+from ml_playground.data_pipeline.bookkeeping import balanced, check_skipped
+from ml_playground.data_pipeline.encoding import Chunk, DatasetWriter, batches, chunks, in_order
+from ml_playground.data_pipeline.loss_limit import check_ledger
+from ml_playground.data_pipeline.lost_places import located
 from ml_playground.data_pipeline.manifest import (
     MANIFEST_NAME,
     TOKENIZER_FOLDER,
@@ -27,8 +26,10 @@ from ml_playground.data_pipeline.manifest import (
 )
 from ml_playground.data_pipeline.process_team import ProcessTeam, process_team
 from ml_playground.data_pipeline.progress import Phase, PrepareProgress, Report
-from ml_playground.data_pipeline.source_protocol import Provenance, Source, changed_meanwhile, changes
-from ml_playground.data_pipeline.storage.token_file import token_type
+from ml_playground.data_pipeline.source_protocol import Source, changed_meanwhile, changes
+from ml_playground.data_pipeline.storage.token_file import FileAccount, token_type
+from ml_playground.data_pipeline.survey import Survey, survey
+from ml_playground.data_pipeline.transforms.dedupe import lengths_without, without_copies
 from ml_playground.data_pipeline.transforms.split import (
     Assign,
     Part,
@@ -51,20 +52,6 @@ MOST_WORKERS = 8
 WRITES_IN_FLIGHT = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """What one pass over the source counted."""
-
-    lengths: "array[int]"
-    """Characters of each document."""
-    bytes: int
-
-    @property
-    def characters(self) -> int:
-        """Of all documents."""
-        return sum(self.lengths)
-
-
 def build_dataset(
     folder: Path, settings: PrepareSettings, source: Source, now: datetime, workers: int | None, report: Report
 ) -> Manifest:
@@ -75,28 +62,34 @@ def build_dataset(
     kind: TokenizerClass = load_object(kind_path)
     helpers = workers_for(kind, workers, sum(file.size_bytes or 0 for file in before.files))
     with process_team(kind_path, helpers) as team:
-        survey = _survey(_watched(pieces(source.documents()), "reading", None, report))
-        assign = _plan(settings, survey)
+        counted = survey(
+            _watched(pieces(source.documents()), "reading", None, report), lambda: pieces(source.documents())
+        )
+        check_skipped(before, counted, settings.max_loss_fraction)
+        assign = _plan(settings, counted)
 
         def dealt(phase: Phase) -> Iterator[Part]:
-            return parts(_watched(pieces(source.documents()), phase, survey.characters, report), assign)
+            return parts(_watched(pieces(source.documents()), phase, counted.characters, report), assign)
 
         tokenizer = _train(kind, settings.tokenizer, dealt("learning"), team)
         (folder / TOKENIZER_FOLDER).mkdir()
         tokenizer.save(folder / TOKENIZER_FOLDER)
         name = token_type(tokenizer.vocab_size)
         with (
-            DatasetWriter(folder, wanted(settings.test_fraction), tokenizer.specials, name) as writer,
+            DatasetWriter(folder, wanted(settings.test_fraction), tokenizer, name) as writer,
             ThreadPoolExecutor(1, thread_name_prefix="write") as thread,
         ):
             encoded = _encoded(batches(chunks(dealt("encoding"), tokenizer.safe_cut)), tokenizer, folder, team)
             for _ in in_order(thread, lambda batch: writer.write(*batch), encoded, WRITES_IN_FLIGHT):
                 pass
     report(PrepareProgress("checking"))
+    unknown = located(writer.worst_places, pieces(source.documents())) if writer.worst_places else []
     after = source.provenance()
     if before.content != after.content:
         raise changed_meanwhile(changes(before, after))
-    _check_no_split_is_empty(settings, survey, writer)
+    _check_no_split_is_empty(settings, counted, writer)
+    ledger = balanced(after, counted, writer, unknown, ends_marked=tokenizer.specials.eos is not None)
+    check_ledger(ledger, settings.max_loss_fraction)
     manifest = Manifest(
         created_at=now,
         prepare=settings.model_dump(mode="json"),
@@ -104,17 +97,18 @@ def build_dataset(
         tokenizer=TokenizerFacts(kind=settings.tokenizer.kind_name, fingerprint=tokenizer.fingerprint),
         vocab_size=tokenizer.vocab_size,
         token_type=name,
-        ledger=_ledger(after, survey, tokenizer, writer),
-        files=writer.accounts()
-        | {
-            file.relative_to(folder).as_posix(): account_of(file)
-            for file in sorted((folder / TOKENIZER_FOLDER).rglob("*"))
-            if file.is_file()
-        },
+        ledger=ledger,
+        files=writer.accounts() | _accounts(folder, TOKENIZER_FOLDER),
     )
     manifest = manifest.model_copy(update={"fingerprint": manifest.expected_fingerprint()})
     write_file(folder / MANIFEST_NAME, manifest.model_dump_json(indent=2) + "\n")
     return manifest
+
+
+def _accounts(folder: Path, below: str) -> dict[str, FileAccount]:
+    """Size and hash of all files of a folder within another, by name."""
+    files = sorted(path for path in (folder / below).rglob("*") if path.is_file())
+    return {file.relative_to(folder).as_posix(): account_of(file) for file in files}
 
 
 def _watched(numbered: Iterable[Piece], phase: Phase, total: int | None, report: Report) -> Iterator[Piece]:
@@ -124,23 +118,19 @@ def _watched(numbered: Iterable[Piece], phase: Phase, total: int | None, report:
         report(PrepareProgress(phase, piece.offset + len(piece.text), total))
 
 
-def _survey(numbered: Iterable[Piece]) -> Survey:
-    lengths: array[int] = array("Q")
-    size_bytes = 0
-    for piece in numbered:
-        if piece.document == len(lengths):
-            lengths.append(0)
-        lengths[piece.document] += len(piece.text)
-        size_bytes += utf8_bytes(piece.text)
-    return Survey(lengths, size_bytes)
+def _plan(settings: PrepareSettings, counted: Survey) -> Assign:
+    copies = counted.copies if settings.duplicates == "drop" else ()
+    lengths = lengths_without(counted.lengths, copies) if copies else counted.lengths
+    assign = _assign(settings, lengths)
+    return without_copies(assign, counted.lengths, copies) if copies else assign
 
 
-def _plan(settings: PrepareSettings, survey: Survey) -> Assign:
+def _assign(settings: PrepareSettings, lengths: Sequence[int]) -> Assign:
     fractions = settings.val_fraction, settings.test_fraction
     if settings.split_by == "position":
-        return by_position(character_ends(survey.characters, *fractions))
+        return by_position(character_ends(sum(lengths), *fractions))
     if settings.split_by == "document":
-        return by_document(document_ends(survey.lengths, *fractions))
+        return by_document(document_ends(lengths, *fractions))
     return by_hash(*fractions)
 
 
@@ -173,25 +163,10 @@ def _encoded(
     return ((batch, tokenizer.encode_arrays([chunk.text for chunk in batch])) for batch in stream)
 
 
-def _check_no_split_is_empty(settings: PrepareSettings, survey: Survey, writer: DatasetWriter) -> None:
+def _check_no_split_is_empty(settings: PrepareSettings, counted: Survey, writer: DatasetWriter) -> None:
     for split, counts in writer.counts.items():
         if not counts.characters:
             raise DataError(
-                f"prepare.split_by = {settings.split_by!r} puts none of the {len(survey.lengths)} documents into {split!r}; "
+                f"prepare.split_by = {settings.split_by!r} puts none of the {len(counted.lengths)} documents into {split!r}; "
                 "raise that split's fraction, give the source more documents, or set prepare.split_by = 'document'."
             )
-
-
-def _ledger(provenance: Provenance, survey: Survey, tokenizer: BulkTokenizer, writer: DatasetWriter) -> Ledger:
-    ledger = Ledger(
-        files_found=len(provenance.files) + len(provenance.skipped),
-        files_used=len(provenance.files),
-        files_skipped=dict(Counter(file.reason for file in provenance.skipped)),
-        documents=len(survey.lengths),
-        characters=survey.characters,
-        bytes=survey.bytes,
-        ends_marked=tokenizer.specials.eos is not None,
-        splits=writer.counts,
-    )
-    check_balance(ledger)
-    return ledger

@@ -4,16 +4,18 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
-from itertools import groupby
+from dataclasses import asdict, dataclass
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Self, TypeVar
 
 import numpy as np
 
-from ml_playground.core.tokenizer_protocol import Ids, Specials
+from ml_playground.core.tokenizer_protocol import Ids, Tokenizer
 from ml_playground.data_pipeline.ledger import SplitCounts
+from ml_playground.data_pipeline.lost_places import Place, WorstPlaces, unknown_text
 from ml_playground.data_pipeline.storage.token_file import FileAccount, TokenType, TokenWriter
+from ml_playground.data_pipeline.survey import utf8_bytes
 from ml_playground.data_pipeline.transforms.split import Part
 
 # What tokenizers do once a text (their tables of words, say) is spread over it, and its ids still fit the processor's cache.
@@ -37,6 +39,10 @@ class Chunk:
     """Whether the document's part in this split begins here."""
     ends: bool
     """Whether the document ends here."""
+    document: int
+    """Its number in the source."""
+    offset: int
+    """Characters of the source before it."""
 
 
 def cut(texts: Iterable[str], safe_cut: SafeCut, size: int = CHUNK_CHARACTERS) -> Iterator[str]:
@@ -63,21 +69,22 @@ def cut(texts: Iterable[str], safe_cut: SafeCut, size: int = CHUNK_CHARACTERS) -
 
 def chunks(parts: Iterable[Part], safe_cut: SafeCut, size: int = CHUNK_CHARACTERS) -> Iterator[Chunk]:
     """Join the pieces of each document within a split and cut them anew; chunks do not depend on how pieces were cut."""
-    for (split, _), group in groupby(parts, key=lambda part: (part.split, part.document)):
-        ends = [False]
-        held, starts = "", True
-        for text in cut(_texts(group, ends), safe_cut, size):
+    for (split, document), group in groupby(parts, key=lambda part: (part.split, part.document)):
+        first = next(group)
+        newest = [first]
+        held, offset = "", first.offset
+        for text in cut(_texts(chain(newest[:], group), newest), safe_cut, size):
             if held:
-                yield Chunk(split, held, starts, ends=False)
-                starts = False
+                yield Chunk(split, held, offset == first.offset, ends=False, document=document, offset=offset)
+                offset += len(held)
             held = text
-        yield Chunk(split, held, starts, ends[0])
+        yield Chunk(split, held, offset == first.offset, newest[0].ends, document, offset)
 
 
-def _texts(group: Iterable[Part], ends: list[bool]) -> Iterator[str]:
-    """The texts of parts; leaves in `ends` whether the last one ended its document."""
+def _texts(group: Iterable[Part], newest: list[Part]) -> Iterator[str]:
+    """The texts of parts; leaves the last one in `newest`."""
     for part in group:
-        ends[0] = part.ends
+        newest[0] = part
         yield part.text
 
 
@@ -109,46 +116,73 @@ def in_order(
         yield item, future.result()
 
 
-def utf8_bytes(text: str) -> int:
-    """Bytes of a text in UTF-8."""
-    return len(text) if text.isascii() else len(text.encode())
+@dataclass(slots=True)
+class _Tally:
+    """`SplitCounts` that grow: validating them for each chunk would take longer than counting."""
+
+    documents: int = 0
+    characters: int = 0
+    bytes: int = 0
+    text_tokens: int = 0
+    unknown_tokens: int = 0
+    unknown_bytes: int = 0
+    end_marks: int = 0
 
 
 class DatasetWriter:
-    """Writes encoded chunks into the token files of all splits, and counts."""
+    """Writes encoded chunks into the token files of all splits, and counts; what is in no split is only counted."""
 
-    def __init__(self, folder: Path, splits: Iterable[str], specials: Specials, name: TokenType) -> None:
-        self._counts = {split: SplitCounts() for split in splits}
+    def __init__(self, folder: Path, splits: Iterable[str], tokenizer: Tokenizer, name: TokenType) -> None:
+        specials = tokenizer.specials
         self._end = np.array([] if specials.eos is None else [specials.eos], dtype=np.uint32)
         self._unknown = specials.unknown
-        self._writers = {split: TokenWriter(folder, split, name) for split in self._counts}
+        self._token_bytes = np.array([] if specials.unknown is None else tokenizer.token_bytes(), dtype=np.int64)
+        self._writers = {split: TokenWriter(folder, split, name) for split in splits}
+        self._tallies = {split: _Tally() for split in self._writers}
+        self._worst = WorstPlaces()
 
     def write(self, batch: Sequence[Chunk], ids_of_chunks: Sequence[Ids]) -> None:
         """Append the ids of each chunk."""
         for chunk, ids in zip(batch, ids_of_chunks, strict=True):
-            writer = self._writers[chunk.split]
-            if chunk.starts:
-                writer.start_document()
-            writer.add(ids)
             mark = self._end if chunk.ends else self._end[:0]
-            writer.add(mark)
-            old = self._counts[chunk.split]
-            self._counts[chunk.split] = SplitCounts(
-                documents=old.documents + chunk.starts,
-                characters=old.characters + len(chunk.text),
-                bytes=old.bytes + utf8_bytes(chunk.text),
-                text_tokens=old.text_tokens + len(ids),
-                unknown_tokens=old.unknown_tokens + self._unknown_among(ids),
-                end_marks=old.end_marks + len(mark),
-            )
+            if (writer := self._writers.get(chunk.split)) is not None:
+                if chunk.starts:
+                    writer.start_document()
+                writer.add(ids)
+                writer.add(mark)
+            tally = self._tallies.setdefault(chunk.split, _Tally())
+            tally.documents += chunk.starts
+            tally.characters += len(chunk.text)
+            tally.bytes += utf8_bytes(chunk.text)
+            tally.text_tokens += len(ids)
+            tally.end_marks += len(mark)
+            if self._unknown is not None and (unknown := int(np.count_nonzero(ids == self._unknown))):
+                tally.unknown_tokens += unknown
+                tally.unknown_bytes += self._lost(chunk, ids, self._unknown)
 
-    def _unknown_among(self, ids: Ids) -> int:
-        return 0 if self._unknown is None else int(np.count_nonzero(ids == self._unknown))
+    def _lost(self, chunk: Chunk, ids: Ids, unknown: int) -> int:
+        """Bytes of a chunk that no id stands for; where they are is remembered if they are in a split."""
+        before, lost = unknown_text(chunk.text, ids, self._token_bytes, unknown)
+        if chunk.split in self._writers:
+            self._worst.add(Place(chunk.split, chunk.document, chunk.offset + before, lost))
+        return lost
 
     @property
     def counts(self) -> Mapping[str, SplitCounts]:
         """What was written so far, by split."""
-        return dict(self._counts)
+        return {name: SplitCounts(**asdict(tally)) for name, tally in self._tallies.items() if name in self._writers}
+
+    @property
+    def dropped(self) -> Mapping[str, SplitCounts]:
+        """What was only counted, by where it went instead of a split."""
+        return {
+            name: SplitCounts(**asdict(tally)) for name, tally in self._tallies.items() if name not in self._writers
+        }
+
+    @property
+    def worst_places(self) -> Sequence[Place]:
+        """Where the tokenizer does not know the text, most first."""
+        return self._worst.worst()
 
     def accounts(self) -> dict[str, FileAccount]:
         """Size and hash of all files, by name; after closing."""

@@ -15,13 +15,14 @@ from pydantic import Field, ValidationError
 
 from ml_playground.configuration.base import Count, Strict
 from ml_playground.core.error_handling import DataError
-from ml_playground.data_pipeline.ledger import Ledger
+from ml_playground.data_pipeline.ledger import Ledger, imbalances
 from ml_playground.data_pipeline.source_protocol import Provenance
 from ml_playground.data_pipeline.storage.token_file import FileAccount, TokenType, read_index, read_tokens
 
 MANIFEST_NAME = "dataset.json"
 TOKENIZER_FOLDER = "tokenizer"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""1 did not count losses and copies: such data sets are used as they are."""
 ANEW = "Prepare it anew with `mlp prepare EXPERIMENT --fresh` (the old folder is kept beside the new one)"
 
 _BLOCK_BYTES = 1 << 20
@@ -46,7 +47,7 @@ class TokenizerFacts(Strict):
 class Manifest(Strict):
     """A prepared data set, described so that it can be checked."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1, 2] = SCHEMA_VERSION
     created_at: datetime
     prepare: Mapping[str, Any]
     """The settings that made it."""
@@ -178,6 +179,8 @@ def read_manifest(folder: Path) -> Manifest:
             f"{path} contradicts itself: fingerprint is {manifest.fingerprint}, its entries give "
             f"{manifest.expected_fingerprint()}; it was edited, or mixed from two data sets. {ANEW}."
         )
+    if found := imbalances(manifest.ledger):
+        raise DataError(f"{path} contradicts itself: {'; '.join(found)}; it was edited. {ANEW}.")
     return manifest
 
 

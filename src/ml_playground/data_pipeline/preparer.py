@@ -18,6 +18,7 @@ from ml_playground.core.error_handling import DataError, PlaygroundError
 from ml_playground.core.registry import kind_of, load_object
 from ml_playground.core.storage_errors import storage_errors
 from ml_playground.data_pipeline.building import build_dataset
+from ml_playground.data_pipeline.loss_limit import check_ledger
 from ml_playground.data_pipeline.manifest import ANEW, Prepared, open_prepared, read_manifest
 from ml_playground.data_pipeline.progress import PrepareProgress, Report, no_report
 from ml_playground.data_pipeline.source_protocol import RefetchedSource, Source, changes
@@ -43,7 +44,8 @@ def prepare(
         report: Told how far it has come, a few times a second of work.
 
     Raises:
-        DataError: The source cannot be used, or differs from what the data set on disk was made of, or that is damaged.
+        DataError: The source cannot be used, or differs from what the data set on disk was made of, or that is damaged; or more
+            of the text is lost than `max_loss_fraction` allows.
         ConfigError: A setting of the source or the tokenizer cannot be used.
         StorageError: The data set cannot be written; nothing half-written is left.
         WorkerError: A process that shared the work has ended, or was killed; nothing half-written is left.
@@ -52,7 +54,7 @@ def prepare(
     source: Source = load_object(kind_of("source", SOURCES, settings.source.kind_name).build)(settings.source, deps)
     with _alone(folder, report):
         if folder.exists() and not fresh:
-            return _reuse(folder, source, report)
+            return _reuse(folder, source, settings.max_loss_fraction, report)
         if fresh and isinstance(source, RefetchedSource):
             source.fetch_anew()
         set_aside = _old_name(folder, deps.clock.now()) if folder.exists() else None
@@ -80,7 +82,7 @@ def _alone(folder: Path, report: Report) -> Generator[None]:
         lock.release()
 
 
-def _reuse(folder: Path, source: Source, report: Report) -> Prepared:
+def _reuse(folder: Path, source: Source, max_loss_fraction: float, report: Report) -> Prepared:
     report(PrepareProgress("checking"))
     prepared = open_prepared(folder)
     recorded, found = prepared.manifest.source, source.provenance()
@@ -89,6 +91,7 @@ def _reuse(folder: Path, source: Source, report: Report) -> Prepared:
             f"The source changed since {folder} was prepared from it: {changes(recorded, found)}. "
             f"{ANEW}, or bring the old source back."
         )
+    check_ledger(prepared.manifest.ledger, max_loss_fraction)
     return replace(prepared, reused=True)
 
 

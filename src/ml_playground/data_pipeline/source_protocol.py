@@ -1,8 +1,9 @@
 """What a source of text offers: its documents as a stream, and an account of what they were read from."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from typing import Literal, Protocol, runtime_checkable
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from pydantic import Field
 
@@ -28,6 +29,10 @@ class SkippedFile(Strict):
 
     name: str
     reason: SkipReason
+    size_bytes: CountOrZero | None = None
+    """None: it was not noted yet when this data set was made."""
+    at_byte: CountOrZero | None = None
+    """The first byte that is no text."""
 
 
 class Provenance(Strict):
@@ -63,6 +68,28 @@ class Source(Protocol):
 
     def provenance(self) -> Provenance:
         """Names, sizes and hashes of what `documents` reads.
+
+        Raises:
+            DataError: As for `documents`.
+        """
+        ...
+
+
+class NamedFile(NamedTuple):
+    """A file that a source reads as one document."""
+
+    name: str
+    """The document's id."""
+    path: Path
+    encoding: str
+
+
+@runtime_checkable
+class FileSource(Protocol):
+    """A source whose documents are files on this machine, so that their bytes can be looked at."""
+
+    def files(self) -> Sequence[NamedFile]:
+        """The files of its documents, in the order of `documents`.
 
         Raises:
             DataError: As for `documents`.

@@ -20,6 +20,7 @@ from ml_playground.monitoring.report_parts import (
     sample_section,
     setting_rows,
     text,
+    text_section,
 )
 
 ASSETS = Path(__file__).parent / "assets"
@@ -60,8 +61,9 @@ def report_of(view: RunView) -> str:
         figures=figures(view),
         curves_section=chart_cards(charts),
         samples_section=sample_section(len(live), view.final_samples),
+        text_section=text_section(view.environment),
         config_rows=setting_rows(view.config),
-        environment_rows=setting_rows(view.environment),
+        environment_rows=setting_rows({name: value for name, value in view.environment.items() if name != "data"}),
         event_rows=event_rows(view.events),
         data=inline_json(data),
         css=(ASSETS / "report.css").read_text(encoding="utf-8"),

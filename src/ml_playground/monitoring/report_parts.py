@@ -136,6 +136,57 @@ def sample_section(live: int, final: Mapping[str, Sequence[SampleText]]) -> str:
     return "\n".join(parts)
 
 
+TEXT_ROWS = (
+    ("documents", "ledger", "documents"),
+    ("characters", "ledger", "characters"),
+    ("tokens", "epoch", "tokens"),
+    ("trained in an epoch", "epoch", "trained"),
+    ("read, never a target", "epoch", "masked"),
+    ("cut off", "epoch", "truncated"),
+    ("left out", "epoch", "dropped"),
+    ("padding beside them", "epoch", "padding"),
+    ("unknown to the tokenizer", "ledger", "unknown_tokens"),
+)
+"""Line of the table, and where its number stands in the books."""
+
+
+def text_section(environment: Mapping[str, Any]) -> str:
+    """Where the text went, as the trainer wrote it down; nothing for a run that did not."""
+    books = _table(environment, "data")
+    columns = {
+        split: {"ledger": counts, "epoch": _table(books, "epoch", split)}
+        for split, counts in _table(books, "ledger", "splits").items()
+    }
+    if not columns:
+        return ""
+    heads = "".join(f'<th class="number">{text(split)}</th>' for split in columns)
+    rows = "\n".join(
+        f"<tr><th>{name}</th>"
+        + "".join(f'<td class="number">{_number(_table(part, book).get(key))}</td>' for part in columns.values())
+        + "</tr>"
+        for name, book, key in TEXT_ROWS
+    )
+    fraction = books.get("lost_fraction")
+    lost = "" if not isinstance(fraction, (int, float)) else f"Lost unasked: {100 * fraction:.2g} % of the text. "
+    copies = _number(_table(books, "ledger", "losses", "copies").get("documents"))
+    dropped = " (dropped)" if _table(books, "ledger", "dropped") else ""
+    return (
+        f'<section><h2>Text</h2><div class="scroll"><table><thead><tr><th></th>{heads}</tr></thead><tbody>\n{rows}\n'
+        f'</tbody></table></div><p class="quiet">{lost}Copies of earlier documents: {copies}{dropped}.</p></section>'
+    )
+
+
+def _table(value: Any, *path: str) -> Mapping[str, Any]:
+    """The table at a path of JSON values; an empty one where there is none."""
+    for name in path:
+        value = cast(Mapping[str, Any], value).get(name) if isinstance(value, Mapping) else None
+    return cast(Mapping[str, Any], value) if isinstance(value, Mapping) else {}
+
+
+def _number(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else "-"
+
+
 def setting_rows(settings: Mapping[str, Any]) -> str:
     """A row for each value, by its dotted path."""
     rows = [f"<tr><th>{text(path)}</th><td>{text(value)}</td></tr>" for path, value in flattened(settings)]

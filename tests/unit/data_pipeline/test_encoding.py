@@ -1,6 +1,7 @@
 """Chunks and batches: bounded where the tokenizer allows it."""
 
-from ml_playground.data_pipeline.encoding import Chunk, batches, cut, utf8_bytes
+from ml_playground.data_pipeline.encoding import Chunk, batches, cut
+from ml_playground.data_pipeline.survey import utf8_bytes
 from ml_playground.tokenization.byte_bpe import ByteBpeTokenizer
 from ml_playground.tokenization.char import CharTokenizer
 
@@ -22,7 +23,7 @@ def test_cut_without_a_safe_place_waits_for_one() -> None:
 
 def test_batches_close_when_they_are_full() -> None:
     """A batch has about so many characters, whatever the chunks."""
-    chunks = [Chunk("train", text, starts=True, ends=True) for text in ("aa", "b", "cccc", "d")]
+    chunks = [Chunk("train", text, starts=True, ends=True, document=0, offset=0) for text in ("aa", "b", "cccc", "d")]
     assert [[chunk.text for chunk in batch] for batch in batches(chunks, 3)] == [["aa", "b"], ["cccc"], ["d"]]
     assert [len(batch) for batch in batches(chunks[:3], 3)] == [2, 1]
 

@@ -1,13 +1,14 @@
-"""Books that do not balance are found out, each in words."""
+"""Books that do not balance are found out, each in words; and what they call lost."""
 
 from typing import Any
 
 import pytest
 
-from ml_playground.data_pipeline.ledger import Ledger, SplitCounts, check_balance, imbalances
+from ml_playground.data_pipeline.ledger import Copies, Ledger, Losses, SplitCounts, check_balance, imbalances
 
 TRAIN = SplitCounts(documents=2, characters=90, bytes=95, text_tokens=90, unknown_tokens=0, end_marks=1)
-VAL = SplitCounts(documents=1, characters=10, bytes=10, text_tokens=10, unknown_tokens=3, end_marks=1)
+VAL = SplitCounts(documents=1, characters=10, bytes=10, text_tokens=10, unknown_tokens=3, unknown_bytes=4, end_marks=1)
+LOSSES = Losses(skipped_bytes={"empty": 0}, copies=Copies(documents=0, characters=0))
 
 
 def ledger(**changes: Any) -> Ledger:
@@ -21,21 +22,36 @@ def ledger(**changes: Any) -> Ledger:
         "bytes": 105,
         "ends_marked": True,
         "splits": {"train": TRAIN, "val": VAL},
+        "losses": LOSSES,
     }
     return Ledger.model_validate(books | changes)
 
 
+def with_copy(**copies: int) -> Ledger:
+    """A third document, a copy of five characters, dropped."""
+    found = Copies.model_validate({"documents": 1, "characters": 5} | copies)
+    return ledger(
+        documents=3,
+        characters=105,
+        bytes=110,
+        dropped={"duplicate": SplitCounts(documents=1, characters=5, bytes=5, text_tokens=5, end_marks=1)},
+        losses=LOSSES.model_copy(update={"copies": found}),
+    )
+
+
 def test_imbalances_of_good_books_are_none() -> None:
-    """Everything adds up."""
+    """Everything adds up, with copies that were dropped and without; before losses were counted, too."""
     assert imbalances(ledger()) == []
+    assert imbalances(ledger(losses=None)) == []
+    assert imbalances(with_copy()) == []
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"files_found": 4}, "files found and files used or skipped differ: 4 and 3"),
-        ({"characters": 101}, "characters of the source and of the splits differ: 101 and 100"),
-        ({"bytes": 104}, "bytes of the source and of the splits differ: 104 and 105"),
+        ({"characters": 101}, "characters of the source and of its parts differ: 101 and 100"),
+        ({"bytes": 104}, "bytes of the source and of its parts differ: 104 and 105"),
         ({"ends_marked": False}, "ends of documents and end marks differ: 0 and 2"),
     ],
 )
@@ -44,10 +60,30 @@ def test_imbalances_name_the_counts_that_differ(changes: dict[str, Any], message
     assert imbalances(ledger(**changes)) == [message]
 
 
+@pytest.mark.parametrize(
+    ("copies", "message"),
+    [
+        ({"documents": 2}, "copies found and dropped differ: 2 and 1"),
+        ({"characters": 6}, "characters of copies found and dropped differ: 6 and 5"),
+    ],
+)
+def test_imbalances_of_copies_are_found(copies: dict[str, int], message: str) -> None:
+    """Nothing is dropped but what is a copy."""
+    assert imbalances(with_copy(**copies)) == [message]
+
+
 def test_imbalances_more_unknown_than_tokens_is_found() -> None:
     """A part is not more than its whole."""
     splits = {"train": TRAIN, "val": VAL.model_copy(update={"unknown_tokens": 11})}
     assert imbalances(ledger(splits=splits)) == ["val has 11 unknown among 10 tokens of text"]
+
+
+@pytest.mark.parametrize("changes", [{"unknown_bytes": 11}, {"unknown_tokens": 0}])
+def test_imbalances_unknown_bytes_without_text_or_tokens_are_found(changes: dict[str, int]) -> None:
+    """What no id stands for has an id that says so."""
+    val = VAL.model_copy(update=changes)
+    found = imbalances(ledger(splits={"train": TRAIN, "val": val}))
+    assert found == [f"val has {val.unknown_bytes} unknown among 10 bytes, for {val.unknown_tokens} tokens"]
 
 
 def test_imbalances_more_parts_than_cuts_can_make_is_found() -> None:
@@ -59,6 +95,21 @@ def test_imbalances_more_parts_than_cuts_can_make_is_found() -> None:
 def test_tokens_are_text_and_end_marks() -> None:
     """What lies in the file."""
     assert TRAIN.tokens == 91
+
+
+def test_lost_bytes_are_those_nobody_asked_to_lose() -> None:
+    """Skipped files and unknown text; neither empty files nor copies."""
+    skipped = LOSSES.model_copy(update={"skipped_bytes": {"empty": 0, "not_utf8": 16}})
+    assert ledger(losses=skipped).lost_bytes() == {"not_utf8": 16, "unknown": 4}
+    assert ledger(losses=skipped).lost_fraction() == 20 / (105 + 16)
+    assert with_copy().lost_bytes() == {"unknown": 4}
+    assert with_copy().lost_fraction() == 4 / 110
+
+
+def test_lost_fraction_of_books_that_did_not_count_is_not_zero() -> None:
+    """Nobody knows."""
+    assert ledger(losses=None).lost_fraction() is None
+    assert ledger(losses=None).lost_bytes() == {}
 
 
 def test_check_balance_names_everything_that_is_wrong() -> None:

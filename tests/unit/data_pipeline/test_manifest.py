@@ -38,7 +38,7 @@ def test_open_whole_data_set_gives_what_was_prepared(prepared: Prepared) -> None
 def test_dataset_json_holds_settings_source_and_counts(prepared: Prepared) -> None:
     """Everything one would ask later."""
     content = json.loads((prepared.folder / "dataset.json").read_text())
-    assert content["schema_version"] == 1
+    assert content["schema_version"] == 2
     assert content["prepare"]["tokenizer"] == {"kind": "char"}
     assert content["source"]["files"][0]["size_bytes"] == 205
     assert content["token_type"] == "uint16"
@@ -154,7 +154,7 @@ def test_open_unreadable_manifest_gives_the_reason(tmp_path: Path) -> None:
         ({"token_type": "uint32"}, r"contradicts itself"),
         ({"tokenizer": {"kind": "char", "fingerprint": "0"}}, r"contradicts itself"),
         ({"vocab_size": "many"}, r"is damaged: vocab_size: Input should be a valid integer"),
-        ({"schema_version": 2}, r"is damaged: schema_version: Input should be 1"),
+        ({"schema_version": 3}, r"is damaged: schema_version: Input should be 1 or 2"),
         ({"extra": 1}, r"is damaged: extra: Extra inputs are not permitted"),
     ],
 )

@@ -34,10 +34,11 @@ def test_prepare_prints_each_split_vocabulary_and_folder(
     shown = capsys.readouterr()
     lines = shown.out.splitlines()
     assert lines[0] == "shakespeare: prepared"
-    assert lines[2].split() == ["train", "900", "1", "900", "1.00", "0"]
+    assert lines[2].split() == ["train", "900", "899", "1", "900", "1.00", "0"]
     assert lines[4] == "vocabulary: 10 (char)"
-    assert lines[5].startswith(f"folder:     {home}/data/")
-    assert shlex.split(lines[6]) == ["next:", "mlp", "train", "shakespeare", "--set", source[0], "--set", source[1]]
+    assert lines[5] == "lost:       nothing"
+    assert lines[6].startswith(f"folder:     {home}/data/")
+    assert shlex.split(lines[7]) == ["next:", "mlp", "train", "shakespeare", "--set", source[0], "--set", source[1]]
     assert "prepare: turning text into tokens" in shown.err.splitlines()
 
 
@@ -50,6 +51,8 @@ def test_prepare_again_with_json_says_that_it_was_there(source: list[str], capsy
     assert again["reused"] is True
     assert again["set_aside"] is None
     assert again["splits"]["val"]["characters"] == 100
+    assert again["lost_fraction"] == 0
+    assert again["epoch"]["train"]["trained"] == 899
     assert Path(again["folder"]).is_dir()
 
 
@@ -89,6 +92,26 @@ def test_prepare_says_which_files_were_skipped(tmp_path: Path, capsys: pytest.Ca
     folder = write_texts(tmp_path, {"a.txt": TEXT, "b.txt": "", "c.txt": ""})
     prepare("shakespeare", sets=[f'prepare.source={{kind="text_file", path="{folder}"}}'])
     assert "skipped:    2 of 3 files (2 empty)" in capsys.readouterr().out.splitlines()
+
+
+def test_prepare_says_what_is_lost_and_which_copies_there_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With what to type to see where; copies are kept until somebody says otherwise."""
+    folder = write_texts(tmp_path, {"a.txt": TEXT, "b.txt": TEXT, "c.txt": TEXT[:-3] + "né"})
+    sets = [f'prepare.source={{kind="text_file", path="{folder}"}}', 'prepare.tokenizer={kind="char"}']
+    prepare("shakespeare", sets=sets)
+    lines = capsys.readouterr().out.splitlines()
+    typed = shlex.join(["shakespeare", "--set", sets[0], "--set", sets[1]])
+    assert (
+        f"lost:       0.067 % of the text: 2 bytes in characters that the tokenizer does not know; where: mlp data ledger {typed}"
+        in lines
+    )
+    assert "copies:     1 document, 1,000 characters (kept; prepare.duplicates = 'drop' leaves them out)" in lines
+    prepare("shakespeare", sets=[*sets, "prepare.duplicates=drop"])
+    lines = capsys.readouterr().out.splitlines()
+    assert "copies:     1 document, 1,000 characters (dropped)" in lines
+    assert lines[2].split()[3:5] == ["2", "1,799"]
 
 
 def test_prepare_does_not_import_torch(source: list[str]) -> None:

@@ -146,7 +146,7 @@ def test_prepare_that_is_ended_takes_its_workers_with_it(tmp_path: Path, home: P
 
 def test_prepare_worker_that_cannot_start_says_how_it_ended() -> None:
     """A kind that is no kind ends the process at once."""
-    batch = [Chunk("train", "text", starts=True, ends=True)]
+    batch = [Chunk("train", "text", starts=True, ends=True, document=0, offset=0)]
     with (
         process_team("ml_playground.core.values:Document", 1) as team,
         pytest.raises(WorkerError, match="ended with code 1"),

@@ -46,7 +46,10 @@ def test_documents_that_are_not_utf8_or_empty_are_skipped_and_named(tmp_path: Pa
     library = StandardLibrary(PythonStdlib(), tmp_path)
     account = library.provenance()
     assert [document.text for document in library.documents()] == ["a"]
-    assert {(file.name, file.reason) for file in account.skipped} == {("e.py", "empty"), ("l.py", "not_utf8")}
+    assert {(file.name, file.reason, file.size_bytes, file.at_byte) for file in account.skipped} == {
+        ("e.py", "empty", 0, None),
+        ("l.py", "not_utf8", 30, 28),
+    }
     assert "python" in account.facts
 
 

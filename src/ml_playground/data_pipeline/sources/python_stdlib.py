@@ -10,7 +10,7 @@ from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import DataError
 from ml_playground.core.values import Document
 from ml_playground.data_pipeline.settings import PythonStdlib
-from ml_playground.data_pipeline.source_protocol import Provenance, SkippedFile, SkipReason, SourceFile
+from ml_playground.data_pipeline.source_protocol import NamedFile, Provenance, SkippedFile, SourceFile
 from ml_playground.data_pipeline.sources.text_pieces import file_account, unreadable
 
 # Installed packages, caches, tests, and lib2to3, which Python 3.13 dropped: what remains is the library itself.
@@ -24,12 +24,18 @@ class StandardLibrary:
         self._settings = settings
         self._root = root
 
+    def files(self) -> list[NamedFile]:
+        """Each module that is used."""
+        named = ((file.relative_to(self._root).as_posix(), file) for file in self._files())
+        return [NamedFile(name, file, "utf-8") for name, file in named if isinstance(_text(file, name), str)]
+
     def documents(self) -> Iterator[Document]:
         """Each module, its path below the library as the id."""
         for file in self._files():
-            text = _text(file)
-            if text:
-                yield Document(file.relative_to(self._root).as_posix(), text)
+            name = file.relative_to(self._root).as_posix()
+            text = _text(file, name)
+            if isinstance(text, str):
+                yield Document(name, text)
 
     def provenance(self) -> Provenance:
         """Names, sizes and hashes of the modules, and the version of Python."""
@@ -37,12 +43,11 @@ class StandardLibrary:
         skipped: list[SkippedFile] = []
         for file in self._files():
             name = file.relative_to(self._root).as_posix()
-            text = _text(file)
-            if text:
+            text = _text(file, name)
+            if isinstance(text, str):
                 files.append(file_account(file, name))
             else:
-                reason: SkipReason = "not_utf8" if text is None else "empty"
-                skipped.append(SkippedFile(name=name, reason=reason))
+                skipped.append(text)
         return Provenance(
             kind=self._settings.kind,
             files=tuple(files),
@@ -74,11 +79,14 @@ def _modules(root: Path) -> Iterator[Path]:
         yield from (Path(folder) / file for file in files if file.endswith(".py"))
 
 
-def _text(file: Path) -> str | None:
-    """The text of a module; None where it is not UTF-8. The largest has a megabyte, so it is read whole."""
+def _text(file: Path, name: str) -> str | SkippedFile:
+    """The text of a module, or why it is skipped. The largest has a megabyte, so it is read whole."""
     try:
-        return file.read_bytes().decode()
-    except UnicodeDecodeError:
-        return None
+        content = file.read_bytes()
     except OSError as error:
         raise unreadable(file, error) from error
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        return SkippedFile(name=name, reason="not_utf8", size_bytes=len(content), at_byte=error.start)
+    return text or SkippedFile(name=name, reason="empty", size_bytes=0)

@@ -9,7 +9,7 @@ from ml_playground.core.error_handling import ConfigError, DataError
 from ml_playground.core.registry import did_you_mean
 from ml_playground.core.values import Document
 from ml_playground.data_pipeline.settings import TextFile
-from ml_playground.data_pipeline.source_protocol import Provenance, SkippedFile
+from ml_playground.data_pipeline.source_protocol import NamedFile, Provenance, SkippedFile
 from ml_playground.data_pipeline.sources.text_pieces import check_encoding, file_account, text_pieces
 
 GLOB_SIGNS = frozenset("*?[")
@@ -22,6 +22,11 @@ class TextFiles:
     def __init__(self, settings: TextFile) -> None:
         check_encoding(settings.encoding)
         self._settings = settings
+
+    def files(self) -> list[NamedFile]:
+        """Each file, its name below the folder."""
+        root, files = self._files()
+        return [NamedFile(file.relative_to(root).as_posix(), file, self._settings.encoding) for file in files]
 
     def documents(self) -> Iterator[Document]:
         """Each file as a document, its name below the folder as the id."""
@@ -45,7 +50,9 @@ class TextFiles:
             kind=self._settings.kind,
             files=tuple(account for account in accounts if account.size_bytes),
             skipped=tuple(
-                SkippedFile(name=account.name, reason="empty") for account in accounts if not account.size_bytes
+                SkippedFile(name=account.name, reason="empty", size_bytes=0)
+                for account in accounts
+                if not account.size_bytes
             ),
             facts={"path": str(self._settings.path)},
         )

@@ -34,6 +34,8 @@ class Part:
 
     split: str
     document: int
+    offset: int
+    """Characters of the source before it."""
     text: str
     ends: bool
 
@@ -169,4 +171,5 @@ def parts(numbered: Iterable[Piece], assign: Assign) -> Iterator[Part]:
     """Deal pieces out to the splits, cutting those that lie in several."""
     for piece in numbered:
         for split, start, stop in assign(piece):
-            yield Part(split, piece.document, piece.text[start:stop], piece.ends and stop == len(piece.text))
+            ends = piece.ends and stop == len(piece.text)
+            yield Part(split, piece.document, piece.offset + start, piece.text[start:stop], ends)

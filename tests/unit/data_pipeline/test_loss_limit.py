@@ -1,0 +1,110 @@
+"""Above the limit nothing is prepared and nothing trained; the message says why, where, and what to do."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ml_playground.configuration.fingerprint import prepared_folder
+from ml_playground.core.deps import Deps
+from ml_playground.core.error_handling import DataError
+from ml_playground.core.run_folder import data_folder
+from ml_playground.core.values import Fates
+from ml_playground.data_pipeline.bookkeeping import check_skipped
+from ml_playground.data_pipeline.loss_limit import check_epoch, check_loss, percent
+from ml_playground.data_pipeline.preparer import prepare
+from ml_playground.data_pipeline.settings import PythonStdlib
+from ml_playground.data_pipeline.sources.python_stdlib import StandardLibrary
+from ml_playground.data_pipeline.survey import survey
+from ml_playground.data_pipeline.transforms.split import pieces
+from ml_playground.training.building import open_data
+from tests.fakes.prepared_text import prepared_text, text_settings, write_texts
+from tests.fakes.tiny_job import tiny_job
+
+TEXT = "ab\n" * 30 + "ab\nabüzzzz"
+"""The last tenth has five characters that the first nine do not: six bytes of 101."""
+
+
+def test_prepare_that_loses_too_much_is_refused_before_anything_is_there(tmp_path: Path) -> None:
+    """How much, of what, where most, three ways out."""
+    with pytest.raises(DataError) as caught:
+        prepared_text(tmp_path, TEXT)
+    assert str(caught.value) == (
+        "5.9 % of the text would be lost, more than prepare.max_loss_fraction = 0.01 allows: 6 bytes in characters that the "
+        "tokenizer does not know. Most is lost in text.txt, line 32, character 95: 'üzzzz' (6 bytes of val). To keep it: take a "
+        "tokenizer that knows every character (--set 'prepare.tokenizer={kind=\"byte_bpe\"}'), or show it these in training "
+        "(--set prepare.split_by=hash deals documents out evenly). To do without it: --set prepare.max_loss_fraction=0.06."
+    )
+    assert [path for path in data_folder().iterdir() if path.suffix != ".lock"] == []
+
+
+def test_prepare_with_the_limit_of_the_message_goes_through(tmp_path: Path) -> None:
+    """What it says works; so does the other way."""
+    assert prepared_text(tmp_path, TEXT, max_loss_fraction=0.06).manifest.ledger.lost_bytes() == {"unknown": 6}
+    assert prepared_text(tmp_path, TEXT, tokenizer={"kind": "byte_bpe", "vocab_size": 300})
+
+
+def test_prepare_again_under_a_stricter_limit_is_refused(tmp_path: Path) -> None:
+    """The limit is no part of the data set, so that it is found again; it holds all the same."""
+    loose = prepared_text(tmp_path, TEXT, max_loss_fraction=0.06)
+    strict = text_settings(tmp_path / "text.txt", max_loss_fraction=0.05)
+    assert prepared_folder(strict) == loose.folder
+    with pytest.raises(
+        DataError, match=r"5\.9 % of the text would be lost, more than prepare.max_loss_fraction = 0.05"
+    ):
+        prepare(strict, Deps())
+
+
+def test_training_on_data_that_lost_more_than_its_job_allows_is_refused(tmp_path: Path) -> None:
+    """A run may begin long after preparing, and with another limit."""
+    (tmp_path / "text.txt").write_text(TEXT * 3 + "é" * 20)
+    loose, strict = (tiny_job(tmp_path, prepare={"max_loss_fraction": limit}) for limit in (0.5, 0.001))
+    prepare(loose.prepare, Deps())
+    assert open_data(loose).fingerprint
+    with pytest.raises(DataError, match=r"more than prepare\.max_loss_fraction = 0\.001 allows"):
+        open_data(strict)
+
+
+def test_source_of_which_too_much_is_skipped_is_refused_at_once(tmp_path: Path) -> None:
+    """Before the vocabulary is learnt; the file and its first bad byte are named."""
+    write_texts(tmp_path, {"a.py": "a" * 90, "e.py": ""})
+    (tmp_path / "latin.py").write_bytes(b"# caf\xe9 au lait")
+    library = StandardLibrary(PythonStdlib(), tmp_path)
+    counted = survey(pieces(library.documents()), lambda: pieces(library.documents()))
+    check_skipped(library.provenance(), counted, 0.14)
+    with pytest.raises(
+        DataError,
+        match=r"^13 % .*: 14 bytes in files that are not UTF-8\. Most is lost in latin\.py, byte 5 \(14 bytes\)\. "
+        r"To keep it: write these files as UTF-8, or leave them out of the source\. .*max_loss_fraction=0\.135\.$",
+    ):
+        check_skipped(library.provenance(), counted, 0.13)
+
+
+def test_limit_is_the_most_that_may_be_lost() -> None:
+    """Exactly so much is allowed; without rows none is named."""
+    check_loss({"unknown": 5}, 500, 0.01, ())
+    check_loss({}, 0, 0.0, ())
+    with pytest.raises(DataError, match=r"does not know\. To keep it"):
+        check_loss({"unknown": 6}, 500, 0.01, ())
+
+
+def test_epoch_that_leaves_out_too_much_names_split_and_setting() -> None:
+    """Rows that are too long are text that is lost as well."""
+    whole = Fates(tokens=1000, trained=990, masked=10, batches=1)
+    cut = Fates(tokens=1000, trained=980, truncated=15, dropped=5, batches=1)
+    check_epoch({"train": whole, "val": cut}, 0.02)
+    with pytest.raises(DataError) as caught:
+        check_epoch({"train": whole, "val": cut}, 0.019)
+    assert str(caught.value) == (
+        "An epoch leaves out 2 % of 'val', more than prepare.max_loss_fraction = 0.019 allows: 15 tokens are cut off rows that "
+        "are too long, 5 are in rows that are left out. To keep them: raise data.sequence_tokens. To do without them: "
+        "--set prepare.max_loss_fraction=0.02."
+    )
+
+
+@pytest.mark.parametrize(
+    ("fraction", "text"), [(0.0, "0 %"), (0.00018, "0.018 %"), (0.0345, "3.5 %"), (0.5, "50 %"), (1.0, "100 %")]
+)
+def test_percent_has_two_figures(fraction: float, text: str) -> None:
+    """Enough to judge by."""
+    assert re.fullmatch(re.escape(text), percent(fraction))
