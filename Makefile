@@ -25,7 +25,7 @@ endif
 # Each worker is a process with small matrices: more threads than one would wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help setup demo test test-fast quality lint types dead-code dependencies coverage mutants lock lock-check bench bench-quick bench-docs reference clean
+.PHONY: help setup demo test test-fast test-faults quality lint types dead-code dependencies coverage mutants lock lock-check bench bench-quick bench-docs reference clean
 
 help: ## show these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -47,7 +47,10 @@ test: $(STAMP) ## pass all tests
 	$(PYTEST)
 
 test-fast: $(STAMP) ## the tests that take less than ten seconds each, without those of whole commands
-	$(PYTEST) -m "not slow" tests/unit tests/property tests/contracts tests/architecture
+	$(PYTEST) -m "not slow and not long" tests/unit tests/property tests/contracts tests/architecture
+
+test-faults: $(STAMP) ## every fault on purpose: kills, full disks, damage, signals; prints how many: ten minutes
+	$(PYTEST) -m "long or not long" tests/faults
 
 quality: lint types dead-code dependencies lock-check coverage ## the full gate: everything that must hold
 

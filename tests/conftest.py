@@ -1,5 +1,6 @@
 """Settings that hold for every test: one profile of Hypothesis, a home of its own for what commands write."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -26,3 +27,17 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("ML_PLAYGROUND_OVERRIDES", "ML_PLAYGROUND_TRAIN_OVERRIDES", "ML_PLAYGROUND_SAMPLE_OVERRIDES"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "home"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The figures of docs/reliability.md: how many faults were tried and survived, by kind."""
+    faults = Counter[str]()
+    for report in terminalreporter.stats.get("passed", []):
+        for name, number in report.user_properties:
+            if name.startswith("fault: "):
+                faults[name.removeprefix("fault: ")] += number
+    if faults:
+        terminalreporter.section("faults tried and survived")
+        for name, number in sorted(faults.items()):
+            terminalreporter.write_line(f"{number:8,}  {name}")
+        terminalreporter.write_line(f"{faults.total():8,}  in all")

@@ -69,7 +69,7 @@ def test_every_test_is_named_by_what_it_shows() -> None:
 
 def test_every_test_file_lies_in_a_known_folder() -> None:
     """The Makefile and the reader find tests by their kind."""
-    kinds = {"unit", "property", "contracts", "integration", "e2e", "regression", "architecture"}
+    kinds = {"unit", "property", "contracts", "integration", "e2e", "regression", "faults", "architecture"}
     files = [path.relative_to(TESTS) for path in TESTS.rglob("test_*.py")]
     assert [str(path) for path in files if path.parts[0] not in kinds] == []
 

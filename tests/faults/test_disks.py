@@ -1,0 +1,162 @@
+"""A disk that is full or may not be written, at every place where something is written."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ml_playground.cli import main as mlp
+from ml_playground.core.deps import Deps
+from ml_playground.core.error_handling import StorageError
+from ml_playground.core.run_folder import RunFolder, data_folder
+from ml_playground.data_pipeline.preparer import prepare
+from tests.fakes.prepared_text import text_settings
+from tests.fakes.tiny_job import tiny_job
+from tests.faults.conftest import Tried
+from tests.faults.forking import faults_of_a_resumed
+from tests.faults.training import STEPS, disturbed, kinds_of, place_of, prepared_job, train
+
+
+class Disk:
+    """A disk of its own, 8 MB of memory, that can be filled and locked."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def fill(self) -> None:
+        """Not a byte is left."""
+        with (self.place / "ballast").open("wb", buffering=0) as ballast:
+            for size_bytes in (1 << 16, 1 << 8, 1):
+                while self._wrote(ballast.fileno(), size_bytes):
+                    pass
+
+    def empty(self) -> None:
+        """There is room again."""
+        (self.place / "ballast").unlink()
+
+    def lock(self) -> None:
+        """Read-only, as after an error of the disk."""
+        subprocess.run(["mount", "-o", "remount,ro", self.place], check=True)
+
+    def unlock(self) -> None:
+        """It can be written again."""
+        subprocess.run(["mount", "-o", "remount,rw", self.place], check=True)
+
+    def _wrote(self, descriptor: int, size_bytes: int) -> bool:
+        import os
+
+        try:
+            return os.write(descriptor, b"x" * size_bytes) > 0
+        except OSError:
+            return False
+
+
+@pytest.fixture
+def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
+    """Where runs and data lie."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", place], capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip("only root may mount a small disk")
+    monkeypatch.setenv("MLP_HOME", str(place))
+    yield Disk(place)
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+def test_disk_that_is_full_for_some_steps_costs_nothing(disk: Disk, tmp_path: Path, tried: Tried) -> None:
+    """Metrics, events and samples are kept in memory; status and checkpoints come later; the run ends as if nothing had happened."""
+    job = prepared_job(tmp_path)
+    train(job, "whole")
+    # Full during rows, an evaluation (step 4), a sample (5) and two checkpoints (6, 9).
+    result = train(job, "full", disturbed({4: disk.fill, 10: disk.empty}))
+    assert (result.reason, result.step) == ("completed", STEPS)
+    run = place_of(job, "full")
+    assert faults_of_a_resumed(run, place_of(job, "whole")) in ([], ["its checkpoints are of other steps"])
+    assert kinds_of(run)[-1] == "ended"
+    tried("full disk for some steps of a training")
+
+
+def test_disk_that_is_full_to_the_end_says_so_and_the_next_start_goes_on(
+    disk: Disk, tmp_path: Path, tried: Tried
+) -> None:
+    """The last save is what a run is for: it fails aloud, and with room again it ends with the same bits."""
+    job = prepared_job(tmp_path)
+    train(job, "whole")
+    with pytest.raises(StorageError, match=r"step_000012: (it needs .* are free there|the disk is full)"):
+        train(job, "full", disturbed({7: disk.fill}))
+    disk.empty()
+    assert train(job, "full").reason == "completed"
+    assert faults_of_a_resumed(place_of(job, "full"), place_of(job, "whole")) == []
+    tried("full disk to the end of a training")
+
+
+def test_disk_that_becomes_read_only_says_so_and_the_next_start_goes_on(
+    disk: Disk, tmp_path: Path, tried: Tried
+) -> None:
+    """A laptop's card, a network disk, an error of the file system."""
+    job = prepared_job(tmp_path)
+    train(job, "whole")
+    with pytest.raises(StorageError, match="the file system is read-only"):
+        train(job, "locked", disturbed({7: disk.lock}))
+    with pytest.raises(StorageError, match="the file system is read-only|Read-only"):
+        train(job, "locked")
+    disk.unlock()
+    assert train(job, "locked").reason == "completed"
+    assert faults_of_a_resumed(place_of(job, "locked"), place_of(job, "whole")) == []
+    tried("disk that becomes read-only", 2)
+
+
+def test_disk_that_is_full_before_the_start_ends_with_two_and_leaves_no_run(
+    disk: Disk, tmp_path: Path, capsys: pytest.CaptureFixture[str], tried: Tried
+) -> None:
+    """Its user can mend it, and is told how."""
+    job = prepared_job(tmp_path)
+    disk.fill()
+    with pytest.raises((StorageError, OSError)):
+        train(job, "never")
+    disk.empty()
+    assert train(job, "never").reason == "completed"
+    tried("full disk at the start of a training")
+    del capsys
+
+
+def test_prepare_on_a_full_disk_leaves_nothing_and_works_with_room(disk: Disk, tmp_path: Path, tried: Tried) -> None:
+    """Nor does it take the room of what is there."""
+    text = tmp_path / "large.txt"
+    text.write_text("some words of a text, again and again\n" * 300_000)
+    with pytest.raises(StorageError, match=r"the disk is full .*Nothing half-written was left"):
+        prepare(text_settings(text), Deps())
+    assert [path.name for path in data_folder().iterdir() if path.suffix != ".lock"] == []
+    tiny_job(tmp_path)
+    prepare(text_settings(tmp_path / "text.txt"), Deps())
+    tried("full disk while preparing")
+
+
+def test_sample_on_a_full_disk_still_shows_its_text(
+    disk: Disk, tmp_path: Path, capsys: pytest.CaptureFixture[str], tried: Tried
+) -> None:
+    """What was drawn is on the screen; that it could not be kept is said, with the exit code of what can be mended."""
+    job = prepared_job(tmp_path)
+    train(job, "20260101-000000-aaaa")
+    disk.fill()
+    code = mlp(["sample", str(place_of(job, "20260101-000000-aaaa").path), "--set", "sample.max_new_tokens=5"])
+    said = capsys.readouterr()
+    assert code == 2
+    assert "the disk is full" in said.err
+    assert said.out.strip()
+    disk.empty()
+    tried("full disk while sampling")
+
+
+def test_run_folder_that_is_gone_is_said(tmp_path: Path, tried: Tried) -> None:
+    """Somebody tidied up: no half of a run comes back, and nothing is begun in its place."""
+    import shutil
+
+    job = prepared_job(tmp_path)
+    run: RunFolder = place_of(job, "gone")
+    result = train(job, "gone", disturbed({5: lambda: shutil.rmtree(run.path)}))
+    assert result.reason == "completed"
+    assert (run.checkpoints / "step_000012").is_dir()
+    tried("run folder removed while training")
