@@ -21,7 +21,7 @@ MOST_DIGITS = 400
 
 RowCode = Literal[
     "row_too_long",
-    "not_utf8",
+    "wrong_encoding",
     "broken_json",
     "nested_too_deep",
     "no_json_number",
@@ -94,7 +94,7 @@ def parse_row(raw: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         column = len(error.object[: error.start].decode()) + 1
         got = f"0x{error.object[error.start]:02x}"
-        raise RowError("not_utf8", f"byte {got} is no UTF-8 ({error.reason})", column) from error
+        raise RowError("wrong_encoding", f"byte {got} is no UTF-8 ({error.reason})", column) from error
     if text.count("{") + text.count("[") > MOST_DEPTH:
         _check_depth(text)
     try:

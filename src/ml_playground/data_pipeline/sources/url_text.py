@@ -17,7 +17,7 @@ from ml_playground.core.run_folder import cache_folder
 from ml_playground.core.storage_errors import storage_errors
 from ml_playground.core.values import Document
 from ml_playground.data_pipeline.settings import UrlText
-from ml_playground.data_pipeline.source_protocol import Provenance, SourceFile
+from ml_playground.data_pipeline.source_protocol import NamedFile, Provenance, SourceFile
 from ml_playground.data_pipeline.sources.text_pieces import PIECE_BYTES, check_encoding, file_account, text_pieces
 
 SCHEMES = ("http", "https", "file")
@@ -61,6 +61,10 @@ class UrlSource:
         self._partial = self._path.with_suffix(".partial")
         self._checked = False
         self._anew = False
+
+    def files(self) -> list[NamedFile]:
+        """The text in the cache, fetched if need be."""
+        return [NamedFile(self._settings.url, self._fetched(), self._settings.encoding)]
 
     def documents(self) -> Iterator[Document]:
         """The text in pieces, its address as the id."""

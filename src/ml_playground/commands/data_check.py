@@ -1,0 +1,267 @@
+"""`mlp data check`: what is wrong with texts and chats before anything is trained on them."""
+
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ml_playground.commands.options import ConfigFiles, Json, Sets, as_typed
+from ml_playground.configuration.families import SOURCES
+from ml_playground.configuration.fingerprint import prepared_folder
+from ml_playground.configuration.loading import load
+from ml_playground.configuration.models import JobConfig
+from ml_playground.core.deps import Deps
+from ml_playground.core.error_handling import ConfigError
+from ml_playground.core.humanise import count
+from ml_playground.core.registry import kind_of, load_object
+from ml_playground.data_pipeline.checks.checking_rows import check_rows
+from ml_playground.data_pipeline.checks.checking_texts import check_texts
+from ml_playground.data_pipeline.checks.held_out import SplitWatcher
+from ml_playground.data_pipeline.checks.inputs import Input, document_inputs, file_input, named_input
+from ml_playground.data_pipeline.checks.quarantine import Separated, separate_lines, separate_rows
+from ml_playground.data_pipeline.checks.report import Finding, Report, as_json
+from ml_playground.data_pipeline.manifest import MANIFEST_NAME, read_manifest
+from ml_playground.data_pipeline.source_protocol import FileSource, Source
+
+Kind = Literal["text", "chat"]
+ROW_ENDINGS = frozenset({".jsonl", ".ndjson"})
+COLOURS = {"error": "red", "warning": "yellow", "info": "blue"}
+WITH_ERRORS = 2
+CHARACTERS_OF_A_TOKEN = 4.0
+"""Of pieces of words in English, where nothing is prepared that could tell."""
+
+Targets = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="EXPERIMENT|FILE...", help="An experiment, or files of text or of rows.", show_default=False
+    ),
+]
+KindOption = Annotated[
+    Kind | None,
+    typer.Option(
+        "--kind",
+        metavar="text|chat",
+        help="What the files are; as it comes, chat for .jsonl and .ndjson, text for all others.",
+        show_default=False,
+    ),
+]
+Val = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--val", metavar="FILE", help="A file that is for validation; may be repeated. Leaks into it are found."
+    ),
+]
+MaxExamples = Annotated[int, typer.Option("--max-examples", metavar="N", min=0, help="Examples shown of each finding.")]
+MaxCharacters = Annotated[
+    int | None,
+    typer.Option(
+        "--max-characters",
+        metavar="N",
+        min=1,
+        help="Longest row that fits; as it comes, what the experiment's sequences hold, or rows that are far longer than the others.",
+        show_default=False,
+    ),
+]
+Quarantine = Annotated[
+    Path | None,
+    typer.Option(
+        "--quarantine",
+        metavar="FILE",
+        help="Write rows with errors or warnings there, with the reasons, as JSON Lines.",
+    ),
+]
+Clean = Annotated[
+    Path | None, typer.Option("--clean", metavar="FILE", help="Write all other rows there. Only for chats.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be checked."""
+
+    kind: Kind
+    inputs: Callable[[], Iterator[Input]]
+    """Anew for each pass."""
+    size_bytes: int
+    split: Callable[[], SplitWatcher | None] = lambda: None
+    most_characters: int | None = None
+
+
+def check(
+    targets: Targets,
+    kind: KindOption = None,
+    val: Val = None,
+    max_examples: MaxExamples = 3,
+    max_characters: MaxCharacters = None,
+    quarantine: Quarantine = None,
+    clean: Clean = None,
+    sets: Sets = None,
+    files: ConfigFiles = None,
+    json_output: Json = False,
+) -> int:
+    """Find what is wrong with texts and chats: damaged bytes, mojibake, copies, empty and endless rows, turns, leaks.
+
+    Nothing is changed. A row of chats is an object with messages (role and content), with prompt and completion, or with text.
+    The exit code is 2 if there are errors, which training cannot or must not use, and 0 if there are only warnings and infos.
+    """
+    if len(targets) == 1 and not val and _is_experiment(targets[0]):
+        job = _of_experiment(load(targets[0], sets=sets or (), files=files or ()).job, kind, max_characters)
+    else:
+        _refuse_unused(sets, files)
+        job = _of_files([Path(target) for target in targets], val or [], kind, max_characters)
+    _check_options(job, quarantine, clean, max_characters)
+    progress = shown_progress(job.size_bytes)
+    separated: Separated | None = None
+    if job.kind == "text":
+        texts = check_texts(job.inputs(), most_examples=max_examples, split=job.split(), progress=progress)
+        report = texts.report
+        if quarantine is not None:
+            separated = separate_lines(job.inputs(), texts, quarantine, progress)
+    else:
+        rows = check_rows(
+            job.inputs(), most_examples=max_examples, most_characters=job.most_characters, progress=progress
+        )
+        report = rows.report
+        if quarantine is not None or clean is not None:
+            separated = separate_rows(job.inputs(), rows, quarantine, clean, progress)
+    progress(-1)
+    typed = as_typed(shlex.join(targets), sets, files) if len(targets) > 1 else as_typed(targets[0], sets, files)
+    if json_output:
+        typer.echo(json.dumps({**as_json(report), "quarantined": separated.bad if separated else None}))
+    else:
+        for line in lines(report, typed, separated, quarantine, clean):
+            typer.echo(line)
+    return WITH_ERRORS if report.count("error") else 0
+
+
+def _is_experiment(target: str) -> bool:
+    """A folder, or a name that is no file and does not look like one."""
+    path = Path(target)
+    return path.is_dir() or (not path.exists() and not path.suffix and len(path.parts) == 1)
+
+
+def _refuse_unused(sets: Sequence[str] | None, files: Sequence[Path] | None) -> None:
+    if sets or files:
+        option = "--set" if sets else "--config"
+        raise ConfigError(f"{option} has no effect on files; it changes settings of an experiment. Leave it out.")
+
+
+def _of_experiment(job: JobConfig, kind: Kind | None, most_characters: int | None) -> Job:
+    """The documents of its source, and which of them it keeps for validation."""
+    settings = job.prepare
+    source: Source = load_object(kind_of("source", SOURCES, settings.source.kind_name).build)(settings.source, Deps())
+    if not isinstance(source, FileSource):
+        return Job(kind or "text", lambda: document_inputs(source), 0, lambda: SplitWatcher(settings))
+    named = [named_input(file) for file in source.files()]
+    size_bytes = sum(one.size_bytes for one in named)
+    if kind == "chat":
+        return Job("chat", lambda: iter(named), size_bytes, most_characters=most_characters or characters_that_fit(job))
+    return Job("text", lambda: iter(named), size_bytes, lambda: SplitWatcher(settings))
+
+
+def characters_that_fit(job: JobConfig) -> int | None:
+    """How long a row may be to fit into a sequence, by what the tokenizer made of the prepared text, or usually makes."""
+    tokens: int | None = getattr(job.data, "sequence_tokens", None)
+    if tokens is None:
+        return None
+    characters = 1.0 if job.prepare.tokenizer.kind_name in {"char", "byte"} else CHARACTERS_OF_A_TOKEN
+    folder = prepared_folder(job.prepare)
+    if (folder / MANIFEST_NAME).is_file():
+        split = read_manifest(folder).ledger.splits["train"]
+        characters = split.characters / split.tokens
+    return round(tokens * characters)
+
+
+def _of_files(paths: Sequence[Path], val: Sequence[Path], kind: Kind | None, most_characters: int | None) -> Job:
+    inputs = [file_input(path) for path in paths] + [file_input(path, held_out=True) for path in val]
+    kinds: set[Kind] = {"chat" if path.suffix.lower() in ROW_ENDINGS else "text" for path in (*paths, *val)}
+    if kind is None and len(kinds) > 1:
+        raise ConfigError(
+            "Some files are rows (.jsonl) and some are texts; check them apart, or say --kind text or chat."
+        )
+    return Job(
+        kind or kinds.pop(),
+        lambda: iter(inputs),
+        sum(one.size_bytes for one in inputs),
+        most_characters=most_characters,
+    )
+
+
+def _check_options(job: Job, quarantine: Path | None, clean: Path | None, most_characters: int | None) -> None:
+    """Options without effect, and files that would be overwritten.
+
+    Raises:
+        ConfigError: One of them.
+    """
+    if job.kind == "text" and clean is not None:
+        raise ConfigError(
+            "--clean needs rows of chats: a text has no rows to leave out. --quarantine lists its bad lines."
+        )
+    if job.kind == "text" and most_characters is not None:
+        raise ConfigError("--max-characters is for rows of chats; lines of a text may have any length.")
+    for option, path in (("--quarantine", quarantine), ("--clean", clean)):
+        if path is not None and path.exists():
+            raise ConfigError(f"{option} {path} is there already, and would be lost; remove it or name another file.")
+    if quarantine is not None and clean is not None and quarantine.absolute() == clean.absolute():
+        raise ConfigError(f"--quarantine and --clean both name {clean}; give each a file of its own.")
+
+
+def shown_progress(of_bytes: int) -> Callable[[int], None]:
+    """One line that grows, on a terminal only; -1 wipes it."""
+    if not sys.stderr.isatty():
+        return lambda done: None
+
+    def show(done: int) -> None:
+        share = f" ({done / of_bytes:.0%})" if of_bytes else ""
+        text = "" if done < 0 else f"checked {count(done)}B{share}"
+        typer.echo(f"\r\x1b[K{text}", nl=False, err=True)
+
+    return show
+
+
+def lines(
+    report: Report, typed: str, separated: Separated | None, quarantine: Path | None, clean: Path | None
+) -> Iterator[str]:
+    """The report for a person: a block a finding, then what it comes to and what to type next."""
+    for finding in report.findings:
+        yield from _block(finding)
+        yield ""
+    what = "row" if report.kind == "chat" else "line"
+    yield f"{plural(report.rows, what)} in {plural(report.documents, 'file' if what == 'row' else 'document')}, {count(report.size_bytes)}B"
+    if report.kind == "chat":
+        median, share = report.facts["median_characters"], report.facts["answer_share"]
+        yield f"half of the rows have {median:,.0f} characters at most; {share:.0%} of all are answers"
+    kinds = [plural(report.count(severity), severity) for severity in ("error", "warning", "info")]
+    yield f"found: {', '.join(kinds)}" if report.findings else "found: nothing"
+    if separated is not None and quarantine is not None:
+        yield f"quarantine: {plural(separated.bad, 'entry', 'entries')} in {quarantine}, each with its reason"
+    if separated is not None and clean is not None:
+        yield f"clean: {plural(separated.good, what)} in {clean}; go on with that file"
+    if separated is None and (report.count("error") or report.count("warning")):
+        more = " --clean GOOD.jsonl" if report.kind == "chat" else ""
+        yield f"next: mlp data check {typed} --quarantine BAD.jsonl{more}"
+
+
+def _block(finding: Finding) -> Iterator[str]:
+    check = finding.check
+    level = typer.style(f"{check.severity:<8}", fg=COLOURS[check.severity])
+    note = f" ({finding.note})" if finding.note else ""
+    which = "which" if finding.count == 1 else "each of which"
+    yield f"{level}{finding.code}: {plural(finding.count, check.unit)}, {which} {check.title}{note}"
+    yield f"{'':8}{check.effect} {check.remedy}"
+    for example in finding.examples:
+        place = f"{example.place.file}:{example.place.line}"
+        words = f"  {example.note}" if example.note else ""
+        yield f"{'':8}{place}{words}"
+        if example.excerpt:
+            yield f"{'':10}| {example.excerpt}"
+
+
+def plural(number: int, one: str, many: str = "") -> str:
+    """`1 row`, `2,000 rows`."""
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"

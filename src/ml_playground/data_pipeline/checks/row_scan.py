@@ -1,0 +1,117 @@
+"""What is wrong with one line of a JSON Lines file by itself, and what is needed to compare it with the others. Pure."""
+
+import codecs
+import re
+from typing import NamedTuple
+
+from ml_playground.core.values import ChatExample
+from ml_playground.data_pipeline.checks.characters import character_faults
+from ml_playground.data_pipeline.checks.degenerate import repeated_characters
+from ml_playground.data_pipeline.checks.encodings import fitting_encoding
+from ml_playground.data_pipeline.checks.findings import Fault
+from ml_playground.data_pipeline.checks.fingerprints import digest, short_digest
+from ml_playground.data_pipeline.checks.text_scan import WHITE_SPACE
+from ml_playground.data_pipeline.checks.turns import chat_faults
+from ml_playground.data_pipeline.sources.chat_rows import TEXT_ROLE, chat_of
+from ml_playground.data_pipeline.sources.jsonl_rows import MOST_LINE_BYTES, Line, RowError, parse_row
+
+# What can smuggle a control character or half a pair into text that is plain ASCII as it stands in the file.
+_ESCAPES = re.compile(rb"\\[ubf]")
+
+
+class RowPrint(NamedTuple):
+    """What a chat is compared by."""
+
+    key: bytes
+    """Digest of all words, without white space."""
+    exact: int
+    """Digest of all words."""
+    prompt: bytes | None
+    """Digest of all that stands before the last answer, without white space; None: it asks nothing."""
+    answer: int
+    """Digest of the last answer, without white space."""
+    characters: int
+    """Of all messages."""
+    ratio: float | None
+    """Characters of the answers for each of the questions; None where one side is missing."""
+    answer_characters: int
+
+
+class RowScan(NamedTuple):
+    """A line, looked at."""
+
+    faults: tuple[Fault, ...]
+    """One for each code."""
+    passage: bytes
+    """What the faults' positions count in: the messages as `role: content`; of a row that cannot be read its bytes."""
+    print: RowPrint | None
+    """None where it cannot be read."""
+
+
+def scan_row(line: Line) -> RowScan:
+    """Everything that is wrong with a line by itself."""
+    raw = line.raw
+    if not raw or raw.isspace():
+        return RowScan((Fault("blank_line"),), b"", None)
+    if line.size_bytes > len(raw):
+        note = f"{line.size_bytes:,} bytes; the limit is {MOST_LINE_BYTES:,}"
+        return RowScan((Fault("row_too_long", note),), raw[:200], None)
+    try:
+        chat = chat_of(parse_row(raw), "")
+    except RowError as error:
+        return RowScan((_unreadable(raw, error),), raw, None)
+    passage = passage_of(chat)
+    faults = list(chat_faults(chat))
+    if not raw.isascii() or _ESCAPES.search(raw):
+        faults += character_faults(passage)
+        if raw.startswith(codecs.BOM_UTF8):
+            faults.append(Fault("byte_order_mark", "at the start of the file" if line.number == 1 else ""))
+    faults += repeated_characters(passage)
+    first = {fault.code: fault for fault in reversed(faults)}
+    return RowScan(tuple(first.values()), passage, _print(chat, passage))
+
+
+def passage_of(chat: ChatExample) -> bytes:
+    """A chat as one text."""
+    return "\n".join([f"{message.role}: {message.content}" for message in chat.messages]).encode(
+        "utf-8", "surrogatepass"
+    )
+
+
+def _unreadable(raw: bytes, error: RowError) -> Fault:
+    note = str(error)
+    if error.code == "wrong_encoding":
+        note += f"; the encoding that fits: {fitting_encoding(raw) or 'none that we know'}"
+    start = 0
+    if error.column is not None:
+        text = raw.removeprefix(codecs.BOM_UTF8).decode("utf-8", "replace")
+        start = len(raw) if error.column > len(text) else len(text[: error.column - 1].encode())
+    return Fault(error.code, note, min(start, len(raw)), min(start, len(raw)))
+
+
+def _print(chat: ChatExample, passage: bytes) -> RowPrint:
+    messages = chat.messages
+    answers = [message.content for message in messages if message.role == "assistant"]
+    asked = sum(
+        [len(message.content) for message in messages if message.role == "user" and not message.content.isspace()]
+    )
+    said = sum(map(len, answers))
+    key = digest(passage.translate(None, WHITE_SPACE))
+    prompt, answer = None, 0
+    if len(messages) == 1 and messages[0].role == TEXT_ROLE:
+        # A text is compared with other texts as a whole.
+        prompt = key
+    elif answers and asked:
+        last = max(place for place, message in enumerate(messages) if message.role == "assistant")
+        before = passage_of(ChatExample("", messages[:last])).translate(None, WHITE_SPACE)
+        after = messages[last].content.encode("utf-8", "surrogatepass").translate(None, WHITE_SPACE)
+        prompt, answer = digest(before), short_digest(after)
+    return RowPrint(
+        key,
+        short_digest(passage),
+        prompt,
+        answer,
+        sum([len(message.content) for message in messages]),
+        said / asked if said and asked else None,
+        said,
+    )

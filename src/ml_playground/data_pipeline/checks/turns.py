@@ -1,0 +1,85 @@
+"""What is wrong with a chat: who speaks when, what is said, what the answer gives away. Pure: a chat in, faults out."""
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import pairwise
+
+from ml_playground.core.values import ChatExample, Message
+from ml_playground.data_pipeline.checks.degenerate import repeats_itself
+from ml_playground.data_pipeline.checks.findings import Fault
+from ml_playground.data_pipeline.sources.chat_rows import TEXT_ROLE
+
+ROLES = frozenset({"system", "user", "assistant", "tool"})
+LEAST_LEAK = 24
+"""Characters of an answer that stands in its own question: a shorter one is a name or a choice that was asked about."""
+FEW_ANSWERS = 4
+"""Messages for each answer, from which on most of a chat is not learned."""
+_SAYS_SOMETHING = re.compile(r"[^\W_]")
+
+
+def chat_faults(chat: ChatExample) -> Iterator[Fault]:
+    """Everything that is wrong with a chat by itself."""
+    messages = chat.messages
+    if len(messages) == 1 and messages[0].role == TEXT_ROLE:
+        if not messages[0].content.strip():
+            yield Fault("empty_row")
+            return
+    else:
+        yield from role_faults(tuple([message.role for message in messages]))
+        yield from _empty_messages(messages)
+        yield from _leaks(messages)
+    contents = [message.content for message in messages]
+    if any(map(str.strip, contents)) and not any(map(_SAYS_SOMETHING.search, contents)):
+        yield Fault("no_letters")
+    for message in messages:
+        if message.role in {"assistant", TEXT_ROLE} and repeats_itself(
+            message.content.encode("utf-8", "surrogatepass")
+        ):
+            yield Fault("repeats_itself", f"in the {message.role}'s words")
+
+
+@lru_cache(maxsize=4096)
+def role_faults(roles: tuple[str, ...]) -> tuple[Fault, ...]:
+    """What is wrong with who speaks when; most chats share a few sequences of roles."""
+    return tuple(_role_faults(roles))
+
+
+def _role_faults(roles: tuple[str, ...]) -> Iterator[Fault]:
+    if not roles:
+        yield Fault("empty_row", "it has no messages")
+        return
+    if unknown := sorted(set(roles) - ROLES):
+        yield Fault("unknown_role", ", ".join(repr(role[:40]) for role in unknown[:4]))
+    if "system" in roles[1:]:
+        yield Fault("system_not_first", f"message {roles.index('system', 1) + 1} of {len(roles)}")
+    spoken = [role for role in roles if role != "system"]
+    twice = next((n for n, (a, b) in enumerate(pairwise(spoken)) if a == b and a in {"user", "assistant"}), None)
+    if twice is not None:
+        yield Fault("same_role_twice", f"{spoken[twice]}, {spoken[twice]}: {', '.join(roles[:8])}")
+    if "assistant" not in spoken:
+        yield Fault("no_assistant", ", ".join(roles[:8]))
+        return
+    if spoken[0] == "assistant":
+        yield Fault("starts_with_assistant", ", ".join(roles[:8]))
+    if spoken[-1] != "assistant":
+        yield Fault("ends_without_answer", f"the last message is the {spoken[-1]}'s")
+    if FEW_ANSWERS * spoken.count("assistant") < len(spoken):
+        yield Fault("few_answers", f"{spoken.count('assistant')} of {len(spoken)} messages")
+
+
+def _empty_messages(messages: tuple[Message, ...]) -> Iterator[Fault]:
+    for number, message in enumerate(messages, 1):
+        if not message.content or message.content.isspace():
+            code = "empty_answer" if message.role == "assistant" else "empty_message"
+            yield Fault(code, f"message {number} of {len(messages)}, the {message.role}'s")
+
+
+def _leaks(messages: tuple[Message, ...]) -> Iterator[Fault]:
+    """An answer that its question holds, word for word."""
+    for question, answer in pairwise(messages):
+        if answer.role == "assistant" and question.role != "assistant":
+            words = answer.content.strip()
+            if len(words) >= LEAST_LEAK and words in question.content:
+                yield Fault("answer_in_prompt", f"{len(words):,} characters: {words[:60]!r}")
+                return

@@ -1,0 +1,228 @@
+"""`mlp data check`: what is printed, with which exit code, what is written, and what is refused."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ml_playground.cli import run, tree
+from ml_playground.commands.data_check import characters_that_fit, plural
+from ml_playground.commands.prepare import prepare_job
+from ml_playground.data_pipeline.checks.table import CHECKS
+from tests.fakes.tiny_job import tiny_job
+
+GOOD = '{"messages": [{"role": "user", "content": "Capital of France?"}, {"role": "assistant", "content": "Paris."}]}'
+WARNED = '{"prompt": "hi", "completion": "schÃ¶n"}'
+BROKEN = '{"prompt": "hi", '
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    """A good row, one with a warning, one with an error."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text(f"{GOOD}\n{WARNED}\n{BROKEN}\n", encoding="utf-8")
+    return path
+
+
+def mlp(*words: object) -> int:
+    """The exit code of `mlp data check`."""
+    return run(tree(), ["data", "check", *map(str, words)])
+
+
+def test_check_prints_findings_with_place_effect_and_remedy(rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Errors first; where, what, why it matters, what to do, what to type next."""
+    assert mlp(rows) == 2
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    assert shown.out.splitlines() == [
+        "error   broken_json: 1 row, which is no JSON",
+        "        It cannot be read. Mend it at the column that is named; --quarantine sets it aside.",
+        f"        {rows}:3  column 18: Expecting property name enclosed in double quotes, got the end of the line",
+        '          | {"prompt": "hi", ',
+        "",
+        "warning mojibake: 1 line, which is UTF-8 that was read as Latin-1 or Windows-1252",
+        f"        {CHECKS['mojibake'].effect} {CHECKS['mojibake'].remedy}",
+        f"        {rows}:2  would be 'ö'",
+        "          | user: hi\\nassistant: schÃ¶n",
+        "",
+        f"3 rows in 1 file, {rows.stat().st_size}B",
+        "half of the rows have 7.93 characters at most; 41% of all are answers",
+        "found: 1 error, 1 warning, 0 infos",
+        f"next: mlp data check {rows} --quarantine BAD.jsonl --clean GOOD.jsonl",
+    ]
+
+
+def test_check_ends_well_with_warnings_alone_and_with_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A warning is for a person to judge; a script goes on."""
+    path = tmp_path / "a.jsonl"
+    path.write_text(f"{GOOD}\n{WARNED}\n", encoding="utf-8")
+    assert mlp(path) == 0
+    path.write_text(f"{GOOD}\n", encoding="utf-8")
+    assert mlp(path) == 0
+    assert "found: nothing" in capsys.readouterr().out.splitlines()
+
+
+def test_check_as_json_is_one_object_with_every_example(rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """For programs: codes are stable, places are numbers."""
+    assert mlp(rows, "--json") == 2
+    found = json.loads(capsys.readouterr().out)
+    assert (found["kind"], found["rows"], found["counts"]) == ("chat", 3, {"error": 1, "warning": 1, "info": 0})
+    (example,) = found["findings"][0]["examples"]
+    assert (found["findings"][0]["code"], example["file"], example["line"]) == ("broken_json", str(rows), 3)
+    assert example["offset"] == len(f"{GOOD}\n{WARNED}\n".encode())
+    assert found["quarantined"] is None
+
+
+def test_quarantine_and_clean_hold_all_rows_and_say_so(
+    rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The bad ones with their reason, the good ones as they were; checking the good ones again finds nothing."""
+    before = rows.read_bytes()
+    away, clean = tmp_path / "bad.jsonl", tmp_path / "good.jsonl"
+    assert mlp(rows, "--quarantine", away, "--clean", clean) == 2
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        f"quarantine: 2 entries in {away}, each with its reason",
+        f"clean: 1 row in {clean}; go on with that file",
+    ]
+    assert clean.read_text() == f"{GOOD}\n"
+    entries = [json.loads(line) for line in away.read_text(encoding="utf-8").splitlines()]
+    assert [(entry["line"], entry["codes"], entry["row"]) for entry in entries] == [
+        (2, ["mojibake"], WARNED),
+        (3, ["broken_json"], BROKEN),
+    ]
+    assert entries[0]["reason"] == "is UTF-8 that was read as Latin-1 or Windows-1252: would be 'ö'"
+    assert rows.read_bytes() == before
+    assert mlp(clean) == 0
+
+
+def test_quarantine_of_a_text_lists_its_bad_lines_and_documents(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A line with two faults is one entry; a document that is a copy is named, not copied."""
+    first, second, away = tmp_path / "a.txt", tmp_path / "b.txt", tmp_path / "bad.jsonl"
+    first.write_bytes(b"fine\nsch\xc3\x83\xc2\xb6n \x07\nGr\xfc\xdfe\n")
+    second.write_bytes(first.read_bytes())
+    assert mlp(first, second, "--quarantine", away) == 2
+    capsys.readouterr()
+    entries = [json.loads(line) for line in away.read_text(encoding="utf-8").splitlines()]
+    assert [(entry["file"], entry["line"], entry["offset"], entry["codes"]) for entry in entries] == [
+        (str(first), 2, 5, ["mojibake", "control_character"]),
+        (str(first), 3, 16, ["wrong_encoding"]),
+        (str(second), 2, 5, ["mojibake", "control_character"]),
+        (str(second), 3, 16, ["wrong_encoding"]),
+        (str(second), 1, 0, ["duplicate_document"]),
+    ]
+    assert [entry["row"] for entry in entries] == ["schÃ¶n \x07", None, "schÃ¶n \x07", None, None]
+    assert entries[1]["row_base64"] == "R3L832U="
+
+
+def test_check_of_an_experiment_reads_its_source(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With --set as everywhere; what is validated on is known from its settings."""
+    paragraph = "It was the best of times, it was the worst of times, it was the age of wisdom. " * 4
+    (tmp_path / "text.txt").write_text(f"{paragraph}\n\nBetween.\n\n{paragraph}\n", encoding="utf-8")
+    source = f'prepare.source={{kind="text_file", path="{tmp_path / "text.txt"}"}}'
+    assert mlp("shakespeare", "--set", source, "--set", "prepare.val_fraction=0.4") == 0
+    shown = capsys.readouterr().out
+    assert "warning validation_leak: 1 passage, which is validated on and trained on" in shown
+    assert "text.txt:5  as text.txt:1" in shown
+    assert shown.splitlines()[-1].startswith("next: mlp data check shakespeare --set ")
+
+
+def test_check_of_an_experiments_rows_knows_how_long_they_may_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the job's sequences: 256 tokens of one character each."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"text": "to be " * 50}) + "\n" + GOOD + "\n", encoding="utf-8")
+    source = f'prepare.source={{kind="text_file", path="{path}"}}'
+    assert mlp("shakespeare", "--kind", "chat", "--set", source) == 0
+    assert "300 characters, 256 fit" in capsys.readouterr().out
+
+
+def test_characters_that_fit_are_those_of_the_prepared_text(tmp_path: Path) -> None:
+    """Before preparing an estimate, afterwards what the tokenizer made of it."""
+    job = tiny_job(tmp_path, prepare={"tokenizer": {"kind": "byte_bpe", "vocab_size": 300}})
+    assert characters_that_fit(job) == 64
+    counts = prepare_job(job).manifest.ledger.splits["train"]
+    assert characters_that_fit(job) == round(16 * counts.characters / counts.tokens) != 64
+    assert characters_that_fit(tiny_job(tmp_path)) == 16
+
+
+def test_val_file_is_compared_with_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same question on both sides; --clean takes it out of the training rows."""
+    train, val, clean = tmp_path / "train.jsonl", tmp_path / "val.jsonl", tmp_path / "clean.jsonl"
+    train.write_text(f'{GOOD}\n{{"prompt": "1+1?", "completion": "2"}}\n')
+    val.write_text(f"{GOOD}\n")
+    assert mlp(train, "--val", val, "--clean", clean) == 0
+    shown = capsys.readouterr().out
+    assert f"{val}:1  as {train}:1" in shown
+    assert clean.read_text() == '{"prompt": "1+1?", "completion": "2"}\n'
+
+
+def test_max_examples_bounds_what_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The count stays the count."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text("{\n" * 9)
+    assert mlp(path, "--max-examples", "2") == 2
+    shown = capsys.readouterr().out
+    assert "9 rows, each of which is no JSON" in shown
+    assert shown.count(f"{path}:") == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["gone.jsonl"], "gone.jsonl does not exist"),
+        (["pythn_stdlib"], "python_stdlib"),
+        (["a.jsonl", "--set", "seed=1"], "--set has no effect on files"),
+        (["a.jsonl", "--config", "a.txt"], "--config has no effect on files"),
+        (["a.jsonl", "a.txt"], "Some files are rows (.jsonl) and some are texts"),
+        (["a.txt", "--clean", "new"], "--clean needs rows of chats"),
+        (["a.txt", "--max-characters", "9"], "--max-characters is for rows of chats"),
+        (["a.jsonl", "--quarantine", "a.txt"], "--quarantine a.txt is there already"),
+        (["a.jsonl", "--clean", "a.jsonl"], "--clean a.jsonl is there already"),
+        (["a.jsonl", "--clean", "x", "--quarantine", "x"], "both name x"),
+        (["empty.jsonl"], "There is no row to check"),
+    ],
+)
+def test_wrong_use_is_refused_with_the_reason(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    message: str,
+) -> None:
+    """Exit code 2, one line, nothing written."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.jsonl").write_text(f"{GOOD}\n")
+    (tmp_path / "a.txt").write_text("text\n")
+    (tmp_path / "empty.jsonl").write_text("")
+    assert mlp(*words) == 2
+    shown = capsys.readouterr()
+    assert message in shown.err
+    assert shown.out == ""
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "a.txt", "empty.jsonl"]
+
+
+def test_quarantine_that_cannot_be_written_leaves_nothing(rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 2, why, and neither file: a folder stands where the clean rows' own folder would be made."""
+    away, clean = rows.parent / "bad.jsonl", rows / "good.jsonl"
+    assert mlp(rows, "--quarantine", away, "--clean", clean) == 2
+    assert f"Could not write {clean}" in capsys.readouterr().err
+    assert [path.name for path in rows.parent.iterdir()] == ["rows.jsonl"]
+
+
+def test_check_needs_no_torch(rows: Path) -> None:
+    """Looking at data must not wait for PyTorch."""
+    code = f"import sys; from ml_playground.cli import main; main(['data', 'check', {str(rows)!r}]); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize(("number", "words"), [(0, "0 rows"), (1, "1 row"), (2000, "2,000 rows")])
+def test_numbers_are_said_with_their_unit(number: int, words: str) -> None:
+    """As a person says them."""
+    assert plural(number, "row") == words
