@@ -25,7 +25,7 @@ endif
 # Each worker is a process with small matrices: more threads than one would wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help setup demo test test-fast test-faults quality lint types dead-code dependencies coverage mutants lock lock-check bench bench-quick bench-docs reference clean
+.PHONY: help setup demo test test-fast test-faults fuzz quality lint types dead-code dependencies coverage mutants lock lock-check bench bench-quick bench-docs reference clean
 
 help: ## show these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -51,6 +51,9 @@ test-fast: $(STAMP) ## the tests that take less than ten seconds each, without t
 
 test-faults: $(STAMP) ## every fault on purpose: kills, full disks, damage, signals; prints how many: ten minutes
 	$(PYTEST) -m "long or not long" tests/faults
+
+fuzz: $(STAMP) ## hostile files for every reader; prints how many were tried (SECONDS=600: for ten minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.fuzz --seconds $(or $(SECONDS),60)
 
 quality: lint types dead-code dependencies lock-check coverage ## the full gate: everything that must hold
 

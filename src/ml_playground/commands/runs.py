@@ -8,7 +8,7 @@ import typer
 from ml_playground.commands.config import columns
 from ml_playground.commands.options import Json
 from ml_playground.core.error_handling import RunError
-from ml_playground.core.humanise import count, duration
+from ml_playground.core.humanise import count, duration, printable
 from ml_playground.core.registry import did_you_mean
 from ml_playground.core.run_folder import all_runs, runs_folder
 from ml_playground.monitoring.reader import RunSummary, list_runs
@@ -32,7 +32,7 @@ def runs(
         typer.echo(columns([HEAD, *(cells_of(summary) for summary in summaries)]))
         for summary in summaries:
             if summary.problem:
-                typer.echo(f"\n{summary.run.id} cannot be read: {summary.problem}", err=True)
+                typer.echo(f"\n{printable(f'{summary.run.id} cannot be read: {summary.problem}')}", err=True)
     else:
         typer.echo(f"no run under {runs_folder()} yet; start one: mlp train EXPERIMENT")
 
@@ -40,13 +40,13 @@ def runs(
 def cells_of(summary: RunSummary) -> tuple[str, ...]:
     """A line of the table."""
     started = "-" if summary.started is None else f"{summary.started:%Y-%m-%d %H:%M}"
-    status = summary.status
+    status, name = summary.status, printable(summary.run.id)
     if status is None:
-        return (summary.run.id, summary.state, *["-"] * 5, started, "-")
+        return (name, summary.state, *["-"] * 5, started, "-")
     speed = "-" if status.targets_per_s is None else f"{count(status.targets_per_s)} {status.unit}s/s"
     losses = (status.loss, status.validation_loss, status.best_validation_loss)
     return (
-        summary.run.id,
+        name,
         summary.state.replace("_", " "),
         f"{status.step:,}/{status.max_steps:,}",
         *("-" if loss is None else f"{loss:.4f}" for loss in losses),

@@ -43,7 +43,8 @@ class Status(Row):
     epoch: float = 0.0
     targets: float = 0.0
     """Targets trained on so far."""
-    unit: str = "token"
+    unit: Annotated[str, Field(pattern=r"^[a-z]{1,20}$")] = "token"
+    """What a target is; it is shown on terminals."""
     loss: float | None = None
     """Mean training loss of the last interval, nats per target."""
     validation_loss: float | None = None
@@ -74,7 +75,7 @@ class Event(Row):
     time: Annotated[datetime, Field(strict=False)]
     step: Step
     kind: str
-    """started, resumed, rows_dropped, wish, saved, fallback, hook_failed, ended, failed, ..."""
+    """started, resumed, rows_dropped, wish, saved, rolled_back, skipped, split, fallback, hook_failed, ended, failed, ..."""
     data: dict[str, Any] = Field(default_factory=dict)
 
 

@@ -15,7 +15,9 @@ from pydantic import Field, ValidationError
 
 from ml_playground.configuration.base import Count, Strict
 from ml_playground.core.error_handling import DataError
+from ml_playground.core.foreign_files import read_at_most
 from ml_playground.data_pipeline.ledger import Ledger, imbalances
+from ml_playground.data_pipeline.manifest_checks import contradictions, strangers, wrong_ids, wrong_starts
 from ml_playground.data_pipeline.source_protocol import Provenance
 from ml_playground.data_pipeline.storage.token_file import FileAccount, TokenType, read_index, read_tokens
 
@@ -26,6 +28,9 @@ SCHEMA_VERSION = 2
 ANEW = "Prepare it anew with `mlp prepare EXPERIMENT --fresh` (the old folder is kept beside the new one)"
 
 _BLOCK_BYTES = 1 << 20
+
+# Two million files of a source, each with its name and hash.
+_MOST_BYTES = 512 << 20
 
 # File systems note the time of a change to a tick of their clock, two seconds at worst: a younger file may change unseen.
 _AT_REST_NS = 2_000_000_000
@@ -147,9 +152,18 @@ def open_prepared(folder: Path) -> Prepared:
         DataError: It is missing, incomplete, or changed since it was written; names the file.
     """
     manifest = read_manifest(folder)
-    for name, expected in manifest.files.items():
-        _check_file(folder / name, expected)
-    return Prepared(folder, manifest)
+    if found := strangers(folder, manifest.files, TOKENIZER_FOLDER):
+        raise DataError(f"{folder} holds what is not part of the data set: {'; '.join(found[:3])}. {ANEW}.")
+    fresh = {name for name, expected in manifest.files.items() if _compared_now(folder / name, expected)}
+    prepared = Prepared(folder, manifest)
+    for split, counts in manifest.ledger.splits.items():
+        name = f"{split}.tokens"
+        wrong = wrong_ids(prepared.tokens(split), manifest.vocab_size) if name in fresh else ""
+        if not wrong and f"{split}.index" in fresh:
+            name, wrong = f"{split}.index", wrong_starts(prepared.document_starts(split), counts.tokens)
+        if wrong:
+            raise DataError(f"{folder / name} does not fit {MANIFEST_NAME}: {wrong}. {ANEW}.")
+    return prepared
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -160,7 +174,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST_NAME
     try:
-        text = path.read_bytes()
+        text = read_at_most(path, _MOST_BYTES)
     except FileNotFoundError as error:
         what = (
             f"{folder} is no whole data set: {MANIFEST_NAME} is missing" if folder.is_dir() else f"{folder} is missing"
@@ -179,19 +193,24 @@ def read_manifest(folder: Path) -> Manifest:
             f"{path} contradicts itself: fingerprint is {manifest.fingerprint}, its entries give "
             f"{manifest.expected_fingerprint()}; it was edited, or mixed from two data sets. {ANEW}."
         )
-    if found := imbalances(manifest.ledger):
-        raise DataError(f"{path} contradicts itself: {'; '.join(found)}; it was edited. {ANEW}.")
+    splits = manifest.ledger.splits
+    found = contradictions(manifest.files, splits, manifest.vocab_size, manifest.token_type) + imbalances(
+        manifest.ledger
+    )
+    if found:
+        raise DataError(f"{path} contradicts itself: {'; '.join(found[:5])}; it was edited. {ANEW}.")
     return manifest
 
 
-def _check_file(path: Path, expected: FileAccount) -> None:
+def _compared_now(path: Path, expected: FileAccount) -> bool:
+    """Whether a file was read to compare it, and not known from before."""
     try:
         # The size alone finds most damage before a gigabyte is read.
         state = path.stat()
         size_bytes = state.st_size
         known = (str(path), expected.sha256, state.st_ino, size_bytes, state.st_ctime_ns, state.st_mtime_ns)
         if known in _compared:
-            return
+            return False
         got = account_of(path) if size_bytes == expected.size_bytes else None
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing, though {MANIFEST_NAME} names it. {ANEW}.") from error
@@ -208,6 +227,7 @@ def _check_file(path: Path, expected: FileAccount) -> None:
         )
     if time.time_ns() - max(state.st_ctime_ns, state.st_mtime_ns) > _AT_REST_NS:
         _compared.add(known)
+    return True
 
 
 def _unreadable(path: Path, error: OSError) -> DataError:

@@ -1,15 +1,20 @@
 """What a text begins with: from the settings to ids, with everything said that its user did not ask for."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ml_playground.configuration.base import FILE_MARK
 from ml_playground.core.error_handling import ConfigError
+from ml_playground.core.foreign_files import read_at_most
 from ml_playground.core.tokenizer_protocol import Tokenizer
 from ml_playground.sampling.generate import window_start
 
 LISTED_CHARACTERS = 12
+
+MOST_BYTES = 64 << 20
+"""Of a prompt in a file: thousands of times any context."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +35,9 @@ def prompt_text(prompt: str) -> str:
     """
     if not prompt.startswith(FILE_MARK):
         return prompt
-    path = Path(prompt.removeprefix(FILE_MARK)).expanduser()
+    path = Path(os.path.expanduser(prompt.removeprefix(FILE_MARK)))  # noqa: PTH111 - raises for no user
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = read_at_most(path, MOST_BYTES).decode("utf-8")
     except FileNotFoundError:
         raise ConfigError(
             f"The prompt {prompt!r} names a file that is not there ({path.absolute()}); correct the path, "

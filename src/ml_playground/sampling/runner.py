@@ -201,6 +201,11 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], reference: str
         for name, tensor in wanted.items()
         if name in tensors and tensors[name].shape != tensor.shape
     ]
+    problems += [
+        f"{name} holds {tensors[name].dtype}, the model {tensor.dtype}"
+        for name, tensor in wanted.items()
+        if name in tensors and tensors[name].is_floating_point() != tensor.is_floating_point()
+    ]
     if problems:
         raise CheckpointError(
             f"The weights in {reference} do not fit the model that its config.json describes: {'; '.join(problems)}. "

@@ -119,11 +119,11 @@ class _NumberError(Exception):
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object whose keys stand once; else the reader would keep the last one and drop the others in silence."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise RowError("duplicate_key", f"the key {twice[:80]!r} stands twice in one object")
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise RowError("duplicate_key", f"the key {key[:80]!r} stands twice in one object")
+        found[key] = value
     return found
 
 

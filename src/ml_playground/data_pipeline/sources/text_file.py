@@ -1,5 +1,6 @@
 """Text files on this machine: one, a folder of them, or a glob; each file is a document."""
 
+import os
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -60,10 +61,11 @@ class TextFiles:
     def _files(self) -> tuple[Path, Sequence[Path]]:
         """The folder that names are relative to, and all files."""
         path = self._settings.path
-        if path.is_file():
+        # Unlike pathlib's, these raise for no name: what no file system takes does not exist.
+        if os.path.isfile(path):  # noqa: PTH113
             self._check_pattern_unused("a file")
             root, files = path.parent, [path]
-        elif path.is_dir():
+        elif os.path.isdir(path):  # noqa: PTH112
             root, files = path, _matches(path, self._settings.pattern)
             if not files:
                 raise _nothing_matches(path, self._settings.pattern)
@@ -114,7 +116,7 @@ def _glob_parts(path: Path) -> tuple[Path, str]:
 
 def _missing(path: Path) -> DataError:
     folder = path.parent
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # noqa: PTH112 - as above
         return DataError(f"prepare.source.path = {path} does not exist, and neither does its folder {folder}.")
     hint = did_you_mean(path.name, sorted(entry.name for entry in folder.iterdir()))
     return DataError(f"prepare.source.path = {path} does not exist{hint or '; name a file, a folder, or a glob'}.")
