@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from ml_playground.commands.ledger_text import ledger_lines
-from ml_playground.commands.options import ConfigFiles, Json, Sets, complete_experiment
-from ml_playground.configuration.fingerprint import existing_data
+from ml_playground.commands.options import ConfigFiles, Json, Sets, as_typed, complete_experiment
+from ml_playground.configuration.fingerprint import prepared_folder
 from ml_playground.configuration.loading import load
 from ml_playground.configuration.models import JobConfig
-from ml_playground.core.error_handling import ConfigError
+from ml_playground.core.error_handling import ConfigError, DataError
 from ml_playground.core.humanise import count, json_text
 from ml_playground.data_pipeline.books import Books, open_books
 from ml_playground.data_pipeline.manifest import MANIFEST_NAME
@@ -39,7 +39,10 @@ def ledger(target: Target, sets: Sets = None, files: ConfigFiles = None, json_ou
     job: JobConfig | None = None
     if not (folder / MANIFEST_NAME).is_file():
         job = load(target, sets=sets or (), files=files or ()).job
-        folder = existing_data(job)
+        folder = prepared_folder(job.prepare)
+        if not folder.is_dir():
+            typed = as_typed(target, sets, files)
+            raise DataError(f"The data of {job.name!r} are not prepared; run: mlp prepare {typed}")
     elif sets or files:
         raise ConfigError(
             f"{target} is a folder of prepared data, so --set and --config have no effect; leave them out."

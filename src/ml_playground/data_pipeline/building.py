@@ -119,10 +119,15 @@ def _watched(numbered: Iterable[Piece], phase: Phase, total: int | None, report:
 
 
 def _plan(settings: PrepareSettings, counted: Survey) -> Assign:
-    copies = counted.copies if settings.duplicates == "drop" else ()
-    lengths = lengths_without(counted.lengths, copies) if copies else counted.lengths
-    assign = _assign(settings, lengths)
-    return without_copies(assign, counted.lengths, copies) if copies else assign
+    if settings.duplicates == "keep" or not counted.copies:
+        return _assign(settings, counted.lengths)
+    try:
+        assign = _assign(settings, lengths_without(counted.lengths, counted.copies))
+    except DataError as error:
+        raise DataError(
+            f"{error} Beside these it has {len(counted.copies)} copies, which prepare.duplicates = 'drop' leaves out."
+        ) from error
+    return without_copies(assign, counted.lengths, counted.copies)
 
 
 def _assign(settings: PrepareSettings, lengths: Sequence[int]) -> Assign:

@@ -114,6 +114,6 @@ def test_ledger_of_data_from_before_says_that_nobody_counted(
 
 
 def test_ledger_of_what_is_not_prepared_says_what_to_type(capsys: pytest.CaptureFixture[str]) -> None:
-    """No table of nothing."""
-    assert run(tree(), ["data", "ledger", "python_stdlib"]) == 2
-    assert "are not prepared" in capsys.readouterr().err
+    """No table of nothing; with the settings that were typed, for they name other data."""
+    assert run(tree(), ["data", "ledger", "python_stdlib", "--set", "prepare.val_fraction=0.3"]) == 2
+    assert "are not prepared; run: mlp prepare python_stdlib --set prepare.val_fraction=0.3" in capsys.readouterr().err

@@ -106,6 +106,14 @@ def test_prepare_one_document_by_document_leaves_nothing_behind(tmp_path: Path) 
     assert names_in(data_folder()) == []
 
 
+def test_prepare_of_hardly_anything_but_copies_says_that_they_were_dropped(tmp_path: Path) -> None:
+    """The source shows more documents than are counted."""
+    folder = write_texts(tmp_path, {f"{number}.txt": "the same" for number in range(5)})
+    assert prepare(text_settings(folder, split_by="document"), Deps())
+    with pytest.raises(DataError, match=r"has 1 document, too few .*has 4 copies, which prepare.duplicates = 'drop'"):
+        prepare(text_settings(folder, split_by="document", duplicates="drop"), Deps())
+
+
 def test_prepare_again_uses_what_is_there(tmp_path: Path) -> None:
     """Nothing is rewritten."""
     first = prepared_text(tmp_path, TEXT)

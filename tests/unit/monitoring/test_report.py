@@ -83,6 +83,38 @@ def test_report_no_rows_yet_is_a_whole_page() -> None:
     assert page.data == {"charts": [], "samples": []}
 
 
+BOOKS = {
+    "lost_fraction": 0.0034,
+    "ledger": {
+        "splits": {
+            "train": {"documents": 2, "characters": 9000, "unknown_tokens": 0},
+            "val": {"documents": 1, "characters": 1000, "unknown_tokens": 34},
+        },
+        "dropped": {"duplicate": {"documents": 3}},
+        "losses": {"copies": {"documents": 3, "characters": 77}},
+    },
+    "epoch": {"train": {"tokens": 9002, "trained": 9001, "masked": 1, "truncated": 0, "dropped": 0, "padding": 55}},
+}
+
+
+def test_report_shows_where_the_text_went() -> None:
+    """By split, as the trainer wrote it down; what was not counted is a dash, and the numbers stand nowhere twice."""
+    run = bare_run()
+    run.environment.write_text(json.dumps({"python": "3.11", "data": BOOKS}))
+    text = " ".join(page_of(run).text.split())
+    assert "Text train val documents 2 1 characters 9,000 1,000 tokens 9,002 -" in text.replace("\n", " ")
+    assert "Lost unasked: 0.34 % of the text. Copies of earlier documents: 3 (dropped)." in text
+    assert "data.ledger" not in text
+
+
+@pytest.mark.parametrize("data", [None, 3, {}, {"ledger": 3}, {"ledger": {"splits": {}}}])
+def test_report_without_books_has_no_section_for_them(data: Any) -> None:
+    """Runs of other versions, and files that somebody edited."""
+    run = bare_run()
+    run.environment.write_text(json.dumps({"data": data}))
+    assert "Copies of earlier documents" not in page_of(run).text
+
+
 def test_report_whole_run_shows_figures_curves_samples_settings_events() -> None:
     """What its reader looks for, in words."""
     run = bare_run()
@@ -275,3 +307,18 @@ def test_report_of_a_damaged_budget_is_a_report_without_one(minutes: object) -> 
     put_result(run, reason="stopped_early")
     put_event(run, "budget", step=20, minutes=minutes)
     assert "stopped early" in Page(write_report(run).read_text(encoding="utf-8")).text
+
+
+def test_report_counts_steps_that_went_wrong_once_each() -> None:
+    """Not once for each time that they were made again."""
+    run = bare_run()
+    for step, batch in ((40, 39), (40, 40), (40, 39), (1200, 1201)):
+        put_event(run, "rolled_back", step=step, batches=[batch])
+    for step in (3, 4, 3, *range(5, 10)):
+        put_event(run, "skipped", step=step)
+    for parts in (2, 4):
+        put_event(run, "split", step=7, phase="training", parts=parts)
+    text = page_of(run).text
+    assert "steps undone3steps 40, 40, 1,200; their texts and numbers: bad_batches/" in text
+    assert "steps skipped7steps 3, 4, 5, 6, 7 and 2 more" in text
+    assert "parts of a micro-batch4since memory ran out at step 7" in text

@@ -79,6 +79,8 @@ def test_differences_wanted_auto_agrees_with_what_was_decided() -> None:
     ("path", "lock"),
     [
         ("prepare.tokenizer.kind", "locked"),
+        ("prepare.duplicates", "locked"),
+        ("prepare.max_loss_fraction", "free"),
         ("data.sequence_tokens", "locked"),
         ("data.micro_batch_rows", "recorded"),
         ("modelling", "recorded"),
