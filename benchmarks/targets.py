@@ -47,6 +47,7 @@ TARGETS = {
     "mlp --help": Target(0.3, 0.15, "s", lower=True),
     "first step from process start": Target(4.0, 2.5, "s", lower=True),
     "standstill for a checkpoint of 1.5 GB": Target(0.2, 0.1, "s", lower=True),
+    "killed and resumed with other bits": Target(0.0, 0.0, "runs", lower=True),
     "planned memory": Target(0.10, 0.05, "apart", lower=True),
     "monitoring": Target(0.02, 0.005, "of a step", lower=True),
 }

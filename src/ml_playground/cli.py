@@ -68,6 +68,10 @@ COMMANDS: Mapping[str, Mapping[str, Row | Group]] = {
         "runs": Row("ml_playground.commands.runs:runs", "List the runs and how far each has come."),
         "report": Row("ml_playground.commands.report:report", "Write report.html of a run: curves, samples, settings."),
         "control": Row("ml_playground.commands.control:control", "Ask a running run to save, evaluate, pause or stop."),
+        "verify-resume": Row(
+            "ml_playground.commands.verify_resume:verify_resume",
+            "Prove that a killed and resumed run ends with the same bits.",
+        ),
         "data": Group(
             "Follow a text to the model, and find what is wrong in it.",
             {

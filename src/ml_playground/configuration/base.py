@@ -44,6 +44,8 @@ class HookSettings(Component):
 
     decides_the_end: ClassVar[bool] = False
     """Whether these settings decide at which step a run ends, so that they belong to what it computes."""
+    goes_by_the_clock: ClassVar[bool] = False
+    """Whether what the hook asks for depends on how fast the machine is, so that no two runs are equal."""
 
     enabled: bool = True
     """Off: the hook is not built."""

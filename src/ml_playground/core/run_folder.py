@@ -25,6 +25,11 @@ def runs_folder() -> Path:
     return home() / "runs"
 
 
+def verifications_folder() -> Path:
+    """Where the runs of `mlp verify-resume` live: a level below the others, where no command takes them for a user's run."""
+    return runs_folder() / ".verify"
+
+
 def data_folder() -> Path:
     """Where all prepared data sets live."""
     return home() / "data"
@@ -125,6 +130,11 @@ class RunFolder:
     def log(self) -> Path:
         """Tracebacks of unexpected failures."""
         return self.path / "log.txt"
+    @property
+    def certificate(self) -> Path:
+        """That this run was killed, resumed, and ended with the same bits as one that was not (`Certificate`)."""
+        return self.path / "certificate.json"
+
 
     @property
     def lock(self) -> Path:

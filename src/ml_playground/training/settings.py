@@ -171,6 +171,7 @@ class TimeBudget(HookSettings):
     """Use a given time: the learning rate falls to zero as the time runs out, and the run then ends."""
 
     decides_the_end: ClassVar[bool] = True
+    goes_by_the_clock: ClassVar[bool] = True
 
     kind: Literal["time_budget"] = "time_budget"
     """Time budget."""

@@ -1,0 +1,116 @@
+"""A process of its own that trains a run folder: watched by the files that it writes, and killed at a moment of choice."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from ml_playground.core.atomic import read_lines
+from ml_playground.core.certificate import Kill
+from ml_playground.core.checkpoint_format import list_complete, steps_in
+from ml_playground.core.deps import Deps
+from ml_playground.core.error_handling import WorkerError
+from ml_playground.core.run_folder import RunFolder
+from ml_playground.core.run_schema import MetricRow
+
+POLL_S = 0.002
+SIGNAL, KILLED = ("TerminateProcess", 1) if sys.platform == "win32" else ("SIGKILL", -9)
+"""What `Popen.kill` sends, and the exit code of a process that it ended."""
+TOLD_LINES = 8
+"""Of the last words of a process that failed."""
+
+
+class TrainingProcess:
+    """Runs from the beginning of a `with` block to its end at the latest. Of the run it holds nothing but the folder."""
+
+    def __init__(self, run: RunFolder, deps: Deps) -> None:
+        self._run = run
+        self._deps = deps
+
+    def __enter__(self) -> Self:
+        self._output: BinaryIO = self._run.log.open("ab")
+        command = [sys.executable, "-m", "ml_playground.commands.train_folder", str(self._run.path)]
+        # In a session of its own Ctrl-C reaches us alone: we end the child, and it does not pause half-way.
+        self._process = subprocess.Popen(  # noqa: S603 - our own program
+            command, stdin=subprocess.DEVNULL, stdout=self._output, stderr=self._output, start_new_session=True
+        )
+        self._began_s = self._deps.clock.tick()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._output.close()
+
+    @property
+    def seconds(self) -> float:
+        """Since it was started."""
+        return self._deps.clock.tick() - self._began_s
+
+    def wait_until(self, moment: Callable[[], bool]) -> bool:
+        """Wait for a moment; false when the process ended before it.
+
+        Raises:
+            WorkerError: It failed.
+        """
+        while not moment():
+            if self._process.poll() is not None:
+                self.wait()
+                return False
+            self._deps.sleep(POLL_S)
+        return True
+
+    def wait_for_seconds(self, seconds: float) -> bool:
+        """Wait until so much time has passed since it was started; false when it ended before.
+
+        Raises:
+            WorkerError: It failed.
+        """
+        return self.wait_until(lambda: self.seconds >= seconds)
+
+    def wait(self) -> None:
+        """Wait for its end.
+
+        Raises:
+            WorkerError: It failed; with its last words.
+        """
+        self._check(self._process.wait())
+
+    def kill(self) -> Kill | None:
+        """End it between any two instructions; None when it had come to its end before.
+
+        Raises:
+            WorkerError: It had failed.
+        """
+        seconds = self.seconds
+        self._process.kill()
+        code = self._process.wait()
+        if code != KILLED:
+            self._check(code)
+            return None
+        return Kill(
+            signal=SIGNAL,
+            seconds=round(seconds, 3),
+            written_step=written_step(self._run),
+            saving=any(self._run.checkpoints.glob(".step_*.partial")),
+            resumed_at=max((saved.progress.step for saved in list_complete(self._run.checkpoints)), default=0),
+        )
+
+    def _check(self, code: int) -> None:
+        if code:
+            words = "\n".join(f"  {line}" for line in read_lines(self._run.log)[-TOLD_LINES:])
+            raise WorkerError(f"The training that was to be verified failed (exit code {code}):\n{words}")
+
+
+def saved_step(run: RunFolder) -> int:
+    """The step of the newest checkpoint; 0 where there is none."""
+    return max(steps_in(run.checkpoints), default=0)
+
+
+def written_step(run: RunFolder) -> int:
+    """The step of the last row of metrics; 0 where there is none."""
+    lines = read_lines(run.metrics)
+    return MetricRow.model_validate_json(lines[-1]).step if lines else 0

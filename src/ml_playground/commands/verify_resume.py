@@ -1,0 +1,150 @@
+"""`mlp verify-resume`: is a run that was killed and resumed the same, to the bit, as one that was left alone?"""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from ml_playground.commands.kill_and_resume import Plan, Verified, kill_and_resume
+from ml_playground.commands.options import ConfigFiles, Experiment, Json, Sets
+from ml_playground.commands.prepare import prepare_job
+from ml_playground.configuration.loading import load
+from ml_playground.core.certificate import Certificate, Equality, Kill
+from ml_playground.core.deps import Deps
+from ml_playground.core.humanise import json_text
+from ml_playground.core.run_folder import RunFolder, find_run
+from ml_playground.monitoring.comparison import Comparison, compare_runs
+from ml_playground.training.verification import promise_of
+
+FAILED = 1
+
+Steps = Annotated[int, typer.Option("--steps", metavar="N", min=1, help="Steps before the checkpoint that is resumed.")]
+More = Annotated[int, typer.Option("--more", metavar="M", min=1, help="Steps after it.")]
+Kills = Annotated[int, typer.Option("--kills", metavar="K", min=1, help="How often the run is killed and resumed.")]
+Anywhere = Annotated[
+    bool, typer.Option("--anywhere", help="Let the first kill come at any moment, the start included.")
+]
+Keep = Annotated[bool, typer.Option("--keep", help="Keep also the run that was left alone.")]
+Against = Annotated[
+    str | None,
+    typer.Option(
+        "--against",
+        metavar="RUN",
+        help="Train nothing: compare the run that EXPERIMENT names (RUN, as other commands take it) with this one.",
+        show_default=False,
+    ),
+]
+
+
+def verify_resume(
+    experiment: Experiment,
+    steps: Steps = 10,
+    more: More = 10,
+    kills: Kills = 1,
+    anywhere: Anywhere = False,
+    keep: Keep = False,
+    against: Against = None,
+    sets: Sets = None,
+    files: ConfigFiles = None,
+    json_output: Json = False,
+) -> None:
+    """Kill a run of this job, resume it, and prove that it ends with the same bits as one that was left alone.
+
+    Trains N + M steps; then the same again, killed (SIGKILL) at a random moment after the checkpoint at step N, and resumed.
+    Every loss, and every tensor of the last checkpoint (weights, averaged weights, optimizer) are compared bit by bit. PASS leaves
+    a certificate beside the run; FAIL names the first step and the first tensor that differ, and ends with exit code 1.
+    Your own runs are not touched: these live in runs/.verify, which you may delete.
+    """
+    if against is not None:
+        one, other = find_run(experiment), find_run(against)
+        comparison = compare_runs(one, other)
+        lines = compared_lines(comparison, one, other)
+        record = record_of(comparison, one, other)
+    else:
+        job = load(experiment, sets=sets or (), files=files or ()).job
+        prepare_job(job)
+        plan = Plan(steps, more, kills, anywhere=anywhere, keep=keep)
+        found = kill_and_resume(job, plan, Deps(), _quiet if json_output else _say)
+        comparison, lines = found.comparison, verified_lines(found)
+        record = record_of(comparison, found.whole, found.resumed, found.certificate)
+    typer.echo(json_text(record) if json_output else "\n".join(lines))
+    if not comparison.equal:
+        raise typer.Exit(FAILED)
+
+
+def record_of(
+    comparison: Comparison, one: RunFolder, other: RunFolder, certificate: Certificate | None = None
+) -> dict[str, Any]:
+    """What was found, for programs."""
+    return {
+        "verdict": "PASS" if comparison.equal else "FAIL",
+        "runs": [str(run.path) for run in (one, other) if run.path.is_dir()],
+        "row": None if comparison.row is None else asdict(comparison.row),
+        "tensor": None if comparison.tensor is None else asdict(comparison.tensor),
+        "state": list(comparison.state),
+        "equal": comparison.equality.model_dump(mode="json") if comparison.equal else None,
+        "certificate": None if certificate is None else certificate.model_dump(mode="json"),
+    }
+
+
+def verified_lines(found: Verified) -> Iterator[str]:
+    """What came out, where the run was killed, under which circumstances, and where the proof lies."""
+    yield f"{found.job.name}: {_verdict(found.comparison)}"
+    if found.certificate is None:
+        yield from _differences(found.comparison)
+        yield f"promised:    {promise_of(found.job)}"
+        yield f"left alone:  {found.whole.path}"
+        yield f"resumed:     {found.resumed.path}"
+        return
+    yield from _equality(found.certificate.equal)
+    yield from (f"killed:      {_text_of(kill)}" for kill in found.certificate.kills)
+    place = found.certificate.circumstances
+    threads = f", {place.threads} thread{'s' if place.threads > 1 else ''}" if place.device == "cpu" else ""
+    versions = f"torch {place.packages['torch']}, Python {place.python}"
+    yield f"on:          {place.device} ({place.dtype}{threads}), {versions}"
+    yield f"promised:    {found.certificate.promise}"
+    yield f"certificate: {found.resumed.certificate}"
+
+
+def compared_lines(comparison: Comparison, one: RunFolder, other: RunFolder) -> Iterator[str]:
+    """What two runs that were there have in common, or do not."""
+    yield f"{one.id} and {other.id}: {_verdict(comparison)}"
+    yield from _equality(comparison.equality) if comparison.equal else _differences(comparison)
+
+
+def _verdict(comparison: Comparison) -> str:
+    return typer.style("PASS", fg="green", bold=True) if comparison.equal else typer.style("FAIL", fg="red", bold=True)
+
+
+def _equality(found: Equality) -> Iterator[str]:
+    yield (
+        f"equal bits:  {found.train_rows:,} steps, {found.evaluation_rows:,} evaluations, {found.tensors:,} tensors "
+        f"({found.numbers:,} numbers), and what each hook remembers"
+    )
+    yield f"losses:      sha256 {found.losses_sha256}"
+    yield f"tensors:     sha256 {found.tensors_sha256}"
+
+
+def _differences(found: Comparison) -> Iterator[str]:
+    yield f"first step:  {found.row or 'none differs'}"
+    yield f"tensor:      {found.tensor or 'none differs'}"
+    if found.state:
+        yield f"also:        {', '.join(found.state)}"
+
+
+def _text_of(kill: Kill) -> str:
+    """When a run was killed, and where it went on."""
+    saving = ", in the midst of a save" if kill.saving else ""
+    return (
+        f"by {kill.signal} after {kill.seconds:.1f} s, its metrics at step {kill.written_step:,}{saving}; "
+        f"resumed at step {kill.resumed_at:,}"
+    )
+
+
+def _say(text: str) -> None:
+    typer.secho(text, bold=True, err=True)
+
+
+def _quiet(_text: str) -> None:
+    """Programs read one object."""

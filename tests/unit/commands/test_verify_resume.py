@@ -1,0 +1,216 @@
+"""`mlp verify-resume` as its user meets it: real processes, killed for real."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ml_playground.cli import main
+from ml_playground.commands.training_process import TrainingProcess, written_step
+from ml_playground.configuration.loading import find_experiment, list_experiments
+from ml_playground.core.certificate import Certificate
+from ml_playground.core.deps import Deps
+from ml_playground.core.error_handling import WorkerError
+from ml_playground.core.run_folder import RunFolder, all_runs, runs_folder, verifications_folder
+from ml_playground.monitoring.comparison import compare_runs
+from tests.fakes.run_folder import bare_run, put_rows
+from tests.fakes.tiny_job import TEXT
+from tests.fakes.trained_run import job_of, save_run
+
+SHIPPED = [entry.name for entry in list_experiments() if entry.shipped]
+CONFIG = """\
+prepare.source = { kind = "text_file", path = "text.txt" }
+prepare.tokenizer = { kind = "char" }
+data = { sequence_tokens = 16, micro_batch_rows = 4 }
+model = { n_layer = 1, n_head = 2, n_embd = 16 }
+schedule.warmup_steps = 0
+runtime = { device = "cpu", dtype = "float32", threads = 1 }
+"""
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> str:
+    """A small experiment of one's own."""
+    folder = tmp_path / "toy"
+    folder.mkdir()
+    (folder / "text.txt").write_text(TEXT)
+    (folder / "config.toml").write_text(CONFIG)
+    return str(folder)
+
+
+def verifications(name: str) -> list[RunFolder]:
+    """What verifying has left."""
+    return [RunFolder(path) for path in sorted((verifications_folder() / name).glob("*"))]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_verify_resume_passes_for_every_shipped_experiment(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Killed after its checkpoint and resumed, it ends with the same bits; the certificate says so, and no command sees the run."""
+    (tmp_path / "text.txt").write_text(TEXT)
+    # No test asks the network.
+    source = {"shakespeare": ["--set", f"prepare.source={{kind='text_file', path='{tmp_path / 'text.txt'}'}}"]}
+    overlay = str(find_experiment(name) / "test_config.toml")
+    shared = ["--config", overlay, *source.get(name, []), "--set", "runtime.threads=1"]
+    assert main(["verify-resume", name, *shared, "--steps", "6", "--more", "30"]) == 0
+    shown = capsys.readouterr()
+    (run,) = verifications(name)
+    assert shown.out.startswith(f"{name}: PASS\nequal bits:  36 steps, 12 evaluations, ")
+    assert shown.out.endswith(f"certificate: {run.certificate}\n")
+    assert re.search(
+        r"^killed:      by SIGKILL after \d+\.\d s, its metrics at step \d+.*; resumed at step \d+$", shown.out, re.MULTILINE
+    )
+    assert [f"[{number}/3]" in shown.err for number in (1, 2, 3)] == [True] * 3
+    certificate = Certificate.model_validate_json(run.certificate.read_bytes())
+    assert (certificate.experiment, certificate.steps, certificate.max_steps) == (name, 6, 36)
+    assert certificate.kills[0].resumed_at >= 6
+    assert certificate.equal == compare_runs(run, run).equality
+    assert certificate.circumstances.device == "cpu"
+    assert "torch" in certificate.circumstances.packages
+    assert "train.max_steps: 20 -> 36" in certificate.changed
+    assert all_runs(runs_folder()) == []
+
+
+def test_verify_resume_several_kills_anywhere_for_programs(experiment: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """One object on stdout; with --keep both runs stay, and compare as equal once more."""
+    more = ["--steps", "40", "--more", "40", "--kills", "2", "--anywhere", "--keep"]
+    assert main(["verify-resume", experiment, *more, "--json"]) == 0
+    shown = capsys.readouterr()
+    record = json.loads(shown.out)
+    assert (record["verdict"], record["row"], record["tensor"], record["state"]) == ("PASS", None, None, [])
+    assert len(record["certificate"]["kills"]) == 2
+    assert "[1/3]" not in shown.err
+    assert sorted(record["runs"]) == [str(run.path) for run in verifications("toy")]
+    assert main(["verify-resume", record["runs"][0], "--against", record["runs"][1]]) == 0
+    assert "PASS\nequal bits:  80 steps, " in capsys.readouterr().out
+
+
+def test_verify_resume_job_that_gives_out_says_so_and_leaves_nothing(
+    experiment: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run that ends with NaN proves nothing about a resume."""
+    lost = ["optimizer.lr=1e30", "optimizer.eps=1e-30", "train.grad_clip=0.0"]
+    assert main(["verify-resume", experiment, *(word for key in lost for word in ("--set", key))]) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert "error: toy does not come to its end (nan: " in error
+    assert "mend that first, then verify it." in error
+    assert verifications("toy") == []
+
+
+def test_verify_resume_job_that_ends_early_names_fewer_steps(
+    experiment: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Early stopping may end it before the checkpoint that is to be resumed."""
+    rule = "hooks.stop={kind='early_stopping', patience=1, min_delta=99.0}"
+    told = ["--set", rule, "--set", "train.evaluate_every_steps=2", "--steps", "20"]
+    assert main(["verify-resume", experiment, *told]) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert "toy ends at step 4 by its own rule, before step 20; verify fewer steps: --steps 2." in error
+    assert verifications("toy") == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_verify_resume_interrupted_leaves_neither_processes_nor_runs(
+    experiment: str, home: Path, number: signal.Signals
+) -> None:
+    """Ctrl-C in the midst of a training is its end, too."""
+    words = [sys.executable, "-m", "ml_playground.cli", "verify-resume", experiment, "--steps", "100000"]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            while not any(run.log.exists() for run in verifications("toy")):
+                assert process.poll() is None
+                time.sleep(0.01)
+            os.kill(process.pid, number)
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert said.endswith("error: interrupted.\n")
+    assert verifications("toy") == []
+    commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    assert not any(str(home).encode() in command for command in commands)
+
+
+def test_verify_resume_against_a_run_that_differs_fails_with_one(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """The first step, the first tensor, and what else: enough to begin looking."""
+    job = job_of(tmp_path)
+    one = save_run(job, {20: 2.0}, run_id="20260101-000000-aaaa", weights=0.0)
+    other = save_run(job, {20: 2.5}, run_id="20260102-000000-bbbb", weights=0.5)
+    for run, step in ((one, 20), (other, 19)):
+        put_rows(run, step)
+    assert main(["verify-resume", one.id, "--against", other.id]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{one.id} and {other.id}: FAIL"
+    assert lines[1] == "first step:  step 20, train: missing in the second"
+    assert re.fullmatch(
+        r"tensor:      model/\S+: [\d,]+ of [\d,]+ elements differ, at most 0\.5 apart; \d+ other tensors differ",
+        lines[2],
+    )
+    assert lines[3:] == ["also:        metrics"]
+    assert main(["verify-resume", one.id, "--against", other.id, "--json"]) == 1
+    record = json.loads(capsys.readouterr().out)
+    assert (record["verdict"], record["row"]["step"], record["state"]) == ("FAIL", 20, ["metrics"])
+    assert record["tensor"]["largest"] == 0.5
+    assert (record["equal"], record["certificate"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nosuch"], "no experiment 'nosuch'"),
+        (["nosuch", "--against", "other"], "no run answers to 'nosuch'"),
+        (["{experiment}", "--steps", "0"], "0 is not in the range x>=1"),
+        (["{experiment}", "--set", "train.max_stepz=3"], "did you mean"),
+    ],
+)
+def test_verify_resume_typed_wrongly_says_what_is_allowed(
+    experiment: str, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    """Before anything is trained."""
+    assert main(["verify-resume", *(word.format(experiment=experiment) for word in words)]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not verifications_folder().exists()
+
+
+def test_training_process_that_fails_is_told_with_its_last_words() -> None:
+    """However it is waited for, a failure is not taken for an end."""
+    run = bare_run()
+    with TrainingProcess(run, Deps()) as process, pytest.raises(WorkerError) as caught:
+        process.wait()
+    message = str(caught.value)
+    assert message.startswith("The training that was to be verified failed (exit code 2):\n  error: ")
+    assert "is no job that this version can read" in message
+    with TrainingProcess(run, Deps()) as process:
+        with pytest.raises(WorkerError, match="exit code 2"):
+            process.wait_for_seconds(60)
+        with pytest.raises(WorkerError, match="exit code 2"):
+            process.kill()
+
+
+def test_written_step_is_that_of_the_last_whole_row() -> None:
+    """A row that is being written is none."""
+    run = bare_run()
+    assert written_step(run) == 0
+    put_rows(run, 7)
+    with run.metrics.open("a") as stream:
+        stream.write('{"kind": "tr')
+    assert written_step(run) == 7
+
+
+def test_verifications_are_found_by_no_command_that_looks_for_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """`mlp train` must not go on with one, nor `mlp sample` draw from one, because it is the newest."""
+    run = bare_run("tiny", "20260101-000000-aaaa")
+    shutil.copytree(run.path, verifications_folder() / "tiny" / "20270101-000000-ffff")
+    assert [found.id for found in all_runs(runs_folder())] == [run.id]
+    assert main(["runs"]) == 0
+    assert "20270101" not in capsys.readouterr().out
