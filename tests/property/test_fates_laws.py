@@ -43,6 +43,8 @@ def rows_of(batches: Iterable[TokenBatch], rows: int) -> tuple[torch.Tensor, tor
 @given(tokens=st.integers(2, 700), asked=windows, seed=st.integers(0, 2**32))
 def test_fates_of_windows_are_those_of_each_token_of_an_epoch(tokens: int, asked: TokenWindows, seed: int) -> None:
     """Each token is followed through one epoch: as a target how often, and which never; padding is what stands for none."""
+    # A shorter text is refused when the data are opened.
+    asked = asked.model_copy(update={"sequence_tokens": min(asked.sequence_tokens, tokens - 1)})
     cut = Windows(np.arange(tokens, dtype=np.uint16), asked.sequence_tokens)
     source = TrainingBatches(cut, asked, seed)
     count = -(-len(cut) // asked.micro_batch_rows)
@@ -63,7 +65,7 @@ def test_fates_of_windows_are_those_of_each_token_of_an_epoch(tokens: int, asked
 
 @pytest.mark.parametrize("kind", sorted(SETTINGS))
 @given(data=st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_fates_of_a_prepared_text_are_what_its_batches_hold(
     kind: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

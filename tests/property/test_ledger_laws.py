@@ -124,7 +124,7 @@ def test_ledger_of_any_source_balances(
     if refusal:
         # Documents are whole in a split, so that few of them may leave one empty.
         assert split_by != "position"
-        assert "puts none of the" in refusal or "too few for" in refusal
+        assert any(words in refusal for words in ("puts none of the", "too few for", "training part holds no text"))
         return
     documents = (
         [text for text in map(files.get, sorted(files)) if text] if kind != "url_text" else ["".join(files.values())]
@@ -175,12 +175,12 @@ def test_unknown_bytes_are_those_of_characters_the_training_part_lacks(
         assert body[first:].startswith(row.excerpt)
 
 
-@given(files=contents, split_by=st.sampled_from(["position", "document"]), workers=st.sampled_from([1, 2]))
-@settings(max_examples=8, deadline=None)
+@given(files=contents, split_by=st.sampled_from(["position", "document"]))
+@settings(max_examples=20, deadline=None)
 def test_dropped_duplicates_give_the_data_set_of_the_texts_without_them(
-    tmp_path_factory: pytest.TempPathFactory, files: dict[str, str], split_by: str, workers: int
+    tmp_path_factory: pytest.TempPathFactory, files: dict[str, str], split_by: str
 ) -> None:
-    """Equal to the token, with any number of processes: who deletes the copies by hand trains the same."""
+    """Equal to the token: who deletes the copies by hand trains the same."""
     base = tmp_path_factory.mktemp("copies")
     files = {f"{name}.txt": body for name, body in files.items()} | {f"y{n}.txt": f"some text {n}" for n in range(3)}
     seen: set[str] = set()
@@ -194,7 +194,6 @@ def test_dropped_duplicates_give_the_data_set_of_the_texts_without_them(
         prepare(
             text_settings(write_texts(base / place, texts), tokenizer=bpe, split_by=split_by, duplicates="drop"),
             Deps(),
-            workers=workers,
         )
         for place, texts in (("all", files), ("without", without))
     ]

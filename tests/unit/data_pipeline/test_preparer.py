@@ -84,7 +84,8 @@ def test_prepare_ends_documents_where_the_tokenizer_can_say_so(tmp_path: Path) -
 def test_prepare_by_document_keeps_documents_whole(tmp_path: Path) -> None:
     """The last documents are for validation."""
     folder = write_texts(tmp_path, {f"{number}.txt": f"{number}" * 10 for number in range(10)})
-    prepared = prepare(text_settings(folder, split_by="document", val_fraction=0.2), Deps())
+    asked = text_settings(folder, split_by="document", val_fraction=0.2, max_loss_fraction=1.0)
+    prepared = prepare(asked, Deps())
     assert prepared.manifest.ledger.splits["train"].documents == 8
     assert prepared.manifest.ledger.splits["val"].documents == 2
 
@@ -104,6 +105,16 @@ def test_prepare_one_document_by_document_leaves_nothing_behind(tmp_path: Path) 
     with pytest.raises(DataError, match="1 document, too few"):
         prepared_text(tmp_path, TEXT, split_by="document")
     assert names_in(data_folder()) == []
+
+
+def test_prepare_without_copies_is_the_same_for_every_number_of_processes(tmp_path: Path) -> None:
+    """Which documents are copies is settled before the work is shared."""
+    folder = write_texts(tmp_path, {f"{number}.txt": TEXT * (1 + number % 3) for number in range(7)})
+    settings = text_settings(folder, tokenizer={"kind": "byte_bpe", "vocab_size": 300}, duplicates="drop")
+    made = [prepare(settings, Deps(), workers=number, fresh=True).manifest for number in (1, 2)]
+    assert made[0].fingerprint == made[1].fingerprint
+    assert made[0].ledger == made[1].ledger
+    assert made[0].ledger.dropped["duplicate"].documents == 4
 
 
 def test_prepare_of_hardly_anything_but_copies_says_that_they_were_dropped(tmp_path: Path) -> None:
