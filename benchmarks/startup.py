@@ -20,7 +20,8 @@ from ml_playground.core.run_folder import RunFolder
 
 MLP = Path(sys.executable).with_name("mlp")
 COMMANDS = [["--help"], ["runs"], ["experiments"], ["config", "show", "python_stdlib"]]
-STEPS = 2
+# As many as make the flight check try its trial; a shorter run is its own.
+STEPS = 30
 
 
 def tables(options: argparse.Namespace) -> Iterator[Table]:

@@ -24,7 +24,7 @@ GLOBAL_SEEDS = {
     "numpy.random.seed",
     "random.seed",
 }
-SEED_IN = {"training/engine.py", "training/learner.py", "training/trial.py"}
+SEED_IN = {"training/assembly.py", "training/learner.py", "training/trial.py"}
 
 
 def named(source: Source) -> str:

@@ -51,6 +51,10 @@ class EchoPreview:
         """The arguments as text."""
         return f"<{max_new_tokens} tokens after {prompt!r}, seed {seed % 1000}>"
 
+    def notes(self, prompt: str) -> Sequence[str]:
+        """Every prompt is as it should be."""
+        return []
+
 
 class Told(list[str]):
     """What was said to whoever sits before the run."""

@@ -1,6 +1,6 @@
 """A text from the model as it stands, in the middle of its training."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ml_playground.configuration.models import SampleSettings
+from ml_playground.core.error_handling import ConfigError
 from ml_playground.core.registry import load_object
 from ml_playground.core.tokenizer_protocol import Tokenizer
 from ml_playground.sampling.prompts import encode_prompt
@@ -33,6 +34,13 @@ class TextPreview:
             return "".join(
                 piece.text for piece in draw_texts(self._model.decoder("float32"), self._tokenizer, [ids], settings)
             )
+
+    def notes(self, prompt: str) -> Sequence[str]:
+        """What its user might not expect of a prompt; of one that cannot be read at all, why."""
+        try:
+            return encode_prompt(prompt, self._tokenizer, self._model.max_context).notes
+        except ConfigError as error:
+            return [str(error)]
 
 
 def build(model: nn.Module, attachments: Mapping[str, Path], settings: SampleSettings) -> TextPreview:

@@ -1,10 +1,12 @@
-"""A model's weights under stable names, and the refusal of weights that do not fit."""
+"""A model's weights under stable names, the refusal of weights that do not fit, and the comparison of states to the bit."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
+import torch
 from torch import Tensor, nn
 
 from ml_playground.core.error_handling import CheckpointError
+from ml_playground.training.protocols import TensorGroups
 
 SHOWN_PROBLEMS = 20
 
@@ -37,3 +39,21 @@ def refuse_misfits(group: str, expected: Mapping[str, Tensor], got: Mapping[str,
             f"The saved {group} weights do not fit this job: {shown}. Start a new run with --fresh, or restore the "
             "settings they were trained with."
         )
+
+
+def differing(one: TensorGroups, other: TensorGroups) -> Iterator[str]:
+    """Names (`group/tensor`) of what is not the same to the bit, or is on one side only."""
+    for group in sorted(one.keys() | other.keys()):
+        left, right = one.get(group, {}), other.get(group, {})
+        for name in sorted(left.keys() | right.keys()):
+            if name not in left or name not in right or not _same_bits(left[name], right[name]):
+                yield f"{group}/{name}"
+
+
+def _same_bits(one: Tensor, other: Tensor) -> bool:
+    # As bytes: NaN equals itself, and minus zero is not zero.
+    return one.shape == other.shape and one.dtype == other.dtype and torch.equal(_bytes(one), _bytes(other))
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)

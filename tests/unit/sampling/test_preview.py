@@ -75,6 +75,22 @@ def test_preview_training_goes_on_after_it(attachments: dict[str, Path]) -> None
     assert torch.equal(model.out.grad, expected)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "notes"),
+    [
+        ("abc", []),
+        ("abX", ["the model does not know these characters of the prompt 'abX': 'X'"]),
+        ("XY", ["The model knows no character of the prompt 'XY' ('X' 'Y'); its tokenizer has learned others."]),
+    ],
+)
+def test_preview_notes_say_what_its_user_might_not_expect(
+    attachments: dict[str, Path], prompt: str, notes: list[str]
+) -> None:
+    """Before a run, not after it; also where no text could be drawn at all."""
+    found = build(HistoryModel(9, 16), attachments, SampleSettings()).notes(prompt)
+    assert [text.partition(" Use characters")[0] for text in found] == notes
+
+
 def test_build_preview_without_tokenizer_says_so(tmp_path: Path) -> None:
     """The folder is named."""
     with pytest.raises(DataError, match=r"holds no tokenizer: tokenizer.json is missing"):
