@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paired import Pair, Program, Turns, in_turn
-from shapes import SHAPES, Shape, as_options
+from shapes import SHAPES, as_options
 from tables import Row, Table, command_line, progress, publish
 
 HERE = Path(__file__).parent
@@ -41,27 +41,39 @@ def has(python: str, package: str) -> bool:
     return subprocess.run([python, "-c", code], check=False, capture_output=True).returncode == 0
 
 
-def programs_for(shape: Shape, effort: Effort, options: argparse.Namespace) -> list[Program]:
-    """Who competes: each peer in its settings that are worth trying, where it is installed."""
-    words = as_options(shape, steps=effort.steps, warmup=effort.warmup)
+PEERS = {
+    "transformers": ("transformers", "peer_transformers.py"),
+    "transformers, eager attention": ("transformers", "peer_transformers.py", "--attention", "eager"),
+    "transformers, compiled": ("transformers", "peer_transformers.py", "--compile"),
+    "litgpt": ("litgpt", "peer_litgpt.py"),
+    "litgpt, compiled": ("litgpt", "peer_litgpt.py", "--compile"),
+}
+"""Name of a setting -> the package it needs, and its program."""
+BEST_PEERS = {
+    "tiny": ("transformers, eager attention", "litgpt, compiled"),
+    "baby": ("transformers, eager attention", "litgpt, compiled"),
+    "gpt2": ("transformers", "litgpt, compiled"),
+}
+"""The settings of each peer that were fastest when all were tried (`--all-peers`; docs/LOG.md)."""
 
-    def program(name: str, script: str, *more: str, python: str = sys.executable) -> Program:
-        return Program(name, [str(HERE / script), *words, *more], python)
+
+def programs_for(name: str, effort: Effort, options: argparse.Namespace) -> list[Program]:
+    """Who competes in a shape: ours, nanoGPT, and each peer that is installed in its best setting."""
+    words = as_options(SHAPES[name], steps=effort.steps, warmup=effort.warmup)
+
+    def program(title: str, script: str, *more: str, python: str = sys.executable) -> Program:
+        return Program(title, [str(HERE / script), *words, *more], python)
 
     found = [program(OURS, "our_training.py"), program(PLAIN, "plain_loop.py")]
     if options.nanogpt is not None:
         found.append(program(NANOGPT, "peer_nanogpt.py", "--nanogpt", str(options.nanogpt)))
     if not options.quick:
         found.append(program(COMPILED, "our_training.py", "--compile"))
-    if has(sys.executable, "transformers"):
-        found.append(program("transformers", "peer_transformers.py"))
-        found.append(program("transformers, eager attention", "peer_transformers.py", "--attention", "eager"))
-        if not options.quick:
-            found.append(program("transformers, compiled", "peer_transformers.py", "--compile"))
-    if has(options.litgpt, "litgpt"):
-        found.append(program("litgpt", "peer_litgpt.py", python=options.litgpt))
-        if not options.quick:
-            found.append(program("litgpt, compiled", "peer_litgpt.py", "--compile", python=options.litgpt))
+    pythons = {"transformers": sys.executable, "litgpt": options.litgpt}
+    for peer in PEERS if options.all_peers else BEST_PEERS[name]:
+        package, script, *more = PEERS[peer]
+        if has(pythons[package], package):
+            found.append(program(peer, script, *more, python=pythons[package]))
     return found
 
 
@@ -109,11 +121,11 @@ def tables(options: argparse.Namespace) -> Iterator[Table]:
     names: dict[str, None] = {}
     for name, effort in (QUICK if options.quick else EFFORT).items():
         progress(f"training {name}")
-        programs = programs_for(SHAPES[name], effort, options)
+        programs = programs_for(name, effort, options)
         found[name] = in_turn(programs, rounds=effort.rounds)
         names |= dict.fromkeys(program.name for program in programs)
     problems = [f"{shape}: {problem}" for shape, turns in found.items() for problem in turns.problems]
-    absent = [peer for peer in ("transformers", "litgpt") if peer not in names]
+    absent = [peer for peer in ("transformers", "litgpt", "nanoGPT") if not any(peer in name for name in names)]
     compiling = [
         f"{shape} {statistics.median(turns.of(COMPILED, 'first_step_s')):.0f} s"
         for shape, turns in found.items()
@@ -138,6 +150,7 @@ if __name__ == "__main__":
         default=os.environ.get("MLP_BENCH_PYTHON_LITGPT", sys.executable),
         help="the interpreter that has litgpt",
     )
+    parser.add_argument("--all-peers", action="store_true", help="each peer in all of its settings")
     parser.add_argument(
         "--nanogpt",
         type=Path,

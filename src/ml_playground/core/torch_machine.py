@@ -85,10 +85,10 @@ def rates_of(device: DeviceKind, *, again: bool = False) -> Rates:
     if kept is not None and not again and trusted(kept, load=_load(), cores=machine.logical_cores):
         return kept
     counts = thread_counts(machine.usable_cores, machine.physical_cores)
-    if kept is None and not again:
-        rates = _measured_once(identity, device, counts)
+    if again:
+        rates = measured_rates(device, counts, THOROUGH_SECONDS)
     else:
-        rates = measured_rates(device, counts, THOROUGH_SECONDS if again else QUICK_SECONDS)
+        rates = _measured_once(identity, device, counts)
     keep_rates(identity, rates)
     return rates
 
@@ -111,7 +111,7 @@ def _load() -> float:
 
 @cache
 def _measured_once(_identity: Identity, device: DeviceKind, counts: tuple[int, ...]) -> Rates:
-    """A process whose home keeps nothing, or changes, measures once all the same."""
+    """A process measures once, also where its home keeps nothing or what is kept was disturbed."""
     return measured_rates(device, counts, QUICK_SECONDS)
 
 

@@ -1,5 +1,6 @@
 """The engine `llama_cpp`: an exported model drawn from by llama.cpp. B rows, t new tokens, V vocabulary."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -7,13 +8,18 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ml_playground.core.error_handling import ConfigError, DataError
+from ml_playground.core.error_handling import CheckpointError, ConfigError, DataError
 from ml_playground.export.gguf_file import architecture_for, write_gguf
 from ml_playground.export.llama_api import LlamaContext, LlamaModel
 from ml_playground.models.layers.packed_linear import Precision
+from ml_playground.models.protocols import Decoder
 from ml_playground.models.settings import Gpt
 
 CPU = torch.device("cpu")
+
+MOST_NATS_APART: Mapping[Precision, float] = {"float32": 5e-3, "bfloat16": 0.02, "int8": 0.05}
+"""Divergence from the checkpoint at which a file is refused: rounding of trained models stays ten times below (docs/LOG.md)."""
+COMPARED_TOKENS = 64
 
 
 def build(model: Any, precision: Precision, export: Path) -> "LlamaDecoder":
@@ -27,7 +33,7 @@ def build(model: Any, precision: Precision, export: Path) -> "LlamaDecoder":
     Raises:
         ConfigError: llama.cpp knows no such model.
         StorageError: The file could not be written.
-        CheckpointError: The file cannot be loaded.
+        CheckpointError: The file cannot be loaded, or does not predict what the checkpoint predicts.
     """
     settings = getattr(model, "settings", None)
     if not isinstance(settings, Gpt):
@@ -37,8 +43,34 @@ def build(model: Any, precision: Precision, export: Path) -> "LlamaDecoder":
     architecture_for(settings)
     path = export / precision / "model.gguf"
     if not path.is_file():
-        write_gguf(settings, cast(torch.nn.Module, model).state_dict(), precision, path)
+        unproved = path.with_name("unproved.gguf")
+        write_gguf(settings, cast(torch.nn.Module, model).state_dict(), precision, unproved)
+        prove(LlamaDecoder(unproved, settings), model.decoder("float32"), precision)
+        unproved.replace(path)
     return LlamaDecoder(path, settings)
+
+
+def prove(exported: Decoder, checkpoint: Decoder, precision: Precision) -> None:
+    """Compare what an exported model predicts with its checkpoint, on ids drawn with a fixed seed.
+
+    Raises:
+        CheckpointError: They are further apart than rounding to `precision` can explain.
+    """
+    length = min(COMPARED_TOKENS, checkpoint.max_context or COMPARED_TOKENS)
+    ids = torch.randint(checkpoint.vocab_size, (1, length), generator=torch.Generator().manual_seed(0))
+    apart = divergence(checkpoint.logits(ids.to(checkpoint.device)).cpu(), exported.logits(ids))
+    # Written so that NaN fails.
+    if not apart <= MOST_NATS_APART[precision]:
+        raise CheckpointError(
+            f"llama.cpp's predictions are {apart:.3g} nats a token from those of the checkpoint, rounding to {precision} explains "
+            f"{MOST_NATS_APART[precision]:g}; the file is not used. Use sample.engine = 'torch', or another sample.precision."
+        )
+
+
+def divergence(expected: Tensor, found: Tensor) -> float:
+    """Kullback-Leibler divergence of two predictions from logits (B, T, V): nats a token, 0 where they are equal."""
+    left, right = expected.double().log_softmax(-1), found.double().log_softmax(-1)
+    return float((left.exp() * (left - right)).sum(-1).mean())
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ pytest.importorskip("gguf", reason="the extra `export` is not installed: make se
 pytest.importorskip("xllamacpp", reason="the extra `export` is not installed: make setup")
 
 from ml_playground.export import llama_api
-from ml_playground.export.llama_cpp import LlamaDecoder, build
+from ml_playground.export.llama_cpp import LlamaDecoder, build, divergence, prove
 from tests.unit.export.test_gguf_file import GPT2, QWEN3, model_of
 
 PROMPTS = [[1, 2, 3, 4, 5, 6, 7, 8, 9], [4], [11, 3, 11], list(range(20))]
@@ -56,15 +56,34 @@ def test_llama_cpp_unquantised_writes_the_same_text(variant: str, temperature: f
     assert len({token for row in ours for token in row}) > 3
 
 
-@pytest.mark.parametrize(("precision", "divergence"), [("float32", 1e-6), ("bfloat16", 5e-3), ("int8", 5e-3)])
-def test_llama_cpp_quantised_predicts_nearly_the_same(precision: Precision, divergence: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("precision", "most"), [("float32", 1e-6), ("bfloat16", 5e-3), ("int8", 5e-3)])
+def test_llama_cpp_quantised_predicts_nearly_the_same(precision: Precision, most: float, tmp_path: Path) -> None:
     """Nats between the distributions, at most."""
     model = model_of(**QWEN3)
     ids = torch.randint(23, (3, 16), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        expected = model(ids).log_softmax(-1)
-    found = build(model, precision, tmp_path).logits(ids).log_softmax(-1)
-    assert float((expected.exp() * (expected - found)).sum(-1).mean()) < divergence
+        expected = model(ids)
+    assert divergence(expected, build(model, precision, tmp_path).logits(ids)) < most
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
+def test_export_of_other_weights_is_refused(precision: Precision, tmp_path: Path) -> None:
+    """What is shipped is what was trained: a file that predicts something else is never used."""
+    trained, other = model_of(**QWEN3), model_of(**QWEN3)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(3.0)
+    with pytest.raises(CheckpointError, match=rf"nats a token from those of the checkpoint, rounding to {precision}"):
+        prove(build(other, precision, tmp_path), trained.decoder("float32"), precision)
+    assert sorted(path.name for path in (tmp_path / precision).iterdir()) == ["model.gguf"]
+
+
+def test_divergence_is_zero_only_between_equal_predictions() -> None:
+    """A constant added to all logits of a token changes no prediction; NaN is never close to anything."""
+    logits = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(2))
+    assert divergence(logits, logits + 7.0) == pytest.approx(0.0, abs=1e-12)
+    assert divergence(logits, logits.flip(-1)) > 0.1
+    assert not divergence(logits, torch.full_like(logits, torch.nan)) <= 1.0
 
 
 def test_build_writes_a_file_once(tmp_path: Path) -> None:
