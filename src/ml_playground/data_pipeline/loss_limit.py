@@ -95,5 +95,6 @@ def percent(fraction: float) -> str:
 
 
 def _allowing(fraction: float) -> str:
-    """What to type so that it is allowed: the fraction, rounded up."""
-    return f"--set {LIMIT_KEY}={min(1.0, math.ceil(fraction * 1000) / 1000):g}"
+    """What to type so that it is allowed: the fraction, rounded up to two figures."""
+    unit = 10.0 ** (math.floor(math.log10(fraction)) - 1)
+    return f"--set {LIMIT_KEY}={min(1.0, math.ceil(fraction / unit) * unit):.2g}"
