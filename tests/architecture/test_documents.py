@@ -23,6 +23,7 @@ EXPLAINED = [
     "configuration",
     "profiles",
     "data_pipeline",
+    "data_pipeline/checks",
     "models",
     "planning",
     "training",

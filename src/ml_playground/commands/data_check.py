@@ -1,6 +1,7 @@
 """`mlp data check`: what is wrong with texts and chats before anything is trained on them."""
 
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,7 @@ import typer
 from ml_playground.commands.options import ConfigFiles, Json, Sets, as_typed
 from ml_playground.configuration.families import SOURCES
 from ml_playground.configuration.fingerprint import prepared_folder
-from ml_playground.configuration.loading import load
+from ml_playground.configuration.loading import experiment_names, load
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import ConfigError
@@ -140,9 +141,12 @@ def check(
 
 
 def _is_experiment(target: str) -> bool:
-    """A folder, or a name that is no file and does not look like one."""
+    """A folder, a known name, or a word that does not look like a file; a file of that name comes first."""
     path = Path(target)
-    return path.is_dir() or (not path.exists() and not path.suffix and len(path.parts) == 1)
+    if os.path.isfile(path):  # noqa: PTH113 - unlike pathlib's, it does not raise for what no file system takes
+        return False
+    plain = not path.suffix and len(path.parts) == 1
+    return plain or os.path.isdir(path) or target in experiment_names()  # noqa: PTH112
 
 
 def _refuse_unused(sets: Sequence[str] | None, files: Sequence[Path] | None) -> None:

@@ -48,7 +48,7 @@ def test_check_prints_findings_with_place_effect_and_remedy(rows: Path, capsys: 
         "          | user: hi\\nassistant: schÃ¶n",
         "",
         f"3 rows in 1 file, {rows.stat().st_size}B",
-        "half of the rows have 7.93 characters at most; 41% of all are answers",
+        "half of the rows have 8 characters at most; 38% of all are answers",
         "found: 1 error, 1 warning, 0 infos",
         f"next: mlp data check {rows} --quarantine BAD.jsonl --clean GOOD.jsonl",
     ]
@@ -104,7 +104,7 @@ def test_quarantine_of_a_text_lists_its_bad_lines_and_documents(
 ) -> None:
     """A line with two faults is one entry; a document that is a copy is named, not copied."""
     first, second, away = tmp_path / "a.txt", tmp_path / "b.txt", tmp_path / "bad.jsonl"
-    first.write_bytes(b"fine\nsch\xc3\x83\xc2\xb6n \x07\nGr\xfc\xdfe\n")
+    first.write_bytes(b"fine\nsch\xc3\x83\xc2\xb6n \x07\nGr\xfc\xdfe\n" + b"This line is fine, too.\n" * 9)
     second.write_bytes(first.read_bytes())
     assert mlp(first, second, "--quarantine", away) == 2
     capsys.readouterr()
@@ -135,12 +135,12 @@ def test_check_of_an_experiment_reads_its_source(tmp_path: Path, capsys: pytest.
 def test_check_of_an_experiments_rows_knows_how_long_they_may_be(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By the job's sequences: 256 tokens of one character each."""
+    """By the job's sequences, of one character a token."""
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps({"text": "to be " * 50}) + "\n" + GOOD + "\n", encoding="utf-8")
     source = f'prepare.source={{kind="text_file", path="{path}"}}'
-    assert mlp("shakespeare", "--kind", "chat", "--set", source) == 0
-    assert "300 characters, 256 fit" in capsys.readouterr().out
+    assert mlp("shakespeare", "--kind", "chat", "--set", source, "--set", "data.sequence_tokens=128") == 0
+    assert "300 characters, 128 fit" in capsys.readouterr().out
 
 
 def test_characters_that_fit_are_those_of_the_prepared_text(tmp_path: Path) -> None:

@@ -9,8 +9,11 @@ from ml_playground.data_pipeline.checks.mojibake import SCREEN, runs
 # All but tab, line feed, form feed (which parts pages in old sources) and carriage return.
 CONTROLS = bytes(sorted({*range(0x20), 0x7F} - {0x09, 0x0A, 0x0C, 0x0D}))
 _CONTROL = re.compile(b"[" + re.escape(CONTROLS) + b"]+")
-_UPPER_CONTROL = re.compile(rb"(?:\xc2[\x80-\x9f])+")
-_SURROGATE = re.compile(rb"(?:\xed[\xa0-\xbf][\x80-\xbf])+")
+_UPPER_CONTROLS = re.compile(rb"(?:\xc2[\x80-\x9f])+")
+_SURROGATES = re.compile(rb"(?:\xed[\xa0-\xbf][\x80-\xbf])+")
+# What begins with a fixed byte is searched for ten times faster than a group of it.
+_UPPER_CONTROL = re.compile(rb"\xc2[\x80-\x9f]")
+_SURROGATE = re.compile(rb"\xed[\xa0-\xbf]")
 _MARK = b"\xef\xbb\xbf"
 _REPLACEMENT = b"\xef\xbf\xbd"
 _REPLACEMENTS = re.compile(b"(?:" + _REPLACEMENT + b")+")
@@ -47,18 +50,20 @@ def _beyond_ascii(passage: bytes) -> Iterator[Fault]:
         yield from mojibake
         # A control that is the tail of mojibake is mended with it.
         rest = _without(passage, mojibake)
-    for match in _UPPER_CONTROL.finditer(rest):
-        numbers = sorted({ord(letter) for letter in match[0].decode()})
-        yield Fault("control_character", _named(numbers), match.start(), match.end())
+    if _UPPER_CONTROL.search(rest):
+        for match in _UPPER_CONTROLS.finditer(rest):
+            numbers = sorted({ord(letter) for letter in match[0].decode()})
+            yield Fault("control_character", _named(numbers), match.start(), match.end())
     if _MARK in passage:
         for match in re.finditer(_MARK, passage):
             yield Fault("byte_order_mark", "", match.start(), match.end())
     if _REPLACEMENT in passage:
         for match in _REPLACEMENTS.finditer(passage):
             yield Fault("replacement_character", "", match.start(), match.end())
-    for match in _SURROGATE.finditer(passage):
-        half = match[0].decode("utf-8", "surrogatepass")[0]
-        yield Fault("lone_surrogate", f"U+{ord(half):04X}", match.start(), match.end())
+    if _SURROGATE.search(passage):
+        for match in _SURROGATES.finditer(passage):
+            half = match[0].decode("utf-8", "surrogatepass")[0]
+            yield Fault("lone_surrogate", f"U+{ord(half):04X}", match.start(), match.end())
 
 
 def _without(passage: bytes, faults: list[Fault]) -> bytes:

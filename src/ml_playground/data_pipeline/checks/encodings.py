@@ -37,9 +37,13 @@ _CANDIDATES = (
     Candidate("big5", re.compile("[\u4e00-\u9fff\u3000-\u3011\uff00-\uff5e“”]"), 0.95),
     Candidate("cp1251", re.compile("[\u0430-\u044f\u0451—«»№]"), 0.7),
     Candidate("koi8_r", re.compile("[\u0430-\u044f\u0451]"), 0.7),
-    Candidate("cp1252", re.compile("[ßà-öø-üÄÖÜÉÈÀÇÅØÆÑœ“”„’‘–—…€§°«»¡¿\u00a0]"), 0.7),  # noqa: RUF001
+    Candidate("cp1252", re.compile("[ßà-öø-üÄÖÜÉÈÀÇÅØÆÑœ“”„’‘–—…€§°«»\u00a0]"), 0.7),  # noqa: RUF001
     Candidate("cp1250", re.compile("[ąćęłńóśźżĄĆĘŁŃÓŚŹŻáčďéěíňřšťúůýžÁČĎÉĚÍŇŘŠŤÚŮÝŽőűŐŰăâîşţ]"), 0.7),
 )
+# Only letters with accents stand beside ASCII letters; a byte of another script next to one is a sign of a wrong guess.
+_LATIN = frozenset({"cp1252", "cp1250"})
+_BESIDE_ASCII = re.compile("[A-Za-z][^\\x00-\\x7f]|[^\\x00-\\x7f][A-Za-z]")
+_MOST_BESIDE = 0.3
 # Of the two thousand commonest characters: rare ones are what other encodings' bytes look like.
 _COMMON_PAIRS = {"gb18030": (0xB0, 0xD7), "big5": (0xA4, 0xC6)}
 
@@ -51,6 +55,8 @@ def fitting_encoding(sample: bytes) -> str | None:
             return name
     if by_nul := _utf_16(sample):
         return by_nul
+    if b"\0" in sample:
+        return None
     for candidate in _CANDIDATES:
         text = _decoded(sample, candidate.name)
         if text is not None and _is_plausible(text, candidate):
@@ -83,6 +89,8 @@ def _is_plausible(text: str, candidate: Candidate) -> bool:
         return False
     usual = sum(candidate.usual.match(letter) is not None for letter in beyond)
     if usual < candidate.share * len(beyond):
+        return False
+    if candidate.name not in _LATIN and len(_BESIDE_ASCII.findall(text)) > _MOST_BESIDE * len(beyond):
         return False
     first, last = _COMMON_PAIRS.get(candidate.name, (0, 255))
     leads = [letter.encode(candidate.name)[0] for letter in beyond if letter >= "\u4e00"]

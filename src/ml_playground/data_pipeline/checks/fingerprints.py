@@ -97,17 +97,17 @@ class FingerprintTable:
 
     def _partitions(self) -> Iterator[Rows]:
         if not self._files:
-            yield np.frombuffer(self._held, _DTYPE)
+            yield _records(self._held)
         for file in self._files:
             file.seek(0)
-            yield np.frombuffer(file.read(), _DTYPE)
+            yield _records(file.read())
 
     def _spill(self) -> None:
         with storage_errors(Path(tempfile.gettempdir()) / "fingerprints"):
             if not self._files:
                 for _ in range(PARTITIONS):
                     self._files.append(self._stack.enter_context(tempfile.TemporaryFile()))  # noqa: SIM115 - the stack closes it
-            records = np.frombuffer(self._held, _DTYPE)
+            records = _records(self._held)
             partition = (records["high"] % PARTITIONS).astype(np.uint8)
             order = np.argsort(partition, kind="stable")
             records = records[order]
@@ -118,6 +118,10 @@ class FingerprintTable:
                 file.flush()
                 start = end
         self._held = bytearray()
+
+
+def _records(data: bytes | bytearray) -> Rows:
+    return np.frombuffer(data, _DTYPE) if data else np.zeros(0, _DTYPE)
 
 
 def _repeated(records: Rows) -> Groups | None:

@@ -84,4 +84,4 @@ def _is_strange(text: str, start: int, end: int, characters: int) -> bool:
     if len(tail) == 1 and tail in _CLOSING and after.isalpha():
         return True
     # No language has these two alone or behind a small letter; Portuguese ends words in capitals with them (IRMÃ”).
-    return lead in "ÃÂ" and not before.isupper()
+    return lead in "ÃÂ" and (after.isalpha() or not before.isupper())

@@ -74,7 +74,7 @@ class LogHistogram:
         return below, sum(count for number, count in self._bins.items() if number > fences.highest)
 
     def _quantile(self, share: float) -> int:
-        below = 0
+        below = number = 0
         for number in sorted(self._bins):
             below += self._bins[number]
             if below >= share * self.count:

@@ -1,6 +1,7 @@
 """Which of the rows that share a fingerprint are at fault: later copies, contradictions, what is trained and validated on. Pure."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +23,8 @@ class Repeat(NamedTuple):
     first_offset: int
 
 
-class Picked(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Picked:
     """Rows at fault."""
 
     count: int
@@ -30,9 +32,6 @@ class Picked(NamedTuple):
     """Sum of their `other`: bytes, where that is what it holds."""
     repeats: tuple[Repeat, ...]
     """The first of them by row."""
-
-
-NONE = Picked(0, 0, ())
 
 
 def exact(groups: Groups) -> Mask:
@@ -72,7 +71,7 @@ def picked(groups: Groups, mask: Mask, most: int) -> Picked:
     repeats: list[Repeat] = []
     for index in first.tolist():
         group = groups.group[index]
-        members = np.arange(groups.starts[group], ends[group])
+        members = np.arange(int(groups.starts[group]), int(ends[group]))
         members = members[members != index]
         other = members[np.argmin(records["row"][members])]
         at, beside = records[index], records[other]

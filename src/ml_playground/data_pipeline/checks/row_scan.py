@@ -4,7 +4,7 @@ import codecs
 import re
 from typing import NamedTuple
 
-from ml_playground.core.values import ChatExample
+from ml_playground.core.values import ChatExample, Message
 from ml_playground.data_pipeline.checks.characters import character_faults
 from ml_playground.data_pipeline.checks.degenerate import repeated_characters
 from ml_playground.data_pipeline.checks.encodings import fitting_encoding
@@ -60,22 +60,22 @@ def scan_row(line: Line) -> RowScan:
         chat = chat_of(parse_row(raw), "")
     except RowError as error:
         return RowScan((_unreadable(raw, error),), raw, None)
-    passage = passage_of(chat)
-    faults = list(chat_faults(chat))
+    pieces = [_written(message) for message in chat.messages]
+    passage = b"\n".join(pieces)
+    faults = chat_faults(chat)
     if not raw.isascii() or _ESCAPES.search(raw):
         faults += character_faults(passage)
         if raw.startswith(codecs.BOM_UTF8):
             faults.append(Fault("byte_order_mark", "at the start of the file" if line.number == 1 else ""))
     faults += repeated_characters(passage)
-    first = {fault.code: fault for fault in reversed(faults)}
-    return RowScan(tuple(first.values()), passage, _print(chat, passage))
+    if len(faults) > 1:
+        faults = list({fault.code: fault for fault in reversed(faults)}.values())
+    return RowScan(tuple(faults), passage, _print(chat, pieces, passage))
 
 
-def passage_of(chat: ChatExample) -> bytes:
-    """A chat as one text."""
-    return "\n".join([f"{message.role}: {message.content}" for message in chat.messages]).encode(
-        "utf-8", "surrogatepass"
-    )
+def _written(message: Message) -> bytes:
+    """A message as one text."""
+    return f"{message.role}: {message.content}".encode("utf-8", "surrogatepass")
 
 
 def _unreadable(raw: bytes, error: RowError) -> Fault:
@@ -89,29 +89,22 @@ def _unreadable(raw: bytes, error: RowError) -> Fault:
     return Fault(error.code, note, min(start, len(raw)), min(start, len(raw)))
 
 
-def _print(chat: ChatExample, passage: bytes) -> RowPrint:
-    messages = chat.messages
-    answers = [message.content for message in messages if message.role == "assistant"]
-    asked = sum(
-        [len(message.content) for message in messages if message.role == "user" and not message.content.isspace()]
-    )
-    said = sum(map(len, answers))
+def _print(chat: ChatExample, pieces: list[bytes], passage: bytes) -> RowPrint:
+    total = asked = said = last = 0
+    for place, message in enumerate(chat.messages):
+        size = len(message.content)
+        total += size
+        if message.role == "assistant":
+            said, last = said + size, place
+        elif message.role == "user" and not message.content.isspace():
+            asked += size
     key = digest(passage.translate(None, WHITE_SPACE))
     prompt, answer = None, 0
-    if len(messages) == 1 and messages[0].role == TEXT_ROLE:
+    if len(pieces) == 1 and chat.messages[0].role == TEXT_ROLE:
         # A text is compared with other texts as a whole.
         prompt = key
-    elif answers and asked:
-        last = max(place for place, message in enumerate(messages) if message.role == "assistant")
-        before = passage_of(ChatExample("", messages[:last])).translate(None, WHITE_SPACE)
-        after = messages[last].content.encode("utf-8", "surrogatepass").translate(None, WHITE_SPACE)
-        prompt, answer = digest(before), short_digest(after)
-    return RowPrint(
-        key,
-        short_digest(passage),
-        prompt,
-        answer,
-        sum([len(message.content) for message in messages]),
-        said / asked if said and asked else None,
-        said,
-    )
+    elif last and asked:
+        prompt = digest(b"\n".join(pieces[:last]).translate(None, WHITE_SPACE))
+        answer = short_digest(pieces[last].translate(None, WHITE_SPACE))
+    ratio = said / asked if said and asked else None
+    return RowPrint(key, short_digest(passage), prompt, answer, total, ratio, said)

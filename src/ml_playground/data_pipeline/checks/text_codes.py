@@ -79,7 +79,7 @@ TEXT_CODES: Mapping[str, Check] = {
     "repeated_line": Check(
         "warning",
         "place",
-        "repeats one line 10 times or more",
+        "repeats one line 50 times or more",
         "The model learns to repeat itself.",
         "Keep one of them.",
     ),

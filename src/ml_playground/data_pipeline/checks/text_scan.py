@@ -9,7 +9,12 @@ from typing import NamedTuple
 
 from ml_playground.core.error_handling import DataError
 from ml_playground.data_pipeline.checks.characters import character_faults
-from ml_playground.data_pipeline.checks.degenerate import repeated_characters, repeated_lines, repeats_itself
+from ml_playground.data_pipeline.checks.degenerate import (
+    MOST_LINES,
+    repeated_characters,
+    repeated_lines,
+    repeats_itself,
+)
 from ml_playground.data_pipeline.checks.encodings import SAMPLE_BYTES, fitting_encoding
 from ml_playground.data_pipeline.checks.findings import Fault
 from ml_playground.data_pipeline.checks.fingerprints import KEY_BYTES, FingerprintTable, digest
@@ -18,7 +23,7 @@ from ml_playground.data_pipeline.checks.stretches import BLANK_LINE, Stretch, st
 
 WHITE_SPACE = b" \t\n\r\x0b\x0c"
 LEAST_PARAGRAPH_BYTES = 200
-"""Shorter ones are headings, and speeches of one word."""
+"""Shorter ones are headings, speeches of one word, files with one line; they are not compared."""
 LONG_LINE_BYTES = 100_000
 _LETTER_OR_DIGIT = re.compile(r"[^\W_]")
 
@@ -69,7 +74,7 @@ def scan_document(
     Args:
         document: What is read.
         seen: Empty, but for name and first row; filled on the way.
-        documents: For each document with text, the digest without white space and one of all bytes.
+        documents: For each document of at least as many bytes, the digest without white space and one of all bytes.
         paragraphs: For each paragraph of `LEAST_PARAGRAPH_BYTES`, the digest without white space, and its bytes.
     """
     exact, spaceless = blake2b(digest_size=8), blake2b(digest_size=KEY_BYTES)
@@ -85,7 +90,7 @@ def scan_document(
     except DataError as error:
         yield TextFault(Fault("unreadable", str(error)), seen.lines, seen.size_bytes, b"")
         return
-    if seen.has_text:
+    if seen.size_bytes >= LEAST_PARAGRAPH_BYTES and seen.has_text:
         documents.add(spaceless.digest(), int.from_bytes(exact.digest(), "little"), seen.first_row, 0)
     for fault in _document_faults(seen):
         yield TextFault(fault, 1, 0, b"")
@@ -137,6 +142,8 @@ def _readable(data: bytes, seen: DocumentScan) -> tuple[bytes, list[Fault]]:
         except UnicodeDecodeError:
             data, faults = _blanked(data, seen)
             text = data.decode()
+            # What cannot be read may well be letters.
+            seen.has_text = seen.has_letters = True
         seen.characters += len(text)
     seen.has_text = seen.has_text or not text.isspace()
     seen.has_letters = seen.has_letters or _LETTER_OR_DIGIT.search(text) is not None
@@ -180,7 +187,7 @@ def _paragraph_faults(stretch: Stretch, seen: DocumentScan, paragraphs: Fingerpr
     ends = [match.start() for match in BLANK_LINE.finditer(data)]
     start = 0
     for end in [*ends, len(data)]:
-        if end - start >= LEAST_PARAGRAPH_BYTES:
+        if end - start >= MOST_LINES:
             body = data[start:end].lstrip(WHITE_SPACE)
             first = end - len(body)
             line, at = line + data.count(b"\n", at, first), first

@@ -18,25 +18,27 @@ FEW_ANSWERS = 4
 _SAYS_SOMETHING = re.compile(r"[^\W_]")
 
 
-def chat_faults(chat: ChatExample) -> Iterator[Fault]:
+def chat_faults(chat: ChatExample) -> list[Fault]:
     """Everything that is wrong with a chat by itself."""
     messages = chat.messages
-    if len(messages) == 1 and messages[0].role == TEXT_ROLE:
-        if not messages[0].content.strip():
-            yield Fault("empty_row")
-            return
-    else:
-        yield from role_faults(tuple([message.role for message in messages]))
-        yield from _empty_messages(messages)
-        yield from _leaks(messages)
+    roles = tuple([message.role for message in messages])
     contents = [message.content for message in messages]
-    if any(map(str.strip, contents)) and not any(map(_SAYS_SOMETHING.search, contents)):
-        yield Fault("no_letters")
-    for message in messages:
-        if message.role in {"assistant", TEXT_ROLE} and repeats_itself(
-            message.content.encode("utf-8", "surrogatepass")
-        ):
-            yield Fault("repeats_itself", f"in the {message.role}'s words")
+    spoken = [content for content in contents if content.strip()]
+    if roles == (TEXT_ROLE,):
+        if not spoken:
+            return [Fault("empty_row")]
+        faults: list[Fault] = []
+    else:
+        faults = [*role_faults(roles)]
+        if len(spoken) < len(contents):
+            faults += _empty_messages(messages)
+        faults += _leaks(messages)
+    if spoken and not any(map(_SAYS_SOMETHING.search, spoken)):
+        faults.append(Fault("no_letters"))
+    for role, content in zip(roles, contents, strict=True):
+        if role in {"assistant", TEXT_ROLE} and repeats_itself(content.encode("utf-8", "surrogatepass")):
+            faults.append(Fault("repeats_itself", f"in the {role}'s words"))
+    return faults
 
 
 @lru_cache(maxsize=4096)
@@ -70,7 +72,7 @@ def _role_faults(roles: tuple[str, ...]) -> Iterator[Fault]:
 
 def _empty_messages(messages: tuple[Message, ...]) -> Iterator[Fault]:
     for number, message in enumerate(messages, 1):
-        if not message.content or message.content.isspace():
+        if not message.content.strip():
             code = "empty_answer" if message.role == "assistant" else "empty_message"
             yield Fault(code, f"message {number} of {len(messages)}, the {message.role}'s")
 

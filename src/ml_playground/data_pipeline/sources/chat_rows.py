@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from ml_playground.core.registry import did_you_mean
 from ml_playground.core.values import ChatExample, Message
-from ml_playground.data_pipeline.sources.jsonl_rows import RowError
+from ml_playground.data_pipeline.sources.jsonl_rows import RowError, kind_words
 
 TEXT_ROLE = "text"
 PAIRS = (
@@ -27,8 +27,6 @@ PAIRS = (
     ("input", "output"),
 )
 ALIASES = {"human": "user", "gpt": "assistant"}
-ROLE_KEYS = ("role", "from")
-CONTENT_KEYS = ("content", "value")
 
 
 def chat_of(row: Mapping[str, Any], row_id: str) -> ChatExample:
@@ -62,21 +60,23 @@ def _pair(row: Mapping[str, Any], prompt: str, answer: str) -> tuple[Message, ..
 def _messages(value: Any, key: str) -> tuple[Message, ...]:
     if not isinstance(value, list):
         raise RowError("bad_message", f"{key} is {_kind(value)}, not a list of messages")
-    return tuple(_message(entry, f"{key}[{number}]") for number, entry in enumerate(cast(list[Any], value)))
+    return tuple([_message(entry, key, number) for number, entry in enumerate(cast(list[Any], value))])
 
 
-def _message(entry: Any, where: str) -> Message:
+def _message(entry: Any, key: str, number: int) -> Message:
     if not isinstance(entry, dict):
-        raise RowError("bad_message", f"{where} is {_kind(entry)}, not an object with role and content")
+        raise RowError("bad_message", f"{key}[{number}] is {_kind(entry)}, not an object with role and content")
     message = cast(dict[str, Any], entry)
-    role = next((message[key] for key in ROLE_KEYS if key in message), None)
+    role = message.get("role", message.get("from"))
+    content = message.get("content", message.get("value"))
     if not isinstance(role, str):
         got = "no role" if role is None else f"{_kind(role)} as its role"
-        raise RowError("bad_message", f"{where} has {got}")
-    content = next((message[key] for key in CONTENT_KEYS if key in message), None)
-    if content is None and (calls := message.get("tool_calls")):
-        content = json.dumps(calls, ensure_ascii=False)
-    return Message(ALIASES.get(role, role), _text(content, f"{where}.content"))
+        raise RowError("bad_message", f"{key}[{number}] has {got}")
+    if not isinstance(content, str):
+        if content is None and (calls := message.get("tool_calls")):
+            content = json.dumps(calls, ensure_ascii=False)
+        content = _text(content, f"{key}[{number}].content")
+    return Message(ALIASES.get(role, role), content)
 
 
 def _text(value: Any, where: str) -> str:
@@ -92,5 +92,4 @@ def _text(value: Any, where: str) -> str:
 
 
 def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "missing"}
-    return names.get(type(value), "a number")
+    return "missing" if value is None else kind_words(value)

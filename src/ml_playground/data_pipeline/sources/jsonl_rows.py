@@ -7,7 +7,7 @@ A row of someone else's file is read without executing or allocating what it say
 import codecs
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple, NoReturn, cast
 
 from ml_playground.core.error_handling import DataError
@@ -33,6 +33,14 @@ RowCode = Literal[
 
 # Strings, brackets, words and numbers, one after the other; possessive, so that a string of megabytes needs no memory.
 _TOKENS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]|[-+.\w]++', re.DOTALL)
+
+_KINDS: Mapping[type, str] = {
+    dict: "an object",
+    list: "a list",
+    str: "a text",
+    bool: "true or false",
+    type(None): "null",
+}
 
 
 class RowError(DataError):
@@ -104,9 +112,13 @@ def parse_row(raw: bytes) -> dict[str, Any]:
     except _NumberError as error:
         raise RowError("no_json_number", error.reason, _column_of(text, error.token)) from error
     if not isinstance(value, dict):
-        kind = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}.get(type(value), "a number")
-        raise RowError("not_an_object", f"the row is {kind}, not an object in braces", 1)
+        raise RowError("not_an_object", f"the row is {kind_words(value)}, not an object in braces", 1)
     return cast(dict[str, Any], value)
+
+
+def kind_words(value: object) -> str:
+    """What kind of JSON value it is."""
+    return _KINDS.get(type(value), "a number")
 
 
 class _NumberError(Exception):
