@@ -1,7 +1,7 @@
 """What watching costs: training the tiny model with console, metrics, status, control and samples against without any hook.
 
-Every call of a hook is timed, which shows a thousandth of a step; runs with and without hooks in turn show what that misses
-(threads of the console), as far as the noise of the machine lets them.
+Every call of a hook is timed, which shows a thousandth of a step, and those beside the training by the processor time of their threads too;
+runs with and without hooks in turn show what that misses, as far as the noise of the machine lets them.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +21,35 @@ from our_training import job_of, random_text
 from shapes import TINY
 from tables import Row, Table, command_line, progress, publish
 
+from ml_playground.configuration import families
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.deps import Deps
+from ml_playground.core.registry import load_object
 from ml_playground.core.run_folder import RunFolder
 from ml_playground.core.run_schema import Reason
 from ml_playground.core.values import Progress, Wish
 from ml_playground.data_pipeline.preparer import prepare
 from ml_playground.objectives.next_token import build as build_objective
-from ml_playground.training.building import build_hooks, build_learner, build_model, build_preview, open_data
+from ml_playground.training.building import build_learner, build_model, build_preview, open_data
 from ml_playground.training.checkpointing.directory_store import DirectoryStore
+from ml_playground.training.guard import Guard, cut_of
 from ml_playground.training.hook_protocols import Hook, HookContext, StepEvent
+from ml_playground.training.hooks.beside import Beside
 from ml_playground.training.hooks.journal import EventJournal
+from ml_playground.training.hooks.tolerant import Tolerant
 from ml_playground.training.loop import Parts, Start, fit
+from ml_playground.training.memory import Room
 
 
 class Timed:
     """A hook, and the seconds that its calls take."""
 
-    def __init__(self, hook: Hook) -> None:
+    steering = False
+    inline = True
+
+    def __init__(self, hook: Hook, clock: Callable[[], float] = time.perf_counter) -> None:
         self._hook = hook
+        self._now = clock
         self.seconds = 0.0
 
     def on_start(self, progress: Progress) -> None:
@@ -72,11 +82,29 @@ class Timed:
         with self._clock():
             return self._hook.state_dict()
 
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Pass on."""
+        self._hook.load_state_dict(state)
+
     @contextlib.contextmanager
     def _clock(self) -> Iterator[None]:
-        began_s = time.perf_counter()
+        began_s = self._now()
         yield
-        self.seconds += time.perf_counter() - began_s
+        self.seconds += self._now() - began_s
+
+
+def timed_hooks(job: JobConfig, context: HookContext) -> tuple[dict[str, Timed], dict[str, Timed]]:
+    """The hooks as training has them, timed on the training thread; and those beside it by the processor time of their own threads."""
+    told: dict[str, Timed] = {}
+    beside: dict[str, Timed] = {}
+    for name, settings in job.hooks.items():
+        built: Hook = load_object(families.HOOKS[settings.kind_name].build)(settings, context)
+        hook = built if built.steering else Tolerant(built, name, context)
+        if not (built.steering or built.inline):
+            beside[f"{name}, on its thread"] = Timed(hook, time.thread_time)
+            hook = Beside(beside[f"{name}, on its thread"], name, context)
+        told[name] = Timed(hook)
+    return told, beside
 
 
 def trained(job: JobConfig, run: RunFolder, *, watched: bool) -> tuple[float, Mapping[str, float]]:
@@ -92,13 +120,16 @@ def trained(job: JobConfig, run: RunFolder, *, watched: bool) -> tuple[float, Ma
     context = HookContext(
         job, run, deps.clock, objective.unit, max_steps, preview=build_preview(job, model, learner, data)
     )
-    hooks = {name: Timed(hook) for name, hook in build_hooks(job, context).items()} if watched else {}
+    hooks, beside = timed_hooks(job, context) if watched else ({}, {})
+    guard, journal = Guard(job.train, cut_of(job)), EventJournal(run, deps.clock)
     parts = Parts(
         learner=learner,
         data=data,
         store=DirectoryStore(run.checkpoints, job.checkpointing),
         hooks=hooks,
-        journal=EventJournal(run, deps.clock),
+        journal=journal,
+        guard=guard,
+        room=Room(job, guard, journal, lambda line: None),
         schedule=lambda step: 1.0,
         deps=deps,
         train=job.train,
@@ -109,7 +140,7 @@ def trained(job: JobConfig, run: RunFolder, *, watched: bool) -> tuple[float, Ma
     )
     began_s = time.perf_counter()
     fit(parts, Start())
-    return time.perf_counter() - began_s, {name: hook.seconds for name, hook in hooks.items()}
+    return time.perf_counter() - began_s, {name: hook.seconds for name, hook in (hooks | beside).items()}
 
 
 def cost(home: Path, steps: int, rounds: int) -> Table:

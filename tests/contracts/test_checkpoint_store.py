@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml_playground.configuration.models import CheckpointingSettings
+from ml_playground.core.course import Course, RollBack, Split
 from ml_playground.core.error_handling import CheckpointError
 from ml_playground.core.values import Progress
 from ml_playground.training.checkpoint_protocols import CheckpointStore, Snapshot
@@ -52,6 +53,12 @@ def snapshot(step: int, loss: float | None = None, value: float | None = None) -
         data_fingerprint="f" * 64,
         metrics=None if loss is None else {"loss": loss},
         lr_factor=0.7,
+        course=Course(
+            roll_backs=(RollBack(step=3, batches=(4, 5), why="the loss was nan", cut="a"),),
+            splits=(Split(phase="training", step=2, parts=4, cut="a"),),
+            losses=(0.1 + 0.2, 1e-30, 7.0),
+            skipped_in_a_row=2,
+        ),
     )
 
 
@@ -75,6 +82,7 @@ def test_open_after_save_gives_everything_back(make: MakeStore, tmp_path: Path) 
     assert opened.data_fingerprint == saved.data_fingerprint
     assert opened.config == saved.config
     assert opened.hooks == saved.hooks
+    assert opened.course == saved.course
     assert described(opened.tensors()) == described(saved.tensors)
 
 

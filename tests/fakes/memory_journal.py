@@ -1,5 +1,7 @@
 """A journal in memory."""
 
+from typing import Any
+
 from ml_playground.core.values import NOTHING, Wish
 
 
@@ -9,6 +11,7 @@ class MemoryJournal:
     def __init__(self) -> None:
         self.rows: dict[int, Wish] = {}
         self.written: list[int] = []
+        self.notes: list[tuple[str, int, dict[str, Any]]] = []
 
     def recorded(self, step: int) -> Wish:
         """The wish of a step."""
@@ -18,3 +21,7 @@ class MemoryJournal:
         """Remember it."""
         self.rows[step] = self.recorded(step) | wish
         self.written.append(step)
+
+    def note(self, kind: str, step: int, /, **data: Any) -> None:
+        """Keep it."""
+        self.notes.append((kind, step, data))

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ml_playground.configuration.models import CheckpointingSettings
+from ml_playground.core.course import Course
 from ml_playground.core.error_handling import CheckpointError
 from ml_playground.core.run_schema import Reason
 from ml_playground.core.values import Progress
@@ -28,6 +29,7 @@ class KeptSnapshot:
     config: str
     hooks: Mapping[str, Mapping[str, Any]]
     groups: Mapping[str, Mapping[str, Tensor]]
+    course: Course
 
     @property
     def reference(self) -> str:
@@ -86,6 +88,7 @@ class MemoryStore:
             config=snapshot.config,
             hooks=deepcopy(snapshot.hooks),
             groups=_copied(snapshot.tensors),
+            course=snapshot.course,
         )
         self.outcomes.append(Saved(step, self._kept[step].metrics, self._kept[step].reference))
         there = [Kept(number, (kept.metrics or {}).get("loss")) for number, kept in self._kept.items()]

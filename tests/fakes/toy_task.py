@@ -1,6 +1,6 @@
 """A task small enough to check by hand: rows of numbers, a linear map with dropout, squared error as "nats"."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +20,18 @@ class ToyBatch:
     inputs: Tensor
     counted: Tensor
 
+    @property
+    def rows(self) -> int:
+        """How many."""
+        return len(self.inputs)
+
     def to(self, device: torch.device) -> "ToyBatch":
         """The same batch there."""
         return ToyBatch(self.inputs.to(device), self.counted.to(device))
+
+    def split(self, parts: int) -> Sequence["ToyBatch"]:
+        """At most so many batches."""
+        return [ToyBatch(*piece) for piece in zip(self.inputs.chunk(parts), self.counted.chunk(parts), strict=True)]
 
 
 class ToyModel(nn.Module):

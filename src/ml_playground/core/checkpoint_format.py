@@ -22,6 +22,7 @@ from ml_playground.core.checkpoint_manifest import (
     read_small,
     verify,
 )
+from ml_playground.core.course import PLAIN, Course
 from ml_playground.core.error_handling import CheckpointError
 from ml_playground.core.foreign_files import json_table
 from ml_playground.core.run_schema import Reason, Step, complaint
@@ -51,6 +52,8 @@ class ProgressFile(Record):
     data_fingerprint: str
     ending: Reason | None = None
     """Why nothing was left to do; None for a run that was to go on."""
+    course: Course = PLAIN
+    """Steps undone, batches split, and what the next step was to be judged by."""
 
     @property
     def progress(self) -> Progress:
@@ -71,6 +74,8 @@ class CheckpointFolder:
     """Its groups of tensors: "model", "optimizer", and "ema" where weights are averaged."""
     ending: Reason | None = None
     """Why nothing was left to do; None for a run that was to go on."""
+    course: Course = PLAIN
+    """Steps undone, batches split, and what the next step was to be judged by."""
     passed_over: Sequence[str] = ()
     """Damaged checkpoints that would have come first, in words."""
 
@@ -161,6 +166,7 @@ def open_unverified(path: Path) -> CheckpointFolder:
         lr_factor=saved.lr_factor,
         data_fingerprint=saved.data_fingerprint,
         ending=saved.ending,
+        course=saved.course,
         groups=sorted(name.removesuffix(TENSOR_SUFFIX) for name in files if _is_group(name)),
     )
 

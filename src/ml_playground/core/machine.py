@@ -226,6 +226,12 @@ def retain_freed_memory() -> bool:
     return all(mallopt(*option) == 1 for option in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1)))
 
 
+def give_back_freed_memory() -> None:
+    """Let glibc unmap what it keeps of freed memory (malloc_trim(3)); does nothing elsewhere."""
+    if has_glibc():
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 @dataclass(frozen=True, slots=True)
 class FaultCost:
     """What it costs to fault memory in, which an allocator that gives memory back pays each time."""

@@ -17,7 +17,7 @@ _SECOND = timedelta(seconds=1)
 
 def home() -> Path:
     """The folder that holds `runs/`, `data/` and `.cache/`: `MLP_HOME`, else the working directory."""
-    return Path(os.environ.get("MLP_HOME") or ".").expanduser().absolute()
+    return Path(os.path.expanduser(os.environ.get("MLP_HOME") or ".")).absolute()  # noqa: PTH111 - raises for nobody
 
 
 def runs_folder() -> Path:
@@ -111,15 +111,14 @@ class RunFolder:
         """Folder of `step_000500/` folders."""
         return self.path / "checkpoints"
 
+    def bad_batch(self, step: int, number: int) -> Path:
+        """What is known of a micro-batch that was set aside, because its step was bad."""
+        return self.path / "bad_batches" / f"step_{step:06d}_batch_{number:06d}.json"
+
     @property
     def samples(self) -> Path:
         """Texts written while training and by `mlp sample`."""
         return self.path / "samples"
-
-    @property
-    def export(self) -> Path:
-        """The model in the forms that other programs read."""
-        return self.path / "export"
 
     @property
     def report(self) -> Path:
@@ -127,14 +126,14 @@ class RunFolder:
         return self.path / "report.html"
 
     @property
-    def log(self) -> Path:
-        """Tracebacks of unexpected failures."""
-        return self.path / "log.txt"
-    @property
     def certificate(self) -> Path:
         """That this run was killed, resumed, and ended with the same bits as one that was not (`Certificate`)."""
         return self.path / "certificate.json"
 
+    @property
+    def log(self) -> Path:
+        """Tracebacks of unexpected failures."""
+        return self.path / "log.txt"
 
     @property
     def lock(self) -> Path:
@@ -144,7 +143,8 @@ class RunFolder:
 
 def is_run(path: Path) -> bool:
     """Whether a folder is a run: it holds a resolved job, and is no checkpoint, which carries a copy of it."""
-    return (path / "config.json").is_file() and not (path / "progress.json").is_file()
+    # Unlike pathlib's, these raise for no name: what no file system takes is no run.
+    return os.path.isfile(path / "config.json") and not os.path.isfile(path / "progress.json")  # noqa: PTH113
 
 
 def all_runs(runs: Path) -> list[RunFolder]:
@@ -162,7 +162,7 @@ def find_run(target: str) -> RunFolder:
     Raises:
         RunError: No run answers to it, or more than one does; names the nearest and what there is.
     """
-    folder = Path(target).expanduser()
+    folder = Path(os.path.expanduser(target))  # noqa: PTH111 - as in is_run, of a user that there is not
     if is_run(folder):
         return RunFolder(folder.absolute())
     runs = all_runs(runs_folder())

@@ -1,5 +1,6 @@
 """Batches: tensors with their shapes written down. B rows, T tokens a row."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -19,6 +20,11 @@ class TokenBatch:
     labels: Tensor
     """(B, T) int64; NO_TARGET where nothing is to be predicted."""
 
+    @property
+    def rows(self) -> int:
+        """B."""
+        return len(self.ids)
+
     def to(self, device: torch.device) -> Self:
         """The same batch on another device."""
         return type(self)(self.ids.to(device, non_blocking=True), self.labels.to(device, non_blocking=True))
@@ -26,3 +32,8 @@ class TokenBatch:
     def pinned(self) -> Self:
         """The same batch in memory from which a CUDA device fetches while the host goes on."""
         return type(self)(self.ids.pin_memory(), self.labels.pin_memory())
+
+    def split(self, parts: int) -> Sequence[Self]:
+        """At most so many batches, of nearly equally many rows, in order; views of this one."""
+        pieces = zip(self.ids.chunk(parts), self.labels.chunk(parts), strict=True)
+        return [type(self)(ids, labels) for ids, labels in pieces]

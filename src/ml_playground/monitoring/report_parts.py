@@ -3,7 +3,7 @@
 import html
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -97,9 +97,30 @@ def _figures(view: RunView) -> Iterator[tuple[str, str, str]]:
     speed = view.train.get("targets_per_s")
     if speed is not None:
         yield f"{unit}s per second", count(sorted(speed.values)[len(speed.values) // 2]), "median, training alone"
+    yield from _troubles(view.events)
     parameters = next((event.data["parameters"] for event in view.events if "parameters" in event.data), None)
     if parameters is not None:
         yield "parameters", str(parameters), ""
+
+
+def _troubles(events: Sequence[Event]) -> Iterator[tuple[str, str, str]]:
+    """Steps that went wrong, each once however often the run was resumed; name, value and a small note."""
+    undone = {str(event.data.get("batches")): event.step for event in events if event.kind == "rolled_back"}
+    if undone:
+        yield "steps undone", f"{len(undone):,}", f"{_steps(undone.values())}; their texts and numbers: bad_batches/"
+    skipped = {event.step for event in events if event.kind == "skipped"}
+    if skipped:
+        yield "steps skipped", f"{len(skipped):,}", _steps(skipped)
+    splits = [event for event in events if event.kind == "split" and event.data.get("phase") == "training"]
+    if splits:
+        yield "parts of a micro-batch", str(splits[-1].data.get("parts")), f"since memory ran out at step {splits[-1].step:,}"
+
+
+def _steps(steps: Collection[int], limit: int = 5) -> str:
+    """The first few steps, and how many more there are."""
+    listed = ", ".join(f"{step:,}" for step in sorted(steps)[:limit])
+    more = f" and {len(steps) - limit} more" if len(steps) > limit else ""
+    return f"step{'s' if len(steps) > 1 else ''} {listed}{more}"
 
 
 def chart_cards(charts: Sequence[Mapping[str, Any]]) -> str:

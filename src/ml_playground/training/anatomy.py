@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from ml_playground.configuration import families
@@ -131,10 +131,10 @@ class _Marked:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._optimizer, name)
 
-    def step(self, lr_factor: float) -> None:
+    def step(self, lr_factor: float, bad: Tensor | None = None) -> None:
         """One update; the mark costs some microseconds."""
         with record_function(OPTIMIZER_MARK):
-            self._optimizer.step(lr_factor)
+            self._optimizer.step(lr_factor, bad)
 
 
 class _Subject:

@@ -1,9 +1,8 @@
 """Turns the components that a job names into parts, by their kinds; knows none of them by name."""
 
-import json
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -12,8 +11,10 @@ from ml_playground.configuration import families
 from ml_playground.configuration.base import HookSettings
 from ml_playground.configuration.fingerprint import existing_data
 from ml_playground.configuration.models import JobConfig
-from ml_playground.core.error_handling import ConfigError
+from ml_playground.core.error_handling import CheckpointError, ConfigError
+from ml_playground.core.foreign_files import json_table
 from ml_playground.core.registry import load_object
+from ml_playground.core.run_schema import complaint
 from ml_playground.core.values import ModelContext
 from ml_playground.training.checkpoint_protocols import OpenCheckpoint
 from ml_playground.training.hook_protocols import Hook, HookContext, Preview
@@ -28,9 +29,10 @@ def open_data(job: JobConfig) -> Data[Any]:
     """The prepared data of a job, cut into batches.
 
     Raises:
-        DataError: They are not prepared.
+        DataError: They are not prepared, or more of the text is lost than the job allows.
     """
     folder = existing_data(job)
+    load_object(families.BOOKS)(folder, job.data).check(job.prepare.max_loss_fraction)
     return load_object(families.DATA[job.data.kind_name].build)(job.data, folder, job.seed)
 
 
@@ -84,15 +86,13 @@ def build_learner(
         ema_decay=job.train.ema_decay,
         dtype=DTYPES[job.runtime.dtype],
         compiled=job.runtime.compile is True,
+        skips_bad=job.train.on_bad_step == "skip",
     )
 
 
 def build_hooks(job: JobConfig, context: HookContext, checkpoint: OpenCheckpoint | None = None) -> dict[str, Hook]:
     """The enabled hooks with what they remembered; those that only watch are made harmless: their errors, and their hanging."""
-    former: dict[str, Any] = {} if checkpoint is None else json.loads(checkpoint.config)["hooks"]
-    # A name that now stands for another kind of hook remembers nothing.
-    same = {name for name, hook in job.hooks.items() if former.get(name, {}).get("kind") == hook.kind_name}
-    saved = {} if checkpoint is None else {name: s for name, s in checkpoint.hooks.items() if name in same}
+    saved = {} if checkpoint is None else _remembered(job, checkpoint)
     hooks: dict[str, Hook] = {}
     for name, settings in job.hooks.items():
         if isinstance(settings, HookSettings) and not settings.enabled:
@@ -101,10 +101,34 @@ def build_hooks(job: JobConfig, context: HookContext, checkpoint: OpenCheckpoint
         hook = built if built.steering else Tolerant(built, name, context)
         if not (built.steering or built.inline):
             hook = Beside(hook, name, context)
-        if name in saved:
-            hook.load_state_dict(saved[name])
+        if checkpoint is not None and name in saved:
+            _restore(hook, name, saved[name], checkpoint)
         hooks[name] = hook
     return hooks
+
+
+def _remembered(job: JobConfig, checkpoint: OpenCheckpoint) -> Mapping[str, Mapping[str, Any]]:
+    """The state of each hook of a job, by name; one that now stands for another kind of hook remembers nothing."""
+    try:
+        former: Any = json_table(checkpoint.config).get("hooks")
+    except ValueError as error:
+        raise CheckpointError(
+            f"The job in {checkpoint.reference} cannot be read ({error}); restore it from a copy."
+        ) from error
+    hooks = cast(dict[str, Any], former) if isinstance(former, dict) else {}
+    kinds = {name: cast(dict[str, Any], hook).get("kind") for name, hook in hooks.items() if isinstance(hook, dict)}
+    same = {name for name, hook in job.hooks.items() if kinds.get(name) == hook.kind_name}
+    return {name: state for name, state in checkpoint.hooks.items() if name in same}
+
+
+def _restore(hook: Hook, name: str, state: Mapping[str, Any], checkpoint: OpenCheckpoint) -> None:
+    try:
+        hook.load_state_dict(state)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"What the hook {name!r} remembered in {checkpoint.reference} is not what it writes "
+            f"({complaint(error) if isinstance(error, ValueError) else error}); restore the checkpoint from a copy."
+        ) from error
 
 
 def build_preview(job: JobConfig, model: nn.Module, learner: GradientLearner, data: Data[Any]) -> Preview | None:
@@ -112,10 +136,18 @@ def build_preview(job: JobConfig, model: nn.Module, learner: GradientLearner, da
     row = families.PREVIEWS.get(job.objective.kind_name)
     if row is None:
         return None
-    draw: Preview = load_object(row.build)(model, data.attachments, job.sample)
+    return _EvaluatedPreview(load_object(row.build)(model, data.attachments, job.sample), learner)
 
-    def preview(prompt: str, *, max_new_tokens: int, seed: int) -> str:
-        with learner.evaluation_weights():
-            return draw(prompt, max_new_tokens=max_new_tokens, seed=seed)
 
-    return preview
+class _EvaluatedPreview:
+    """Another preview, with the weights that are evaluated."""
+
+    def __init__(self, preview: Preview, learner: GradientLearner) -> None:
+        self._preview = preview
+        self._learner = learner
+        self.notes = preview.notes
+
+    def __call__(self, prompt: str, *, max_new_tokens: int, seed: int) -> str:
+        """The continuation of a prompt, without it."""
+        with self._learner.evaluation_weights():
+            return self._preview(prompt, max_new_tokens=max_new_tokens, seed=seed)

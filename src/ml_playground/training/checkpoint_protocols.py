@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from ml_playground.core.course import PLAIN, Course
 from ml_playground.core.error_handling import StorageError
 from ml_playground.core.run_schema import Reason
 from ml_playground.core.values import Progress
@@ -28,6 +29,8 @@ class Snapshot:
     """The factor in force, set by a wish."""
     ending: Reason | None = None
     """Set by the last save of a run that has nothing left to do: completed or stopped_early."""
+    course: Course = PLAIN
+    """Steps undone, batches split, and what the next step is judged by."""
     attachments: Mapping[str, Path] = field(default_factory=dict[str, Path])
 
 
@@ -72,6 +75,11 @@ class OpenCheckpoint(Protocol):
     @property
     def ending(self) -> Reason | None:
         """Why nothing was left to do; None for a run that was to go on."""
+        ...
+
+    @property
+    def course(self) -> Course:
+        """Steps undone, batches split, and what the next step was to be judged by."""
         ...
 
     @property

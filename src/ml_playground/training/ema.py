@@ -16,14 +16,17 @@ class AveragedWeights:
         self._means = {name: p.detach().clone() for name, p in self._parameters.items()}
 
     @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Take in the weights after update number `step` (from 0).
+    def update(self, step: int, bad: Tensor | None = None) -> None:
+        """Take in the weights after update number `step` (from 0), but where `bad`, (), is 1.
 
         The early decay (1 + step) / (10 + step) lets the mean forget the random start (as in TensorFlow's
         ExponentialMovingAverage with num_updates).
         """
         decay = min(self._decay, (1 + step) / (10 + step))
         means, weights = list(self._means.values()), [p.detach() for p in self._parameters.values()]
+        if bad is not None:
+            # A mean that moves towards itself stays where it is.
+            weights = [torch.where(bad > 0, mean, weight) for mean, weight in zip(means, weights, strict=True)]
         torch._foreach_lerp_(means, weights, 1 - decay)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
 
     @contextmanager

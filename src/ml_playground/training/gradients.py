@@ -18,8 +18,9 @@ def clipped_norm(buffers: Sequence[Tensor], longest: float) -> Tensor:
     lengths = torch._foreach_norm(parts)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
     norm: Tensor = torch.stack(lengths).square().sum().sqrt()
     if longest:
-        # A factor of 1 where nothing is too long, for a question would wait for the device.
-        factor = (longest / (norm + 1e-6)).clamp(max=1.0)
+        # A factor of 1 where nothing is too long, for a question would wait for the device. And where the length is no number:
+        # no gradient is written between the parameters, where a NaN would spoil the norm of every step that follows.
+        factor = (longest / (norm + 1e-6)).clamp_(max=1.0).nan_to_num_(nan=1.0)
         for buffer in buffers:
             buffer.mul_(factor)
     return norm
@@ -58,6 +59,11 @@ class Leaves:
             table[part] = self._twins[name]
         try:
             yield
+        except BaseException:
+            # What a broken-off way back has left would be added to the next one.
+            for name, parameter in self._parameters.items():
+                self._twins.get(name, parameter).grad = None
+            raise
         finally:
             for table, part, name in self._places:
                 table[part] = self._parameters[name]

@@ -1,5 +1,6 @@
 """What the loop tells its hooks, what they may ask in return, and what they are built from."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
@@ -31,6 +32,12 @@ class StepEvent:
     targets_per_s: float | None = None
     """Training speed since the last reading, evaluations and saves left out."""
 
+    @property
+    def loss(self) -> float:
+        """Mean over those readings that are numbers; NaN where none is."""
+        losses = [reading.loss for reading in self.readings if math.isfinite(reading.loss)]
+        return math.fsum(losses) / len(losses) if losses else math.nan
+
 
 class Hook(Protocol):
     """Told what happens; answers with what it wants. The loop obeys at the step boundary."""
@@ -58,7 +65,7 @@ class Hook(Protocol):
         ...
 
     def on_end(self, progress: Progress, reason: Reason | None, error: BaseException | None) -> None:
-        """The loop was left: with a reason, or with an error."""
+        """The loop was left: with a reason, with an error, or with neither, to go on from an earlier step with hooks built anew."""
         ...
 
     def state_dict(self) -> Mapping[str, Any]:
@@ -106,6 +113,10 @@ class Preview(Protocol):
 
     def __call__(self, prompt: str, *, max_new_tokens: int, seed: int) -> str:
         """The continuation of a prompt, without it."""
+        ...
+
+    def notes(self, prompt: str) -> Sequence[str]:
+        """What its user might not expect of a prompt: characters that the model does not know, a text longer than its context."""
         ...
 
 
@@ -164,4 +175,8 @@ class Journal(Protocol):
 
     def record(self, step: int, wish: Wish) -> None:
         """Remember what hooks wish now."""
+        ...
+
+    def note(self, kind: str, step: int, /, **data: Any) -> None:
+        """Write down what happened at a step."""
         ...

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from ml_playground.core.seeding import seed_for
 from ml_playground.training.ema import AveragedWeights
 from ml_playground.training.gradients import Leaves, clipped_norm
+from ml_playground.training.memory import not_in_parts
 from ml_playground.training.protocols import Movable, Objective, Optimizer, StepNumbers, TensorGroups
-from ml_playground.training.readings import mean_of
+from ml_playground.training.readings import mean_of, not_finite
 from ml_playground.training.weights import refuse_misfits, weights_of
 
 
@@ -30,13 +31,16 @@ class GradientLearner:
         ema_decay: float = 0.0,
         dtype: torch.dtype = torch.float32,
         compiled: bool = False,
+        skips_bad: bool = False,
     ) -> None:
+        """With `skips_bad` a step whose loss or gradient is not finite changes nothing, which the device decides."""
         self._model = model
         self._objective = objective
         self._optimizer = optimizer
         self._seed = seed
         self._grad_clip = grad_clip
         self._dtype = dtype
+        self._skips_bad = skips_bad
         self._averaged = AveragedWeights(model, ema_decay) if ema_decay else None
         self._device = next(model.parameters()).device
         self._leaves = Leaves(model, dtype)
@@ -62,10 +66,12 @@ class GradientLearner:
                 part.backward()
                 loss = loss + part.detach()
                 self._leaves.collect(self._optimizer.gradients, first=number == 0)
-        grad_norm = clipped_norm(self._optimizer.gradient_buffers, self._grad_clip)
-        self._optimizer.step(lr_factor)
-        if self._averaged is not None:
-            self._averaged.update(step)
+        with not_in_parts():
+            grad_norm = clipped_norm(self._optimizer.gradient_buffers, self._grad_clip)
+            bad = not_finite(loss, grad_norm) if self._skips_bad else None
+            self._optimizer.step(lr_factor, bad)
+            if self._averaged is not None:
+                self._averaged.update(step, bad)
         return StepNumbers(loss, grad_norm, targets, self._optimizer.lr * lr_factor)
 
     def evaluate(self, batches: Iterable[Movable]) -> Mapping[str, float]:

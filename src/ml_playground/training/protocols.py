@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -20,10 +20,19 @@ TensorGroups = Mapping[str, Mapping[str, Tensor]]
 
 
 class Movable(Protocol):
-    """A batch that can go to a device."""
+    """A batch that can go to a device, whole or in parts."""
+
+    @property
+    def rows(self) -> int:
+        """Into how many parts it can be split."""
+        ...
 
     def to(self, device: torch.device) -> Any:
         """The same batch there."""
+        ...
+
+    def split(self, parts: int) -> Sequence[Self]:
+        """At most so many batches, of nearly equally many rows, in order."""
         ...
 
 
@@ -70,9 +79,30 @@ class Data(Protocol[BatchT_co]):
     def split(self, name: str, *, max_batches: int | None = None) -> Iterable[BatchT_co]:
         """The batches of a whole split ("train", "val", "test") in order, each item once; at most `max_batches`.
 
+        Where it is known, `operator.length_hint` tells how many there are; else whoever asks must read them.
+
         Raises:
             DataError: The data set has no such split.
         """
+        ...
+
+
+@runtime_checkable
+class KnowsItsLargest(Protocol):
+    """What data may offer whose micro-batches are not all of one size."""
+
+    @property
+    def largest_micro_batch(self) -> int:
+        """Number of a training micro-batch that needs as much memory as any other."""
+        ...
+
+
+@runtime_checkable
+class TellsRows(Protocol):
+    """Data that can say what a batch is made of; a `Data` may have it."""
+
+    def rows_at(self, index: int) -> Sequence[Mapping[str, Any]]:
+        """For each row of training micro-batch `index`, as JSON values: where it comes from, and its "text" if it has one."""
         ...
 
 
@@ -115,8 +145,11 @@ class Optimizer(Protocol):
         """The memory of all of them, (N,) each."""
         ...
 
-    def step(self, lr_factor: float) -> None:
-        """One update by the gradients at `lr_factor` times the peak learning rates."""
+    def step(self, lr_factor: float, bad: Tensor | None = None) -> None:
+        """One update by the gradients at `lr_factor` times the peak learning rates.
+
+        Where `bad`, () float32 on the device, is 1 and not 0, nothing changes.
+        """
         ...
 
     def state_tensors(self) -> dict[str, Tensor]:

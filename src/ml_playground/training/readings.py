@@ -1,13 +1,15 @@
 """The numbers of steps, fetched from the device, and what they say of the run."""
 
-import math
 from collections.abc import Sequence
 from typing import cast
 
 import torch
 from torch import Tensor
 
+from ml_playground.core.course import RollBack
+from ml_playground.core.deps import Clock
 from ml_playground.core.values import Sum
+from ml_playground.training.guard import BadStep
 from ml_playground.training.hook_protocols import StepReading
 from ml_playground.training.protocols import StepNumbers
 
@@ -22,21 +24,57 @@ def read_numbers(pending: Sequence[StepNumbers], *, first_step: int) -> list[Ste
     ]
 
 
+class Meter:
+    """The numbers of steps that are still on the device, and the speed of training between two readings."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._pending: list[StepNumbers] = []
+        self._begun_s = clock.tick()
+
+    def begin(self) -> None:
+        """From here on time counts: evaluations and saves do not."""
+        self._begun_s = self._clock.tick()
+
+    def add(self, numbers: StepNumbers) -> None:
+        """Those of one more step."""
+        self._pending.append(numbers)
+
+    def read(self, step: int) -> tuple[Sequence[StepReading], float]:
+        """The readings of all steps since the last time, up to this one; targets per second."""
+        pending, self._pending = self._pending, []
+        readings = read_numbers(pending, first_step=step - len(pending) + 1)
+        elapsed_s = self._clock.tick() - self._begun_s
+        return readings, sum(numbers.targets for numbers in pending) / max(elapsed_s, 1e-9)
+
+
 def mean_of(sums: Sequence[Tensor]) -> float:
     """The mean over batches of totals and counts, each (2,), in one transfer; added up in float64, which not every device has."""
     total, count = cast(list[float], torch.stack(list(sums)).cpu().double().sum(0).tolist())
     return Sum(total, count).mean
 
 
-def first_bad(readings: Sequence[StepReading]) -> StepReading | None:
-    """The first step whose loss or gradient is no finite number."""
-    return next((r for r in readings if not (math.isfinite(r.loss) and math.isfinite(r.grad_norm))), None)
+def not_finite(loss: Tensor, grad_norm: Tensor) -> Tensor:
+    """() float32 on the device: 1 where one of the numbers of a step is not finite, else 0."""
+    return (~(torch.isfinite(loss) & torch.isfinite(grad_norm))).float()
 
 
-def nan_message(bad: StepReading, saved_step: int) -> str:
-    """What happened, what is kept, what to change."""
+def bad_step_message(bad: BadStep, saved_step: int) -> str:
+    """What happened, what was tried, what is kept, what to change."""
     kept = f"the checkpoint of step {saved_step} is from before" if saved_step else "no checkpoint was saved before"
+    tried = f" after {bad.tried} such steps (train.bad_step_tries)" if bad.tried else ""
     return (
-        f"at step {bad.step} the loss was {bad.loss:g} and the gradient norm {bad.grad_norm:g}; {kept}. "
+        f"at step {bad.step} {bad.why}{tried}; {kept}. "
         "Lower optimizer.lr, lengthen schedule.warmup_steps, or set train.grad_clip to 1."
+    )
+
+
+def rolled_back_message(undone: RollBack, saved_step: int) -> str:
+    """What happened, and how the run goes on."""
+    where = f"the checkpoint of step {saved_step:,}" if saved_step else "its beginning"
+    many = len(undone.batches) != 1
+    numbers = ", ".join(map(str, undone.batches))
+    return (
+        f"step {undone.step:,} is undone: {undone.why}; the run goes on from {where}, "
+        f"without micro-batch{'es' if many else ''} {numbers}"
     )

@@ -2,11 +2,15 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from ml_playground.configuration.models import JobConfig
+from ml_playground.core.course import PLAIN, RollBack, Split
 from ml_playground.core.error_handling import ConfigError, DataError
 from ml_playground.training.checkpoint_protocols import OpenCheckpoint, Saved
-from ml_playground.training.loop import Ending, Start
+from ml_playground.training.guard import Guard, cut_of
+from ml_playground.training.loop import Ending, Start, WentBack
 from ml_playground.training.protocols import Learner
 from ml_playground.training.resume import Choice
 
@@ -16,6 +20,36 @@ def ended_before(checkpoint: OpenCheckpoint | None, choice: Choice) -> Ending | 
     if checkpoint is None or checkpoint.ending is None or choice.differences:
         return None
     return Ending(checkpoint.ending, checkpoint.progress.step, checkpoint.metrics or {})
+
+
+def guard_of(
+    job: JobConfig,
+    checkpoint: OpenCheckpoint | None,
+    roll_backs: Sequence[RollBack],
+    splits: Sequence[Split],
+    went_back: WentBack | None,
+) -> Guard:
+    """The guard of a run that goes on from a checkpoint.
+
+    Args:
+        job: The resolved job.
+        checkpoint: Knows the course up to its step; none: the run begins.
+        roll_backs: Those of the journal, in their order; what the checkpoint knows may be among them.
+        splits: The same of splits.
+        went_back: Whence this process comes: what a full disk kept from the journal is not forgotten, and not tried for ever.
+    """
+    saved = PLAIN if checkpoint is None else checkpoint.course
+    later = PLAIN if went_back is None else went_back.course
+    # A batch is set aside once, whoever remembers it.
+    undone = {one.batches: one for one in (*saved.roll_backs, *roll_backs, *later.roll_backs)}
+    split = dict.fromkeys((*saved.splits, *splits, *later.splits))
+    course = saved.model_copy(update={"roll_backs": tuple(undone.values()), "splits": tuple(split)})
+    return Guard(job.train, cut_of(job), course)
+
+
+def going_on(start: Start, went_back: WentBack | None) -> Start:
+    """Where the loop goes on; the seconds that an undone step took are spent."""
+    return start if went_back is None else replace(start, elapsed_s=max(start.elapsed_s, went_back.elapsed_s))
 
 
 def restore(

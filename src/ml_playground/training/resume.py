@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from ml_playground.configuration.base import HookSettings
 from ml_playground.configuration.models import JobConfig, RuntimeSettings
 from ml_playground.core.error_handling import RunError
+from ml_playground.core.foreign_files import read_at_most
 from ml_playground.core.run_folder import RunFolder
 from ml_playground.core.run_schema import FINISHED, Result, complaint
 
@@ -17,8 +18,23 @@ Lock = Literal["locked", "recorded", "free"]
 
 LOCKED = ("name", "model", "adapter", "objective", "prepare", "data.sequence_tokens", "optimizer.kind")
 """Another value would not fit the saved weights and optimizer state, the data they were trained on, or the run's folder."""
-FREE = ("hooks", "checkpointing", "sample", "use", "train.log_every_steps")
-"""Changes nothing that the run computes; hooks that decide where it ends are recorded all the same."""
+FREE = (
+    "hooks",
+    "checkpointing",
+    "sample",
+    "use",
+    "prepare.max_loss_fraction",
+    "train.log_every_steps",
+    "train.on_bad_step",
+    "train.bad_step_tries",
+    "runtime.flight_check",
+    "runtime.on_out_of_memory",
+)
+"""Changes nothing that the run computes; hooks that decide where it ends are recorded all the same.
+
+What is done about a bad step or a lack of memory is free so that a run which ended with one can be told to go on; what was done
+is kept by its checkpoints and events.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +71,9 @@ def differences(saved: JobConfig, wanted: JobConfig) -> list[Difference]:
 
 def lock_of(path: str) -> Lock:
     """Whether a setting may differ on resume: never, only as a branch, or freely."""
-    if _under(path, LOCKED):
-        return "locked"
-    return "free" if _under(path, FREE) else "recorded"
+    if _under(path, FREE):
+        return "free"
+    return "locked" if _under(path, LOCKED) else "recorded"
 
 
 def _under(path: str, sections: Sequence[str]) -> bool:
@@ -136,9 +152,13 @@ def read_job(run: RunFolder) -> JobConfig:
         RunError: The folder holds no readable job; names the file.
     """
     try:
-        return JobConfig.model_validate_json(run.config.read_bytes())
+        return JobConfig.model_validate_json(read_at_most(run.config))
     except FileNotFoundError:
         raise RunError(f"{run.path} is no run: it holds no config.json. `mlp runs` lists the runs there are.") from None
+    except OSError as error:
+        raise RunError(
+            f"{run.config} cannot be read: {error.strerror}. To train, begin a new run beside it: --fresh."
+        ) from error
     except ValidationError as error:
         raise RunError(
             f"{run.config} is no job that this version can read: {complaint(error)}. To train, begin a new run beside it: --fresh."
@@ -152,9 +172,11 @@ def finished_result(run: RunFolder) -> Result | None:
         RunError: The file is there but cannot be read.
     """
     try:
-        result = Result.model_validate_json(run.result.read_bytes())
+        result = Result.model_validate_json(read_at_most(run.result))
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise RunError(f"{run.result} cannot be read: {error.strerror}; delete it to go on with the run.") from error
     except ValidationError as error:
         raise RunError(f"{run.result} cannot be read: {complaint(error)}; delete it to go on with the run.") from None
     return result if result.reason in FINISHED else None

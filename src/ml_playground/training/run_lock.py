@@ -3,15 +3,17 @@
 import shutil
 import traceback
 from collections.abc import Generator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+from ml_playground.configuration.models import JobConfig
 from ml_playground.core.error_handling import PlaygroundError, RunError
 from ml_playground.core.run_folder import RunFolder
-from ml_playground.training.memory import out_of_memory_advice
+from ml_playground.core.storage_errors import storage_errors
+from ml_playground.training.memory import what_to_change
 
 
 @contextmanager
@@ -26,7 +28,7 @@ def nothing_left_of_a_false_start(run: RunFolder) -> Generator[None]:
 
 
 @contextmanager
-def traceback_in(log: Path) -> Generator[None]:
+def traceback_in(log: Path, job: JobConfig) -> Generator[None]:
     """An unexpected failure leaves its traceback in the run's log; a lack of memory says what to change.
 
     Raises:
@@ -37,10 +39,11 @@ def traceback_in(log: Path) -> Generator[None]:
     except PlaygroundError:
         raise
     except Exception as error:
-        if advice := out_of_memory_advice(error):
+        if advice := what_to_change(error, job, by_rows=False):
             raise MemoryError(advice) from error
         if log.parent.is_dir():
-            with log.open("a", encoding="utf-8") as stream:
+            # A disk that is full must not put its own complaint in the place of the failure.
+            with suppress(OSError), log.open("a", encoding="utf-8") as stream:
                 traceback.print_exc(file=stream)
         raise
 
@@ -50,11 +53,13 @@ def held(run: RunFolder) -> AbstractContextManager[Any]:
 
     Raises:
         RunError: Another process trains it.
+        StorageError: Nothing can be written there.
     """
     try:
-        run.path.mkdir(parents=True, exist_ok=True)
-        # Viewers hold the lock for microseconds, to see whether the run lives: wait a little before refusing.
-        return FileLock(run.lock, timeout=1).acquire()
+        with storage_errors(run.lock):
+            run.path.mkdir(parents=True, exist_ok=True)
+            # Viewers hold the lock for microseconds, to see whether the run lives: wait a little before refusing.
+            return FileLock(run.lock, timeout=1).acquire()
     except Timeout:
         raise RunError(
             f"The run {run.id} is being trained by another process; wait for it, pause it (mlp control {run.id} pause), "

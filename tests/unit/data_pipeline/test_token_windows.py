@@ -70,6 +70,22 @@ def test_sequential_batches_are_the_text_in_order(tmp_path: Path) -> None:
     assert bytes(rows[6]) == b"abc"
 
 
+@pytest.mark.parametrize("order", ["sequential", "random"])
+def test_rows_at_say_where_the_rows_of_a_batch_lie_and_what_they_say(order: str, tmp_path: Path) -> None:
+    """Each row's text is that of its ids and of the label that comes last, at the place that is named; also over an epoch's end."""
+    data = data_over(tmp_path, TEXT * 9, sequence_tokens=16, micro_batch_rows=3, order=order)
+    text = (TEXT * 9).encode()
+    for index in (0, 1, 9, 11, 12):
+        batch, rows = data.train.batch_at(index), data.rows_at(index)
+        assert [row["position"] for row in rows] == [3 * index + place for place in range(3)]
+        for row, ids in zip(rows, batch.ids.tolist(), strict=True):
+            assert row["text"].encode() == text[row["first_token"] : row["first_token"] + row["tokens"]]
+            assert bytes(ids).rstrip(b"\0").decode() == row["text"][: min(16, row["tokens"] - 1)]
+            assert row["window"] == row["first_token"] // 16
+            assert row["document"] == 0
+    assert {row["epoch"] for row in data.rows_at(12)} <= {0, 1}
+
+
 def test_last_window_is_padded_without_targets(tmp_path: Path) -> None:
     """18 training tokens: five windows of three targets, and one of two."""
     data = data_over(

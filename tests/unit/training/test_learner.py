@@ -5,8 +5,8 @@ import torch
 
 from ml_playground.core.error_handling import CheckpointError
 from ml_playground.training.learner import GradientLearner
-from ml_playground.training.optim import adamw
-from ml_playground.training.settings import AdamW
+from ml_playground.training.optim import adamw, muon
+from ml_playground.training.settings import AdamW, Muon
 from tests.fakes.toy_task import ToyBatch, ToyData, ToyModel, ToyObjective
 
 
@@ -159,3 +159,57 @@ def test_bfloat16_is_used_inside_and_weights_stay_as_they_are() -> None:
     batch = ToyBatch(torch.ones(2, 3), torch.ones(2))
     learner.train_step([batch], step=0, lr_factor=1.0)
     assert seen == [torch.bfloat16] and model.inner.weight.dtype is torch.float32
+
+
+def state_of(learner: GradientLearner) -> dict[str, bytes]:
+    """Every bit of the state."""
+    return {
+        f"{group}/{name}": tensor.detach().contiguous().numpy().tobytes()
+        for group, tensors in learner.state_dict().items()
+        for name, tensor in tensors.items()
+    }
+
+
+OPTIMIZERS = {
+    "adamw": lambda model: adamw.build(AdamW(lr=0.01), model, torch.float32),
+    "muon": lambda model: muon.build(Muon(lr=0.01, matrix_lr=0.02, matrix_weight_decay=0.1), model, torch.float32),
+}
+
+
+def skipping(model: ToyModel, kind: str, *, skips_bad: bool = True) -> GradientLearner:
+    """A learner that leaves bad steps out, with everything that a step can move."""
+    optimizer = OPTIMIZERS[kind](model)
+    return GradientLearner(model, ToyObjective(), optimizer, seed=7, grad_clip=0.5, ema_decay=0.9, skips_bad=skips_bad)
+
+
+def spoilt(value: float) -> list[ToyBatch]:
+    """Two micro-batches, the second with a number that ruins the step."""
+    good, bad = split(4)
+    return [good, ToyBatch(bad.inputs.clone().index_fill(0, torch.tensor([1]), value), bad.counted)]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e200], ids=["nan", "inf", "overflow"])
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_train_step_that_is_bad_leaves_every_bit_as_it_was(kind: str, value: float) -> None:
+    """Weights, moments, counters, momentum and mean: as if the step had never been; what comes after, too."""
+    hit, spared = skipping(ToyModel(), kind), skipping(ToyModel(), kind)
+    for step in range(3):
+        for learner in (hit, spared):
+            learner.train_step(split(4), step=step, lr_factor=1.0)
+    before = state_of(hit)
+    numbers = hit.train_step(spoilt(value), step=3, lr_factor=1.0)
+    assert not (torch.isfinite(numbers.loss) and torch.isfinite(numbers.grad_norm))
+    assert state_of(hit) == before
+    for learner in (hit, spared):
+        learner.train_step(split(4), step=4, lr_factor=1.0)
+    assert state_of(hit) == state_of(spared) != before
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_train_step_that_is_good_is_the_same_where_bad_ones_are_skipped(kind: str) -> None:
+    """Being ready for a bad step changes no bit of a good one."""
+    ready, plain = (skipping(ToyModel(), kind, skips_bad=skips) for skips in (True, False))
+    for step in range(4):
+        for learner in (ready, plain):
+            learner.train_step(split(4), step=step, lr_factor=0.7)
+    assert state_of(ready) == state_of(plain)

@@ -3,27 +3,32 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import torch
 
-from ml_playground.configuration.models import CheckpointingSettings, TrainSettings
+from ml_playground.configuration.models import CheckpointingSettings, JobConfig, TrainSettings
+from ml_playground.core.course import PLAIN, Course, RollBack, Split
 from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import StorageError
 from ml_playground.core.run_schema import Reason
 from ml_playground.core.values import NOTHING, Action, Progress, Wish
 from ml_playground.training.checkpoint_protocols import NotSaved, Saved, Snapshot
+from ml_playground.training.guard import Guard
 from ml_playground.training.hook_protocols import BaseHook, StepEvent
 from ml_playground.training.learner import GradientLearner
-from ml_playground.training.loop import Ending, Parts, Start, fit
-from ml_playground.training.memory import ADVICE
+from ml_playground.training.loop import Ending, Parts, Start, WentBack, fit
+from ml_playground.training.memory import Room
 from ml_playground.training.optim import adamw
 from ml_playground.training.protocols import StepNumbers, TensorGroups
 from ml_playground.training.settings import AdamW
 from tests.fakes.fixed_clock import FixedClock
 from tests.fakes.memory_journal import MemoryJournal
 from tests.fakes.memory_store import MemoryStore
+from tests.fakes.tiny_job import tiny_job
 from tests.fakes.toy_task import ToyData, ToyModel, ToyObjective
 
 
@@ -66,6 +71,12 @@ class Scribe(BaseHook):
         self.remembered = state["remembered"]
 
 
+def job_that(on_out_of_memory: str) -> JobConfig:
+    """What the advice about memory is taken from."""
+    with TemporaryDirectory() as folder:
+        return tiny_job(Path(folder), runtime={"on_out_of_memory": on_out_of_memory})
+
+
 class Bench:
     """A toy job whose parts can be looked at."""
 
@@ -81,20 +92,32 @@ class Bench:
         self.journal = MemoryJournal()
         self.told: list[str] = []
         self.more_hooks: dict[str, Scribe] = {}
+        self.course = PLAIN
+        self.job = job_that(deps.pop("on_out_of_memory", "stop"))
         self.deps = Deps(clock=deps.pop("clock", FixedClock()), **deps)
 
     def fit(self, max_steps: int = 10, start: Start | None = None, **settings: Any) -> Ending:
+        """Train to an end, which no roll-back is."""
+        ended = self.stretch(max_steps, start, **({"on_bad_step": "stop"} | settings))
+        assert isinstance(ended, Ending)
+        return ended
+
+    def stretch(self, max_steps: int = 10, start: Start | None = None, **settings: Any) -> Ending | WentBack:
+        """Train to an end, or until a step is undone."""
         checkpointing = settings.pop("checkpointing", self.checkpointing)
         train = TrainSettings(
             max_steps=max_steps,
             **({"evaluate_every_steps": 5, "log_every_steps": 3, "micro_batches_per_step": 2} | settings),
         )
+        guard = Guard(train, "cut", self.course)
         parts = Parts(
             learner=self.learner,
             data=self.data,
             store=self.store,
             hooks={"scribe": self.scribe} | self.more_hooks,
             journal=self.journal,
+            guard=guard,
+            room=Room(self.job, guard, self.journal, self.told.append),
             schedule=lambda step: 1.0,
             deps=self.deps,
             train=train,
@@ -432,7 +455,7 @@ def test_fit_out_of_memory_in_a_step_is_an_ending_with_advice() -> None:
     bench = Bench(scribe=Full())
     ending = bench.fit()
     assert (ending.reason, ending.step) == ("out_of_memory", 1)
-    assert ending.message == f"out of memory; {ADVICE}"
+    assert ending.message.startswith("out of memory; the same step in less memory: data.micro_batch_rows = 2 and ")
     assert bench.scribe.told[-1] == "end 1 out_of_memory"
 
 
@@ -514,6 +537,151 @@ def test_fit_bad_loss_before_any_checkpoint_says_so() -> None:
     with torch.no_grad():
         bench.model.inner.weight.fill_(math.nan)
     assert "no checkpoint was saved before" in bench.fit(max_steps=2).message
+
+
+@pytest.mark.parametrize("known", [0, 2], ids=["known at once", "known two steps later"])
+def test_fit_bad_step_is_undone_before_it_is_saved(known: int) -> None:
+    """Step 5 takes batches 8 and 9: the loop is left for a start without them, and the newest checkpoint is of step 4."""
+    bench = Bench()
+    bench.learner = Broken(bench, step=5)
+    ended = bench.stretch(on_bad_step="roll_back", log_every_steps=5 + known, evaluate_every_steps=100)
+    undone = RollBack(step=5, batches=(8, 9), why=bench.journal.notes[0][2]["why"], cut="cut")
+    assert isinstance(ended, WentBack)
+    assert ended.course == Course(roll_backs=(undone,))
+    assert [saved.step for saved in bench.store.list()] == [4]
+    assert [(kind, step) for kind, step, _ in bench.journal.notes] == [("rolled_back", 5)]
+    assert RollBack.model_validate(bench.journal.notes[0][2]) == undone
+    assert bench.scribe.told[-1] == f"end {5 + known} None"
+    assert bench.told == [
+        f"step 5 is undone: {undone.why}; the run goes on from the checkpoint of step 4, without micro-batches 8, 9"
+    ]
+
+
+def test_fit_bad_step_before_any_checkpoint_goes_back_to_the_beginning() -> None:
+    """The message promises no checkpoint."""
+    bench = Bench()
+    bench.learner = Broken(bench, step=2)
+    assert isinstance(bench.stretch(on_bad_step="roll_back", micro_batches_per_step=1), WentBack)
+    assert bench.told[0].endswith("the run goes on from its beginning, without micro-batch 1")
+
+
+def test_fit_bad_step_after_all_tries_ends_the_run_with_their_number() -> None:
+    """It says what was tried, and by which setting."""
+    bench = Bench()
+    bench.learner = Broken(bench, step=5)
+    bench.course = Course(roll_backs=tuple(RollBack(step=5, batches=(n, n + 1), why="", cut="cut") for n in (8, 10)))
+    ended = bench.stretch(on_bad_step="roll_back", bad_step_tries=2)
+    assert isinstance(ended, Ending)
+    assert (ended.reason, ended.step) == ("nan", 5)
+    assert "after 2 such steps (train.bad_step_tries); the checkpoint of step 4 is from before" in ended.message
+
+
+def test_fit_batches_set_aside_are_not_asked_for() -> None:
+    """Step n takes the n-th of those that remain."""
+    bench = Bench()
+    bench.course = Course(roll_backs=(RollBack(step=2, batches=(2, 3), why="", cut="cut"),))
+    bench.fit(max_steps=4, evaluate_every_steps=100, evaluation_batches=1)
+    assert bench.data.asked == [0, 1, 4, 5, 6, 7, 8, 9, 100]
+
+
+def test_fit_skipped_step_is_noted_once_and_the_run_goes_on() -> None:
+    """The device left the update out; the loop only says so."""
+    bench = Bench()
+    bench.learner = Broken(bench, step=5)
+    assert bench.fit(on_bad_step="skip").reason == "completed"
+    assert [(kind, step) for kind, step, _ in bench.journal.notes] == [("skipped", 5)]
+    assert bench.told[0].startswith("step 5 was skipped: the loss was nan and the gradient norm ")
+    assert list(bench.scribe.losses) == list(range(1, 11))
+
+
+def test_fit_checkpoint_keeps_the_course() -> None:
+    """What was undone, split and skipped, and the losses that a spike is measured against."""
+    bench = Bench()
+    undone = RollBack(step=2, batches=(2, 3), why="", cut="cut")
+    bench.course = Course(roll_backs=(undone,))
+    bench.fit(max_steps=4, on_bad_step="roll_back", spike_factor=50.0)
+    course = bench.store.open(4).course
+    assert course.roll_backs == (undone,)
+    assert list(course.losses) == list(bench.scribe.losses.values())
+
+
+class Narrow(GradientLearner):
+    """A device on which batches of one row fit; of two rows, the second micro-batch of a step breaks off half way back."""
+
+    def __init__(self, bench: Bench, *, from_step: int, fits_evaluation: bool = True) -> None:
+        self.short = False
+        optimizer = adamw.build(AdamW(lr=0.01), bench.model, torch.float32)
+        super().__init__(bench.model, NarrowObjective(self), optimizer, seed=1, ema_decay=0.9)
+        self._from_step = from_step
+        self._fits_evaluation = fits_evaluation
+
+    def train_step(self, batches: Sequence[Any], *, step: int, lr_factor: float) -> StepNumbers:
+        self.short = step + 1 >= self._from_step
+        return super().train_step(batches, step=step, lr_factor=lr_factor)
+
+    def evaluate(self, batches: Iterable[Any]) -> Mapping[str, float]:
+        self.short = not self._fits_evaluation
+        return super().evaluate(batches)
+
+
+class NarrowObjective(ToyObjective):
+    """Runs out of memory in the midst of the way back, when one layer has its gradient and the other has none."""
+
+    def __init__(self, device: Narrow) -> None:
+        self._device = device
+        self._calls = 0
+
+    def loss_sum(self, model: torch.nn.Module, batch: Any) -> torch.Tensor:
+        self._calls += 1
+        if not self._device.short or batch.rows == 1 or self._calls % 2:
+            return super().loss_sum(model, batch)
+        assert isinstance(model, ToyModel)
+        hidden = torch.tanh(model.inner(batch.inputs))
+        if not hidden.requires_grad:
+            raise MemoryError
+        hidden.register_hook(_break_off)
+        return ((model.outer(hidden).squeeze(-1) - batch.inputs.sum(-1)) ** 2 * batch.counted).sum()
+
+
+def _break_off(_gradient: torch.Tensor) -> None:
+    raise MemoryError
+
+
+def narrow_bench(*, from_step: int, splits: tuple[Split, ...] = (), **learner: Any) -> Bench:
+    """A bench on a narrow device, without dropout."""
+    bench = Bench(on_out_of_memory="split")
+    bench.model.dropout.p = 0.0
+    bench.learner = Narrow(bench, from_step=from_step, **learner)
+    bench.course = Course(splits=splits)
+    return bench
+
+
+def test_fit_out_of_memory_splits_from_that_step_on_and_changes_only_the_order_of_a_sum() -> None:
+    """The run ends as one that had memory: the same weights, up to rounding."""
+    short, roomy = narrow_bench(from_step=4), narrow_bench(from_step=99)
+    assert short.fit().reason == roomy.fit().reason == "completed"
+    assert [(kind, step) for kind, step, _ in short.journal.notes] == [("split", 4)]
+    for name, tensor in roomy.weights().items():
+        torch.testing.assert_close(short.weights()[name], tensor, rtol=0, atol=1e-12)
+
+
+def test_fit_out_of_memory_half_way_leaves_nothing_in_the_gradients() -> None:
+    """Bit for bit the run that was told before that step 4 is to be split."""
+    split = Split(phase="training", step=4, parts=2, cut="cut")
+    surprised, told = narrow_bench(from_step=4), narrow_bench(from_step=4, splits=(split,))
+    surprised.fit()
+    told.fit()
+    assert told.journal.notes == []
+    assert all(torch.equal(t, told.weights()[n]) for n, t in surprised.weights().items())
+    assert surprised.store.open(8).course.splits == (split,)
+
+
+def test_fit_out_of_memory_in_an_evaluation_splits_evaluations_alone() -> None:
+    """The training did fit; every batch is evaluated, from the first on."""
+    short, roomy = narrow_bench(from_step=99, fits_evaluation=False), narrow_bench(from_step=99)
+    assert short.fit().metrics["loss"] == pytest.approx(roomy.fit().metrics["loss"], rel=1e-12)
+    assert [(kind, step, data["phase"]) for kind, step, data in short.journal.notes] == [("split", 5, "evaluation")]
+    assert all(torch.equal(t, short.weights()[n]) for n, t in roomy.weights().items())
 
 
 def test_fit_error_in_a_hook_is_told_to_all_and_raised() -> None:

@@ -1,25 +1,29 @@
 """Windows of consecutive tokens, each exactly once an epoch. B rows, T tokens a row."""
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ml_playground.core.error_handling import DataError
+from ml_playground.core.registry import load_object
 from ml_playground.core.seeding import seed_for
 from ml_playground.data_pipeline.batches import NO_TARGET, TokenBatch
 from ml_playground.data_pipeline.manifest import Prepared, open_prepared
 from ml_playground.data_pipeline.sampling.permutation import KeyedPermutation
 from ml_playground.data_pipeline.sampling.read_ahead import ReadAhead, Source
+from ml_playground.data_pipeline.sampling.window_rows import described_rows
 from ml_playground.data_pipeline.settings import TokenWindows
 from ml_playground.data_pipeline.storage.open_tokens import FileState, OpenTokens, file_state
 from ml_playground.data_pipeline.storage.steady_folder import SteadyFolder
 
 PADDING_ID = 0
+LOAD_TOKENIZER = "ml_playground.tokenization.loading:load_tokenizer"
 
 TOKENS_AT_ONCE = 4096
 """Above this an evaluation on the CPU is slower again: its states no longer fit the caches (docs/LOG.md, evaluation batches)."""
@@ -42,7 +46,7 @@ class Windows:
         check: Callable[[], None] = _nothing_can_change,
     ) -> None:
         """`check` raises where the tokens are no longer what they were."""
-        self._tokens = tokens
+        self.tokens = tokens
         self._check = check
         self._sequence_tokens = sequence_tokens
         targets = len(tokens) - 1
@@ -74,11 +78,27 @@ class Windows:
         last = numbers == whole
         if last.any():
             ids[last], labels[last] = PADDING_ID, NO_TARGET
-            tail = self._tokens[whole * self._sequence_tokens :]
+            tail = self.tokens[whole * self._sequence_tokens :]
             ids[last, : self._rest] = tail[:-1]
             labels[last, : self._rest] = tail[1:]
         self._check()
         return TokenBatch(torch.from_numpy(ids), torch.from_numpy(labels))
+
+
+class ChosenWindows:
+    """Batches of chosen windows, made one at a time."""
+
+    def __init__(self, windows: Windows, batches: Sequence[NDArray[np.int64]]) -> None:
+        self._windows = windows
+        self._batches = batches
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[TokenBatch]:
+        """Each of them, in order."""
+        return map(self._windows.batch, self._batches)
 
 
 class TrainingBatches:
@@ -91,9 +111,12 @@ class TrainingBatches:
 
     def batch_at(self, index: int) -> TokenBatch:
         """Micro-batch number `index` of the run; a function of seed and index alone."""
+        return self._windows.batch(self.windows_at(index))
+
+    def windows_at(self, index: int) -> NDArray[np.int64]:
+        """Which windows that is, (B,)."""
         rows = self._settings.micro_batch_rows
-        positions = index * rows + np.arange(rows, dtype=np.int64)
-        return self._windows.batch(self._numbers(positions))
+        return self._numbers(index * rows + np.arange(rows, dtype=np.int64))
 
     def _numbers(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """The window at each position; a batch may reach over one epoch's end, or several when the text is short."""
@@ -131,7 +154,8 @@ class TokenWindowData:
         self._splits = {name: self._opened(name) for name in prepared.manifest.splits}
         self._tokenizer = SteadyFolder(prepared.tokenizer_folder)
         self._training = self._splits["train"]
-        self._train: Source[TokenBatch] = TrainingBatches(self._training, settings, seed)
+        self._batches = TrainingBatches(self._training, settings, seed)
+        self._train: Source[TokenBatch] = self._batches
 
     @property
     def fingerprint(self) -> str:
@@ -159,6 +183,18 @@ class TokenWindowData:
     def train(self) -> Source[TokenBatch]:
         """The training batches, without end."""
         return self._train
+
+    def rows_at(self, index: int) -> Sequence[Mapping[str, Any]]:
+        """For each row of training micro-batch `index`: position, epoch, window, first token, document, and its text."""
+        return described_rows(
+            self._batches.windows_at(index),
+            first_position=index * self._settings.micro_batch_rows,
+            windows=len(self._training),
+            sequence_tokens=self._settings.sequence_tokens,
+            tokens=self._training.tokens,
+            document_starts=self._prepared.document_starts("train"),
+            decode=load_object(LOAD_TOKENIZER)(self._tokenizer.path()).decode,
+        )
 
     def _opened(self, name: str) -> Windows:
         """A split's windows over its file."""
@@ -191,7 +227,7 @@ class TokenWindowData:
         """Micro-batches that see each window once."""
         return len(self._training) / self._settings.micro_batch_rows
 
-    def split(self, name: str, *, max_batches: int | None = None) -> Iterator[TokenBatch]:
+    def split(self, name: str, *, max_batches: int | None = None) -> "ChosenWindows":
         """The windows of a split in order, each once; the last batch may have fewer rows.
 
         At most `max_batches` training batches' worth are spread evenly over the whole split: its beginning alone would stand
@@ -207,7 +243,7 @@ class TokenWindowData:
         wanted = len(windows) if max_batches is None else min(len(windows), max_batches * training_rows)
         chosen = np.arange(wanted, dtype=np.int64) * len(windows) // wanted
         rows = rows_without_gradient(training_rows, self._settings.sequence_tokens)
-        return (windows.batch(chosen[start : start + rows]) for start in range(0, wanted, rows))
+        return ChosenWindows(windows, [chosen[start : start + rows] for start in range(0, wanted, rows)])
 
 
 def rows_without_gradient(training_rows: int, sequence_tokens: int) -> int:

@@ -237,6 +237,7 @@ def _small_files(snapshot: Snapshot) -> Mapping[str, bytes]:
         metrics=None if snapshot.metrics is None else dict(snapshot.metrics),
         lr_factor=snapshot.lr_factor,
         ending=snapshot.ending,
+        course=snapshot.course,
         data_fingerprint=snapshot.data_fingerprint,
     )
     attachments = {

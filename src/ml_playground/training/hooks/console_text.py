@@ -13,6 +13,7 @@ from rich.text import Text
 from ml_playground.core.humanise import count, duration, printable
 from ml_playground.core.run_schema import Reason
 from ml_playground.core.values import Progress
+from ml_playground.training.flight_report import CHECKED, NOTES
 from ml_playground.training.hook_protocols import LiveSample, StepReading
 
 SAMPLE_LINES = 8
@@ -54,12 +55,13 @@ class Numbers:
 
 
 def start_line(numbers: Numbers) -> str:
-    """The run, where it begins, and the facts that its numbers depend on."""
-    facts = ", ".join(f"{name} {value}" for name, value in numbers.facts.items())
+    """The run, where it begins, and the facts that its numbers depend on; then what the flight check found."""
+    facts = ", ".join(f"{name} {value}" for name, value in numbers.facts.items() if name not in (CHECKED, NOTES))
+    checked = "".join(f"\n{name}: {numbers.facts[name]}" for name in (CHECKED, NOTES) if name in numbers.facts)
     where = (
         f"from step {numbers.step:,} on to {numbers.max_steps:,}" if numbers.step else f"{numbers.max_steps:,} steps"
     )
-    return f"training {numbers.run}: {where}" + (f" ({facts})" if facts else "")
+    return f"training {numbers.run}: {where}" + (f" ({facts})" if facts else "") + checked
 
 
 def progress_line(numbers: Numbers) -> str:
@@ -88,7 +90,7 @@ def saved_line(progress: Progress, reference: str) -> str:
 
 def end_line(numbers: Numbers, reason: Reason | None, error: BaseException | None) -> str:
     """How the run ended, and what came of it."""
-    ended = ENDS[reason] if reason else "ended"
+    ended = ENDS[reason] if reason else "goes back to its last checkpoint"
     how = ended if error is None else f"failed ({type(error).__name__})"
     if isinstance(error, KeyboardInterrupt):
         how = "interrupted; the same command does the steps since the last save again"

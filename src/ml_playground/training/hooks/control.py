@@ -4,12 +4,16 @@ import math
 from pathlib import Path
 from typing import ClassVar
 
+from ml_playground.core.foreign_files import read_at_most
 from ml_playground.core.run_folder import RunFolder
 from ml_playground.core.run_schema import ControlRequest, Reason, complaint
 from ml_playground.core.values import NOTHING, Action, Progress, Wish
 from ml_playground.training.hook_protocols import BaseHook, HookContext, StepEvent
 from ml_playground.training.hooks.records import EventLog, Tell, tell_stderr
 from ml_playground.training.settings import Control
+
+MOST_BYTES = 1 << 16
+"""Of a request; one that was written by `mlp control` has a hundred."""
 
 ACTIONS = {"pause": Action.PAUSE, "stop": Action.FINISH, "save": Action.SAVE, "evaluate": Action.EVALUATE}
 
@@ -38,8 +42,9 @@ class ControlHook(BaseHook):
         return Wish.all_of(self._take(path, event.progress.step) for path in self._requests())
 
     def on_end(self, progress: Progress, reason: Reason | None, error: BaseException | None) -> None:
-        """Drop what came too late, so that the next start does not pause at once."""
-        drop_requests(self._context.run, self._events, progress.step, self._tell)
+        """Drop what came too late, so that the next start does not pause at once; a run that goes on by itself finds it."""
+        if reason is not None or error is not None:
+            drop_requests(self._context.run, self._events, progress.step, self._tell)
 
     def _requests(self) -> list[Path]:
         try:
@@ -52,7 +57,7 @@ class ControlHook(BaseHook):
     def _take(self, path: Path, step: int) -> Wish:
         """Read a request and remove its file; one that cannot be read is moved aside."""
         try:
-            request = ControlRequest.model_validate_json(path.read_bytes())
+            request = ControlRequest.model_validate_json(read_at_most(path, MOST_BYTES))
             path.unlink()
         except ValueError as error:
             self._reject(path, step, complaint(error))

@@ -1,12 +1,30 @@
 """Wishes from outside, kept in `events.jsonl`, so that a resumed run obeys them again at the same steps."""
 
+from typing import Annotated, Any
+
+from pydantic import Field
+
 from ml_playground.core.atomic import read_lines
+from ml_playground.core.course import RollBack, Split
 from ml_playground.core.deps import Clock
 from ml_playground.core.error_handling import RunError
 from ml_playground.core.run_folder import RunFolder
-from ml_playground.core.run_schema import Event, complaint
+from ml_playground.core.run_schema import Event, Row, complaint
 from ml_playground.core.values import NOTHING, Action, Wish
 from ml_playground.training.hooks.records import EventLog
+
+REMEMBERED = ("wish", "rolled_back", "split")
+"""Kinds of events that a resumed run obeys again."""
+
+
+class _Wish(Row):
+    lr_factor: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    actions: list[str] = Field(default_factory=list[str])
+
+    @property
+    def wish(self) -> Wish:
+        """The part that is obeyed again."""
+        return Wish(Action.EVALUATE if "EVALUATE" in self.actions else Action.NONE, self.lr_factor)
 
 
 class EventJournal:
@@ -19,8 +37,12 @@ class EventJournal:
     def __init__(self, run: RunFolder, clock: Clock) -> None:
         self._log = EventLog(run, clock)
         self._recorded: dict[int, Wish] = {}
+        self.roll_backs: list[RollBack] = []
+        """Steps that earlier processes undid, in their order."""
+        self.splits: list[Split] = []
+        """From where on earlier processes computed in parts, in their order."""
         for number, line in enumerate(read_lines(run.events), start=1):
-            if '"wish"' in line:
+            if any(f'"{kind}"' in line for kind in REMEMBERED):
                 self._remember(line, f"{run.events}, line {number}")
 
     def recorded(self, step: int) -> Wish:
@@ -37,15 +59,21 @@ class EventJournal:
         if wish != NOTHING:
             self._log.note("wish", step, lr_factor=wish.lr_factor, actions=[action.name for action in wish.action])
 
+    def note(self, kind: str, step: int, /, **data: Any) -> None:
+        """Write down what happened at a step."""
+        self._log.note(kind, step, **data)
+
     def _remember(self, line: str, where: str) -> None:
         try:
             event = Event.model_validate_json(line)
+            if event.kind == "rolled_back":
+                self.roll_backs.append(RollBack.model_validate(event.data))
+            elif event.kind == "split":
+                self.splits.append(Split.model_validate(event.data))
+            elif event.kind == "wish":
+                self._recorded[event.step] = self.recorded(event.step) | _Wish.model_validate(event.data).wish
         except ValueError as error:
             raise RunError(
-                f"{where} is no event that this version can read, and may be a wish that the run depends on ({complaint(error)}); "
+                f"{where} is no event that this version can read, and may be one that the run depends on ({complaint(error)}); "
                 "remove the line to go on without it, or start anew with --fresh"
             ) from error
-        if event.kind == "wish":
-            action = Action.EVALUATE if "EVALUATE" in event.data.get("actions", ()) else Action.NONE
-            wish = Wish(action, event.data.get("lr_factor"))
-            self._recorded[event.step] = self.recorded(event.step) | wish

@@ -68,7 +68,7 @@ class JsonlMetricsHook(BaseHook):
         self._rows.append([])
         if error is not None:
             self._events.note("failed", progress.step, error=f"{type(error).__name__}: {error}")
-        else:
+        elif reason is not None:
             self._events.note("ended", progress.step, reason=reason)
 
 

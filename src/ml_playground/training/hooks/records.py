@@ -1,15 +1,15 @@
 """What several hooks need to write lines that outlive them: events, cuts after a resume, a word on stderr."""
 
-import json
 import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from ml_playground.core.atomic import append_lines, cut_lines
 from ml_playground.core.deps import Clock
 from ml_playground.core.error_handling import StorageError
+from ml_playground.core.foreign_files import json_table
 from ml_playground.core.run_folder import RunFolder
 from ml_playground.core.run_schema import Event
 from ml_playground.core.standard_error import Speaker
@@ -65,7 +65,7 @@ class EventLog:
         self._lines = Appender(run.events, "events", tell)
         self._clock = clock
 
-    def note(self, kind: str, step: int, **data: Any) -> None:
+    def note(self, kind: str, step: int, /, **data: Any) -> None:
         """Append what happened just now."""
         event = Event(time=self._clock.now(), step=step, kind=kind, data=data)
         self._lines.append([event.model_dump_json()])
@@ -93,8 +93,7 @@ def json_number(value: float | None) -> float | None:
 def step_of(line: str) -> int | None:
     """The step of a row of JSON; None if it is none."""
     try:
-        row: Any = json.loads(line)
+        step = json_table(line).get("step")
     except ValueError:
         return None
-    step = cast(dict[str, Any], row).get("step") if isinstance(row, dict) else None
     return step if isinstance(step, int) else None

@@ -44,7 +44,7 @@ class StatusHook(BaseHook):
     def on_step(self, event: StepEvent) -> Wish:
         """Take in readings; write when it is time, or when an evaluation comes next."""
         if event.readings:
-            self._loss = math.fsum(reading.loss for reading in event.readings) / len(event.readings)
+            self._loss = event.loss
             self._pace.update(event)
         self._step = step = event.progress.step
         if step % self._evaluate_every_steps == 0 or step == self._context.max_steps:
@@ -72,7 +72,9 @@ class StatusHook(BaseHook):
     def on_end(self, progress: Progress, reason: Reason | None, error: BaseException | None) -> None:
         """The last state."""
         if error is None:
-            self._write(progress, "ended", reason=reason)
+            # Without a reason it is no end: the run goes on from an earlier step.
+            if reason is not None:
+                self._write(progress, "ended", reason=reason)
         elif not isinstance(error, KeyboardInterrupt):
             # After the second Ctrl-C the run is what it is after any kill: interrupted, which its free lock says.
             self._write(progress, "failed", message=f"{type(error).__name__}: {error}")

@@ -36,9 +36,9 @@ class FlatAdamW:
         # All count the same, but each parameter is stored with its own.
         self._steps = torch.zeros(len(flat.parameters), device=flat.weights.device)
 
-    def step(self, lr: float) -> None:
-        """One update at this learning rate."""
-        self._steps.add_(1)
+    def step(self, lr: float, bad: Tensor | None = None) -> None:
+        """One update at this learning rate; none where `bad`, () float32 on the device, is 1."""
+        self._steps.add_(1 if bad is None else 1 - bad)
         torch._fused_adamw_(  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
             [self.flat.weights],
             [self.flat.gradients],
@@ -53,6 +53,8 @@ class FlatAdamW:
             eps=self._eps,
             amsgrad=False,
             maximize=False,
+            # The kernel reads it where it lies, and leaves everything as it is.
+            found_inf=bad,
         )
 
     def state(self) -> Mapping[str, Mapping[str, Tensor]]:

@@ -66,16 +66,21 @@ class MatrixMomentum:
             update = updates[name] if matrix.shape[0] <= matrix.shape[1] else updates[name].T
             self._by_shape[update.shape[0], update.shape[1]].append((matrix, update))
 
-    def step(self, lr: float) -> None:
-        """One update of every matrix at this learning rate."""
+    def step(self, lr: float, bad: Tensor | None = None) -> None:
+        """One update of every matrix at this learning rate; none where `bad`, () float32 on the device, is 1."""
         beta, decay = self._settings.momentum, self._settings.matrix_weight_decay
+        if bad is not None:
+            # A mean that moves towards itself stays where it is, and an update of nothing moves no weight.
+            torch.where(bad > 0, self._momentum, self.flat.gradients, out=self.flat.gradients)
         self._momentum.lerp_(self.flat.gradients, 1 - beta)
         torch.lerp(self.flat.gradients, self._momentum, beta, out=self._update)
         if decay:
-            self.flat.weights.mul_(1 - lr * decay)
+            self.flat.weights.mul_(_unless(bad, 1 - lr * decay, self.flat.weights.dtype))
         for entries in self._by_shape.values():
             stacked = torch.stack([update for _, update in entries]).to(self._compute_dtype)
             turned = orthogonalise(stacked, self._settings.newton_schulz_steps)
+            if bad is not None:
+                turned = turned * (1 - bad).to(turned.dtype)
             for (matrix, _), step in zip(entries, turned.unbind(), strict=True):
                 rows, columns = matrix.shape
                 upright = step if rows <= columns else step.T
@@ -84,6 +89,11 @@ class MatrixMomentum:
     def state(self) -> Mapping[str, Mapping[str, Tensor]]:
         """The mean gradient of each matrix."""
         return {"momentum": self.flat.views(self._momentum)}
+
+
+def _unless(bad: Tensor | None, factor: float, dtype: torch.dtype) -> float | Tensor:
+    """A factor, but 1 where `bad` is: on its device, for the host does not know it."""
+    return factor if bad is None else bad.new_full((), factor, dtype=dtype).masked_fill_(bad > 0, 1.0)
 
 
 def orthogonalise(matrices: Tensor, steps: int) -> Tensor:

@@ -17,8 +17,8 @@ class Part(Protocol):
     lr: float
     """Peak learning rate."""
 
-    def step(self, lr: float) -> None:
-        """One update at this learning rate."""
+    def step(self, lr: float, bad: Tensor | None = None) -> None:
+        """One update at this learning rate; none where `bad`, () float32 on the device, is 1 and not 0."""
         ...
 
     def state(self) -> Mapping[str, Mapping[str, Tensor]]:
@@ -40,10 +40,10 @@ class OptimizerOfParts:
         return self._parts[0].lr
 
     @torch.no_grad()
-    def step(self, lr_factor: float) -> None:
-        """One update at `lr_factor` times the peak learning rates."""
+    def step(self, lr_factor: float, bad: Tensor | None = None) -> None:
+        """One update at `lr_factor` times the peak learning rates; none where `bad`, (), is 1."""
         for part in self._parts:
-            part.step(part.lr * lr_factor)
+            part.step(part.lr * lr_factor, bad)
 
     def state_tensors(self) -> dict[str, Tensor]:
         """`<what>/<parameter>`: every tensor that every part remembers, by reference."""

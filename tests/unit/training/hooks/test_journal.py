@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ml_playground.core.atomic import append_lines, read_lines
+from ml_playground.core.course import RollBack, Split
 from ml_playground.core.error_handling import RunError
 from ml_playground.core.values import NOTHING, Action, Wish
 from ml_playground.training.hooks.journal import EventJournal
@@ -47,4 +48,27 @@ def test_journal_wish_of_another_version_is_refused_with_its_line(tmp_path: Path
     context = hook_context(tmp_path)
     append_lines(context.run.events, ['{"kind": "started"}', '{"kind": "wish", "schema_version": 2}'])
     with pytest.raises(RunError, match=r"events\.jsonl, line 2 is no event .*; remove the line .* --fresh"):
+        EventJournal(context.run, context.clock)
+
+
+def test_journal_remembers_what_was_undone_and_split_in_its_order(tmp_path: Path) -> None:
+    """A resumed run goes on without the same batches, and splits from the same steps."""
+    context = hook_context(tmp_path)
+    first = EventJournal(context.run, context.clock)
+    undone = [RollBack(step=step, batches=(step, step + 1), why="nan", cut="a") for step in (9, 4)]
+    split = Split(phase="evaluation", step=3, parts=4, cut="a")
+    for one in undone:
+        first.note("rolled_back", one.step, **one.model_dump(mode="json"))
+    first.note("split", 3, **split.model_dump(mode="json"), problem="out of memory")
+    later = EventJournal(context.run, context.clock)
+    assert later.roll_backs == undone
+    assert later.splits == [split]
+
+
+@pytest.mark.parametrize("kind", ["rolled_back", "split"])
+def test_journal_course_that_cannot_be_read_is_refused_with_its_line(kind: str, tmp_path: Path) -> None:
+    """Without it the resumed run would be another run."""
+    context = hook_context(tmp_path)
+    EventJournal(context.run, context.clock).note(kind, 3, step=-1, batches="all")
+    with pytest.raises(RunError, match=r"events\.jsonl, line 1 is no event .*; remove the line .* --fresh"):
         EventJournal(context.run, context.clock)

@@ -15,11 +15,13 @@ from ml_playground.core.atomic import read_lines
 from ml_playground.core.deps import Deps
 from ml_playground.core.run_schema import Event
 from ml_playground.core.values import Action, Wish
+from ml_playground.training.guard import Guard
 from ml_playground.training.hook_protocols import HookContext, StepEvent
 from ml_playground.training.hooks.journal import EventJournal
 from ml_playground.training.hooks.time_budget import LEVELS, build, factor_at
 from ml_playground.training.learner import GradientLearner
 from ml_playground.training.loop import Ending, Parts, Start, fit
+from ml_playground.training.memory import Room
 from ml_playground.training.optim import adamw
 from ml_playground.training.protocols import StepNumbers
 from ml_playground.training.settings import AdamW, TimeBudget
@@ -66,21 +68,26 @@ def run(
         hook.load_state_dict(former.hooks["time_budget"])
         learner.load_state_dict(former.tensors())
         start = Start(former.progress.step, elapsed_s=former.progress.elapsed_s, lr_factor=former.lr_factor)
+    guard, journal, told = Guard(context.job.train, ""), EventJournal(context.run, clock), Told()
     parts = Parts(
         learner=learner,
         data=ToyData(),
         store=store,
         hooks={"time_budget": hook},
-        journal=EventJournal(context.run, clock),
+        journal=journal,
+        guard=guard,
+        room=Room(context.job, guard, journal, told),
         schedule=lambda step: 1.0,
         deps=Deps(clock=clock),
         train=context.job.train,
         checkpointing=EVERY_TEN,
         max_steps=100_000,
         config="{}",
-        tell=Told().__call__,
+        tell=told,
     )
-    return fit(parts, start)
+    ended = fit(parts, start)
+    assert isinstance(ended, Ending)
+    return ended
 
 
 @given(step_s=STEP_SECONDS, evaluation_s=st.floats(0, 0.5))

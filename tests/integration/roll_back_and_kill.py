@@ -1,0 +1,95 @@
+"""Trains a poisoned job once whole, and once killed again and again; started by test_roll_back.
+
+Torch is imported once; each attempt is a forked child. Nothing here runs a torch operation before the last fork.
+"""
+
+import importlib
+import json
+import os
+import random
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ml_playground.configuration import families
+from ml_playground.configuration.models import JobConfig
+from ml_playground.core.deps import Deps
+from ml_playground.core.registry import load_object
+from ml_playground.core.run_folder import RunFolder
+from ml_playground.training.engine import run_job
+from ml_playground.training.resume import Choice
+from tests.fakes.poisoned import register
+
+Moment = Callable[[RunFolder], bool]
+
+
+def reached(step: int) -> Moment:
+    """The numbers of a step are written down."""
+    return lambda run: run.metrics.exists() and f'"step":{step},' in run.metrics.read_text()
+
+
+def undone(times: int) -> Moment:
+    """The run has gone back so often: what comes now is building everything anew."""
+    return lambda run: run.events.exists() and run.events.read_text().count('"rolled_back"') >= times
+
+
+def examined(batches: int) -> Moment:
+    """The evidence of so many batches is there: the loop begins again."""
+    return lambda run: len([*run.path.glob("bad_batches/*.json")]) >= batches
+
+
+MOMENTS: Sequence[Moment] = (undone(1), examined(1), reached(5), undone(2), examined(2), reached(12))
+
+
+def attempt(job: JobConfig, run: RunFolder, moment: Moment | None, pause_s: float = 0.0) -> bool:
+    """Train in a child that is killed some milliseconds after its moment; whether it was killed before it ended."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            run_job(job, Deps(), Choice("resume", run))
+            code = 0
+        finally:
+            sys.stderr.write("".join(traceback.format_exception(sys.exc_info()[1])) if code else "")
+            os._exit(code)
+    while moment is None or not moment(run):
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            if status:
+                raise SystemExit("an attempt failed")
+            return False
+        time.sleep(0.0005)
+    time.sleep(pause_s)
+    os.kill(child, signal.SIGKILL)
+    return os.waitpid(child, 0)[1] == signal.SIGKILL
+
+
+def main(folder: Path) -> None:
+    """One whole run, one killed at random moments."""
+    os.environ["MLP_HOME"] = str(folder / "home")
+    register()
+    job = JobConfig.model_validate_json((folder / "job.json").read_bytes())
+    importlib.import_module("torch._dynamo")
+    rows = [
+        families.DATA[job.data.kind_name],
+        families.MODELS[job.model.kind_name],
+        families.OBJECTIVES[job.objective.kind_name],
+        families.OPTIMIZERS[job.optimizer.kind_name],
+        families.SCHEDULES[job.schedule.kind_name],
+        *(families.HOOKS[hook.kind_name] for hook in job.hooks.values()),
+    ]
+    for path in (families.COSTS[job.model.kind_name], *(row.build for row in rows)):
+        load_object(path)
+    whole, killed = (RunFolder(folder / "home" / "runs" / job.name / name) for name in ("whole", "killed"))
+    attempt(job, whole, None)
+    pauses = random.Random(folder.name)
+    kills = sum(attempt(job, killed, moment, pauses.uniform(0, 0.02)) for moment in MOMENTS)
+    attempt(job, killed, None)
+    sys.stdout.write(json.dumps({"whole": str(whole.path), "killed": str(killed.path), "kills": kills}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
