@@ -283,7 +283,11 @@ def run(group: Tree, args: list[str]) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command `mlp`."""
-    group = tree()
+    try:
+        group = tree()
+    except KeyboardInterrupt:
+        say_error("interrupted.")
+        return INTERRUPTED
     if COMPLETION_VARIABLE in os.environ:
         group.main(prog_name="mlp")
     return run(group, list(sys.argv[1:] if argv is None else argv))

@@ -143,11 +143,10 @@ def main(folder: Path, every: int) -> None:
     job = tiny_job(
         folder,
         train={
-            "max_steps": 5,
+            "max_steps": 4,
             "evaluate_every_steps": 2,
             "evaluation_batches": 2,
             "log_every_steps": 1,
-            "ema_decay": 0.9,
         },
         checkpointing={"every_steps": 2, "keep_last": 1, "keep_best": 1},
         hooks={"samples": {"kind": "samples", "every_steps": 3, "max_new_tokens": 4}},
@@ -156,8 +155,8 @@ def main(folder: Path, every: int) -> None:
     load_all(job)
     report = {
         "run": kill_runs(job, every),
-        "prepare": kill_preparations(job, every, folder / "prepare", fresh=False),
-        "prepare --fresh": kill_preparations(job, every, folder / "fresh", fresh=True),
+        "prepare": kill_preparations(job, 1 + every // 8, folder / "prepare", fresh=False),
+        "prepare --fresh": kill_preparations(job, 1 + every // 8, folder / "fresh", fresh=True),
         "status": kill_status_writes(folder / "status"),
     }
     sys.stdout.write(json.dumps(report))

@@ -156,7 +156,11 @@ def stopped(experiment: Path, whole: RunFolder, home: Path, signals: list[tuple[
         faults.append(f"it ended with {code}: {(home / 'said').read_text()}")
     again = Command(["train", str(experiment)], home).wait()
     run = newest_run(home)
-    faults += [f"the next start ended with {again}"] if again or run is None else faults_of_a_resumed(run, whole)
+    faults += (
+        [f"the next start ended with {again}"]
+        if again or run is None
+        else faults_of_a_resumed(run, whole, saved_more=True)
+    )
     said = (home / "said").read_text()
     shutil.rmtree(home)
     return {"code": code, "seconds": took_s, "stopping": "stopping after this step" in said, "faults": faults}
@@ -183,10 +187,10 @@ def stop_trainings(folder: Path, count: int) -> dict[str, list[Report]]:
         report["any moment"].append(
             stopped(experiment, whole, home_with(data, folder / f"any-{number}"), [(word, moment)])
         )
-    for name, moment in chosen.items():
-        for word in (signal.SIGINT, signal.SIGTERM):
-            home = home_with(data, folder / f"{name}-{word}")
-            report[name] = [*report.get(name, []), stopped(experiment, whole, home, [(word, moment)])]
+    for number, (name, moment) in enumerate(list(chosen.items()) * max(1, count // 4)):
+        word = (signal.SIGINT, signal.SIGTERM)[(number + number // len(chosen)) % 2]
+        home = home_with(data, folder / f"{name}-{number}")
+        report[name] = [*report.get(name, []), stopped(experiment, whole, home, [(word, moment)])]
     twice = [(signal.SIGINT, after(whole_s / 2)), (signal.SIGINT, after(whole_s / 2 + 0.005))]
     report["twice"] = [stopped(experiment, whole, home_with(data, folder / "twice"), twice)]
     return report
@@ -254,10 +258,13 @@ def rivals(folder: Path, count: int) -> list[str]:
     return faults
 
 
-def restless_reader(folder: Path) -> Report:
+def restless_reader(folder: Path, count: int) -> Report:
     """A reader that asks for the status as fast as it can, while the status is written as often as it can be."""
     os.environ["MLP_HOME"] = str(folder / "read")
-    sections: dict[str, Any] = {"train": {"max_steps": 300, "log_every_steps": 1}, "runtime": {"flight_check": False}}
+    sections: dict[str, Any] = {
+        "train": {"max_steps": 40 + count, "log_every_steps": 1},
+        "runtime": {"flight_check": False},
+    }
     job = tiny_job(folder, hooks={"status": {"kind": "status", "every_seconds": 1e-6}}, **sections)
     prepare(job.prepare, Deps())
     unread, run = RunFolder(runs_folder() / job.name / "unread"), RunFolder(runs_folder() / job.name / "read")
@@ -314,8 +321,8 @@ def main(folder: Path, count: int) -> None:
     report = {
         "signals": stop_trainings(folder, count),
         "preparations": stop_preparations(folder, count),
-        "rivals": rivals(folder, max(3, count // 4)),
-        "reader": restless_reader(folder),
+        "rivals": rivals(folder, max(2, count // 4)),
+        "reader": restless_reader(folder, 10 * count),
         "unread": unread(folder),
     }
     sys.stdout.write(json.dumps(report))

@@ -1,7 +1,8 @@
 """Files of a run and of its data that are cut short or have a flipped bit: named, and never trained on in silence."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from tests.faults.training import disturbed, kinds_of, place_of, prepared_job, t
 
 def flipped(path: Path) -> None:
     """One bit in the middle is another one."""
-    content = bytearray(path.read_bytes())
+    content = bytearray(path.read_bytes() or b"\0")
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
 
@@ -33,7 +34,17 @@ def emptied(path: Path) -> None:
     path.write_bytes(b"")
 
 
-DAMAGES: list[Callable[[Path], None]] = [flipped, cut, emptied]
+Damage = Callable[[Path], None]
+DAMAGES: list[Damage] = [flipped, cut, emptied]
+
+
+def damages_in_turn(files: Sequence[str], first: int) -> list[tuple[str, Damage]]:
+    """Each file with one of the damages; with `first` 0, 1 and 2 each file with each."""
+    return [(name, DAMAGES[(first + place) % len(DAMAGES)]) for place, name in enumerate(files)]
+
+
+TURNS = [0, pytest.param(1, marks=pytest.mark.long), pytest.param(2, marks=pytest.mark.long)]
+"""The quick tests damage every file in one way, the long ones in all."""
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +78,9 @@ CHECKPOINT_FILES = [
 ]
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("turn", TURNS)
 def test_checkpoint_damaged_in_any_file_is_passed_over_and_the_run_ends_with_the_same_bits(
-    damage: Callable[[Path], None], stopped: tuple[JobConfig, Path], job: JobConfig, tmp_path: Path, tried: Tried
+    turn: int, stopped: tuple[JobConfig, Path], job: JobConfig, tmp_path: Path, tried: Tried
 ) -> None:
     """Each file in turn: the checkpoint before it is used, and this is written down."""
     run, whole = place_of(job, "stopped"), place_of(job, "whole")
@@ -80,7 +91,7 @@ def test_checkpoint_damaged_in_any_file_is_passed_over_and_the_run_ends_with_the
         for path in (run.checkpoints / "step_000008").rglob("*.*")
     }
     assert present == set(CHECKPOINT_FILES)
-    for name in CHECKPOINT_FILES:
+    for name, damage in damages_in_turn(CHECKPOINT_FILES, turn):
         damage(run.checkpoints / "step_000008" / name)
         assert train(job, "stopped").reason == "completed"
         assert rows_of(run) == rows_of(whole), name
@@ -104,15 +115,15 @@ FILES_OF_A_RUN = [
 ]
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("turn", TURNS)
 def test_run_damaged_in_any_other_file_goes_on_or_says_what_to_do(
-    damage: Callable[[Path], None], job: JobConfig, tmp_path: Path, tried: Tried
+    turn: int, job: JobConfig, tmp_path: Path, tried: Tried
 ) -> None:
     """What can be written anew is; what cannot is named, with what to do; and `mlp runs` shows the run beside its neighbours."""
     run, whole = place_of(job, "stopped"), place_of(job, "whole")
     kept = tmp_path / "kept"
     shutil.copytree(run.path, kept)
-    for name in FILES_OF_A_RUN:
+    for name, damage in damages_in_turn(FILES_OF_A_RUN, turn):
         damage(run.path / name)
         assert len(list_runs(run.path.parent.parent)) == 2
         refused = ""
@@ -134,15 +145,14 @@ def test_run_damaged_in_any_other_file_goes_on_or_says_what_to_do(
         tried("damaged file of a run")
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_data_damaged_in_any_file_are_named_and_not_trained_on(
-    damage: Callable[[Path], None], job: JobConfig, tried: Tried
-) -> None:
+@pytest.mark.parametrize("turn", TURNS)
+def test_data_damaged_in_any_file_are_named_and_not_trained_on(turn: int, job: JobConfig, tried: Tried) -> None:
     """A resume on other data would end with other bits, in silence."""
     folder = prepared_folder(job.prepare)
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.stat().st_size)
     assert len(files) >= 5
-    for path in files:
+    for name, damage in damages_in_turn([str(path) for path in files], turn):
+        path = Path(name)
         content = path.read_bytes()
         damage(path)
         with pytest.raises(DataError, match=path.name):
@@ -153,27 +163,25 @@ def test_data_damaged_in_any_file_are_named_and_not_trained_on(
     assert faults_of_a_resumed(place_of(job, "stopped"), place_of(job, "whole")) == []
 
 
+@pytest.mark.parametrize("turn", TURNS)
 def test_data_written_into_while_training_end_the_run_with_the_reason_and_the_next_start_goes_on(
-    tmp_path: Path, tried: Tried
+    turn: int, tmp_path: Path, tried: Tried
 ) -> None:
     """The last checkpoint has not seen the change; with the old file back the run ends with the same bits."""
     job = prepared_job(tmp_path)
     train(job, "whole")
-    for name in ("train.tokens", "val.tokens"):
-        for damage in DAMAGES:
-            path = prepared_folder(job.prepare) / name
-            content = path.read_bytes()
-            run_name = f"{name}-{damage.__name__}"
-            with pytest.raises(DataError, match=rf"{name} was written into while it was trained on"):
-                train(job, run_name, disturbed({7: lambda path=path, damage=damage: damage(path)}))
-            run = place_of(job, run_name)
-            assert kinds_of(run)[-1] == "failed"
-            with pytest.raises(DataError, match=name):
-                train(job, run_name)
-            path.write_bytes(content)
-            assert train(job, run_name).reason == "completed"
-            assert faults_of_a_resumed(run, place_of(job, "whole")) == []
-            tried("data file written into while training")
+    for name, damage in damages_in_turn(["train.tokens", "val.tokens"], turn):
+        path = prepared_folder(job.prepare) / name
+        content = path.read_bytes()
+        with pytest.raises(DataError, match=rf"{name} was written into while it was trained on"):
+            train(job, name, disturbed({7: partial(damage, path)}))
+        assert kinds_of(place_of(job, name))[-1] == "failed"
+        with pytest.raises(DataError, match=name):
+            train(job, name)
+        path.write_bytes(content)
+        assert train(job, name).reason == "completed"
+        assert faults_of_a_resumed(place_of(job, name), place_of(job, "whole")) == []
+        tried("data file written into while training")
 
 
 def test_data_replaced_while_training_are_still_those_that_were_opened(tmp_path: Path, tried: Tried) -> None:

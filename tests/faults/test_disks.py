@@ -1,5 +1,7 @@
 """A disk that is full or may not be written, at every place where something is written."""
 
+import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,16 +38,15 @@ class Disk:
         (self.place / "ballast").unlink()
 
     def lock(self) -> None:
-        """Read-only, as after an error of the disk."""
-        subprocess.run(["mount", "-o", "remount,ro", self.place], check=True)
+        """Read-only for all that is opened from now on, as after an error of the disk."""
+        subprocess.run(["mount", "--bind", self.place, self.place], check=True)
+        subprocess.run(["mount", "-o", "remount,bind,ro", self.place], check=True)
 
     def unlock(self) -> None:
         """It can be written again."""
-        subprocess.run(["mount", "-o", "remount,rw", self.place], check=True)
+        subprocess.run(["umount", "-l", self.place], check=True)
 
     def _wrote(self, descriptor: int, size_bytes: int) -> bool:
-        import os
-
         try:
             return os.write(descriptor, b"x" * size_bytes) > 0
         except OSError:
@@ -108,18 +109,27 @@ def test_disk_that_becomes_read_only_says_so_and_the_next_start_goes_on(
     tried("disk that becomes read-only", 2)
 
 
-def test_disk_that_is_full_before_the_start_ends_with_two_and_leaves_no_run(
-    disk: Disk, tmp_path: Path, capsys: pytest.CaptureFixture[str], tried: Tried
-) -> None:
-    """Its user can mend it, and is told how."""
+def test_disk_that_is_full_before_the_start_says_so(disk: Disk, tmp_path: Path, tried: Tried) -> None:
+    """Its user can mend it, is told how, and the next start begins the run."""
     job = prepared_job(tmp_path)
     disk.fill()
-    with pytest.raises((StorageError, OSError)):
+    with pytest.raises(StorageError, match="the disk is full|are free there"):
         train(job, "never")
     disk.empty()
     assert train(job, "never").reason == "completed"
     tried("full disk at the start of a training")
-    del capsys
+
+
+def test_failure_while_the_disk_is_full_is_the_one_that_is_raised(disk: Disk, tmp_path: Path, tried: Tried) -> None:
+    """Its traceback cannot be kept, but what went wrong is not the disk."""
+
+    def fail() -> None:
+        disk.fill()
+        raise ZeroDivisionError("a fault of ours")
+
+    with pytest.raises(ZeroDivisionError, match="a fault of ours"):
+        train(prepared_job(tmp_path), "failed", disturbed({5: fail}))
+    tried("unexpected failure while the disk is full")
 
 
 def test_prepare_on_a_full_disk_leaves_nothing_and_works_with_room(disk: Disk, tmp_path: Path, tried: Tried) -> None:
@@ -150,10 +160,8 @@ def test_sample_on_a_full_disk_still_shows_its_text(
     tried("full disk while sampling")
 
 
-def test_run_folder_that_is_gone_is_said(tmp_path: Path, tried: Tried) -> None:
-    """Somebody tidied up: no half of a run comes back, and nothing is begun in its place."""
-    import shutil
-
+def test_run_folder_that_is_removed_while_it_trains_holds_what_comes_after(tmp_path: Path, tried: Tried) -> None:
+    """Somebody tidied up: what is written from there on is whole again."""
     job = prepared_job(tmp_path)
     run: RunFolder = place_of(job, "gone")
     result = train(job, "gone", disturbed({5: lambda: shutil.rmtree(run.path)}))

@@ -12,8 +12,8 @@ import pytest
 from tests.faults.conftest import MEMORY_DISK, Tried
 
 ROOT = Path(__file__).parents[2]
-QUICK = 41
-"""Before every 41st operation: a prime, so that not always the same file of a checkpoint is hit."""
+QUICK = 113
+"""Before every 113th operation of the run and every 15th of a preparation: not always the same file of a checkpoint."""
 
 
 def killed(every: int) -> dict[str, Any]:

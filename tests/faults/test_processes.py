@@ -37,21 +37,21 @@ def check(report: dict[str, Any], count: int, tried: Tried) -> None:
     assert reader["reads"] > 1000 * min(1.0, reader["seconds"]) / 4
     tried("SIGINT or SIGTERM while training", len(stops))
     tried("SIGINT or SIGTERM while preparing", count)
-    tried("two processes begin one run", max(3, count // 4))
+    tried("two processes begin one run", max(2, count // 4))
     tried("stderr that nobody reads", 2)
     tried("reads of a status that is being written", reader["reads"])
 
 
 def test_signals_rivals_and_readers_leave_a_whole_run(tried: Tried) -> None:
     """A checkpoint at the next step boundary, exit code 0, the same bits as a run that nobody disturbed."""
-    check(found(4), 4, tried)
+    check(found(2), 2, tried)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1500)
 def test_many_signals_rivals_and_readers_leave_a_whole_run(tried: Tried) -> None:
     """The same at many more moments."""
-    check(found(100), 100, tried)
+    check(found(40), 40, tried)
 
 
 @pytest.mark.long

@@ -11,7 +11,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -209,11 +209,15 @@ def _workspace(path: Path) -> Generator[Path]:
         _heal(workspace, path)
         empty_folder(workspace)
         yield workspace
-    finally:
-        try:
+    except BaseException:
+        # What went wrong first is told; what cannot be cleared away on this disk is cleared by the next writer.
+        with suppress(OSError):
             _clear(workspace, path)
-        finally:
-            os.close(lock)
+        raise
+    else:
+        _clear(workspace, path)
+    finally:
+        os.close(lock)
 
 
 def _heal(workspace: Path, path: Path) -> None:

@@ -13,6 +13,7 @@ from ml_playground.configuration.families import SOURCES
 from ml_playground.configuration.fingerprint import prepared_folder
 from ml_playground.configuration.models import PrepareSettings
 from ml_playground.core.atomic import folder as whole_folder
+from ml_playground.core.atomic import sweep
 from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import DataError, PlaygroundError
 from ml_playground.core.registry import kind_of, load_object
@@ -53,6 +54,8 @@ def prepare(
     folder = prepared_folder(settings)
     source: Source = load_object(kind_of("source", SOURCES, settings.source.kind_name).build)(settings.source, deps)
     with _alone(folder, report):
+        # What a preparation that was killed has left may be as large as the data set.
+        sweep(folder.parent)
         if folder.exists() and not fresh:
             return _reuse(folder, source, settings.max_loss_fraction, report)
         if fresh and isinstance(source, RefetchedSource):

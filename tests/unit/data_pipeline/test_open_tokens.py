@@ -73,7 +73,7 @@ def replaced(path: Path) -> None:
 
 
 def linked(path: Path) -> None:
-    path.with_name("copy").hardlink_to(path)
+    path.with_name(f"{path.name}.copy").hardlink_to(path)
 
 
 def touched(path: Path) -> None:

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from ml_playground.core.atomic import read_lines
+from ml_playground.core.deps import Deps
 from ml_playground.core.run_folder import RunFolder
 from ml_playground.core.run_schema import Event
-from ml_playground.training.deciding import Decision
+from ml_playground.data_pipeline.preparer import prepare
+from ml_playground.training.assembly import opened
 from ml_playground.training.environment import environment_changes, record_start
 from ml_playground.training.hooks.records import EventLog
 from tests.fakes.fixed_clock import FixedClock
@@ -21,7 +23,9 @@ def started(folder: Path, told: Told) -> RunFolder:
     """A start of a run, or the next one."""
     run = RunFolder(folder / "run")
     run.path.mkdir(exist_ok=True)
-    record_start(tiny_job(folder), run, {"dtype": Decision("float32", "as set")}, EventLog(run, FixedClock()), 7, told)
+    job = tiny_job(folder)
+    prepare(job.prepare, Deps())
+    record_start(opened(job, run), run, None, EventLog(run, FixedClock()), 7, told)
     return run
 
 
@@ -66,6 +70,7 @@ def test_record_start_in_another_environment_says_what_changed_and_notes_it(tmp_
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"packages": 3, "python": 3}'])
 def test_record_start_over_a_damaged_record_writes_a_new_one(tmp_path: Path, damage: str) -> None:
     """It is only compared; a run must not end for it."""
+    started(tmp_path, Told())
     run = started(tmp_path, Told())
     whole = run.environment.read_text()
     run.environment.write_text(damage)

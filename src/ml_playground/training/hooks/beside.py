@@ -139,23 +139,29 @@ class Beside:
         return call
 
     def _work(self) -> None:
-        try:
-            while True:
-                with self._ready:
-                    while not self._calls:
-                        self._ready.wait()
-                    call = self._calls.popleft()
-                    call.began_s = self._clock.tick()
-                    self._under_way = call
-                call.answer = call.run()
-                self._under_way = None
-                if call.ended is not None:
-                    call.ended.set()
-                if call.method == "on_end":
-                    return
-        finally:
-            # Also after sys.exit() in a hook, which ends its thread.
-            self._left = True
+        # sys.exit() in a hook ends its thread, and no more.
+        with suppress(SystemExit):
+            call = self._next()
+            while call.method != "on_end":
+                self._do(call)
+                call = self._next()
+            self._do(call)
+        self._left = True
+
+    def _next(self) -> _Call:
+        with self._ready:
+            while not self._calls:
+                self._ready.wait()
+            call = self._calls.popleft()
+            call.began_s = self._clock.tick()
+            self._under_way = call
+        return call
+
+    def _do(self, call: _Call) -> None:
+        call.answer = call.run()
+        self._under_way = None
+        if call.ended is not None:
+            call.ended.set()
 
     def _refuse(self, wish: Wish) -> None:
         if wish != NOTHING:
