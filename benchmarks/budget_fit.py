@@ -2,82 +2,59 @@
 
     python benchmarks/budget_fit.py                 # fit the runs of budget_runs.jsonl, print the table
     python benchmarks/budget_fit.py --write         # also renew src/ml_playground/planning/scaling.json
-    python benchmarks/budget_fit.py --train         # train what budget_runs.jsonl lacks first: an hour of one core
+    python benchmarks/budget_fit.py --train         # train what budget_runs.jsonl lacks first: half an hour of one core
 
-A run is one line: text, model, batches, steps, loss. Several lengths share a trunk at the peak learning rate, from which each
-branches off to come down to zero over the last part of its own length. Losses depend on steps, never on the clock, so that a
-busy machine does no harm. `law` of the script is the shape in planning/scaling.py; what is fitted are its constants.
+What is run, and how, is in `budget_training.py`. Losses depend on steps, never on the clock, so that a busy machine does no harm.
+The first tokens of a text, read again and again, are a text of their own, with its own anchor, as they would be to a plan. The
+law's shape is in planning/scaling.py; what is fitted are its constants.
 """
 
 import argparse
 import json
 import math
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from budget_texts import texts
+from budget_training import ANCHOR_STEPS, RUNS, rows_of, train_missing
 from tables import Row, Table, command_line, progress, publish
 
-from ml_playground.planning.recipe import recipe_of
 from ml_playground.planning.scaling import FILE, Law, TextDifficulty, Training, fitted_law, forecast
 
-RUNS = Path(__file__).with_name("budget_runs.jsonl")
-ANCHOR_STEPS = 131
-FREE = ("floor", "size_scale", "data_power", "context_scale", "critical_tokens", "repeat_scale", "dropout_help")
-"""Constants that are fitted; the powers of size, context and repetition are those of the sources, for the runs span too little."""
-GUESS = Law(0.65, 0.27, 0.4, 0.35, 6.0, 0.2, 0.5, 6000.0, 0.13, 4.6, 0.03)
+GUESS = Law(
+    floor=0.65,
+    size_scale=0.27,
+    size_power=0.4,
+    data_power=0.35,
+    joint_power=4.0,
+    context_scale=0.5,
+    context_power=0.5,
+    critical_tokens=6000.0,
+    repeat_worth=4.0,
+    repeat_scale=0.03,
+    dropout_help=5.0,
+    dropout_cost=0.2,
+    spread=0.03,
+)
 LOOSE = {
     "floor": 0.4,
-    "size_scale": 0.15,
+    "size_scale": 0.5,
     "data_power": 0.5,
+    "joint_power": 0.3,
     "context_scale": 1.0,
     "critical_tokens": 0.7,
+    "repeat_worth": 1.0,
     "repeat_scale": 1.0,
     "dropout_help": 0.5,
+    "dropout_cost": 1.0,
 }
-"""How far, in logarithms, a constant may lie from its guess where the runs say little."""
+"""What is fitted, and how far, in logarithms, it may lie from its guess where the runs say little. The powers of size and context
+are those of the sources, for the runs span too little."""
 NOISE = 0.015
 """Standard deviation of ln(loss) between seeds and orders of batches."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A trunk and its branches."""
-
-    text: str
-    layers: int
-    width: int
-    sequence_tokens: int
-    rows: int
-    steps: Sequence[int]
-    decay: float = 0.6
-    unique: int | None = None
-    """Only the first tokens of the text are read, again and again."""
-    dropout: float = 0.0
-
-
-SHAKESPEARE, DOCSTRINGS, STDLIB = "shakespeare_char", "docstrings_char", "stdlib_char"
-PLANS = (
-    *(Plan(text, 3, 128, 64, 24, (65, 131, 262, 524)) for text in (SHAKESPEARE, DOCSTRINGS, STDLIB)),
-    *(Plan(text, 3, 128, 64, 24, (65, 131, 262)) for text in ("stdlib_bpe", "docstrings_bpe")),
-    *(Plan(text, 4, 192, 64, 24, (65, 262)) for text in (SHAKESPEARE, DOCSTRINGS)),
-    Plan(SHAKESPEARE, 2, 96, 64, 24, (65, 262, 524)),
-    Plan(SHAKESPEARE, 3, 128, 256, 6, (262,)),
-    Plan(SHAKESPEARE, 3, 128, 64, 96, (66,)),
-    Plan(SHAKESPEARE, 3, 128, 64, 24, (1600,), decay=0.85),
-    Plan(SHAKESPEARE, 3, 128, 64, 24, (262, 524), unique=60_000),
-    *(Plan(SHAKESPEARE, 3, 128, 64, 24, (391,), decay=0.85, unique=100_000, dropout=d) for d in (0.0, 0.1, 0.25)),
-)
-
-
-def rows_of(path: Path = RUNS) -> list[dict[str, Any]]:
-    """What was measured."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def training_of(row: Mapping[str, Any]) -> Training:
@@ -93,10 +70,15 @@ def training_of(row: Mapping[str, Any]) -> Training:
     )
 
 
+def source_of(row: Mapping[str, Any]) -> str:
+    """What was read: a text, or so many tokens of it."""
+    return f"{row['text']}, {row['unique']:,} tokens"
+
+
 def difficulties(rows: Sequence[Mapping[str, Any]]) -> dict[str, TextDifficulty]:
     """What is known of each text: its anchor is the run of `ANCHOR_STEPS` steps."""
     return {
-        row["text"]: TextDifficulty(row["counted_loss"], training_of(row), row["loss"])
+        source_of(row): TextDifficulty(row["counted_loss"], training_of(row), row["loss"])
         for row in rows
         if row["steps"] == ANCHOR_STEPS and (row["layers"], row["width"], row["rows"]) == (3, 128, 24)
     }
@@ -105,16 +87,16 @@ def difficulties(rows: Sequence[Mapping[str, Any]]) -> dict[str, TextDifficulty]
 def errors(law: Law, rows: Sequence[Mapping[str, Any]], known: Mapping[str, TextDifficulty]) -> np.ndarray:
     """ln(loss / forecast) of each run."""
     return np.array(
-        [math.log(row["loss"] / max(0.1, forecast(law, known[row["text"]], training_of(row)).loss)) for row in rows]
+        [math.log(row["loss"] / max(0.1, forecast(law, known[source_of(row)], training_of(row)).loss)) for row in rows]
     )
 
 
-def fitted(rows: Sequence[Mapping[str, Any]], known: Mapping[str, TextDifficulty]) -> Law:
+def fitted(rows: Sequence[Mapping[str, Any]], known: Mapping[str, TextDifficulty], rounds: int = 4000) -> Law:
     """The constants of the smallest squared errors, held near their guesses where the runs say little."""
-    start = np.zeros(len(FREE))
+    start = np.zeros(len(LOOSE))
 
     def law_at(point: np.ndarray) -> Law:
-        moved = {name: getattr(GUESS, name) * math.exp(LOOSE[name] * x) for name, x in zip(FREE, point, strict=True)}
+        moved = {name: getattr(GUESS, name) * math.exp(LOOSE[name] * x) for name, x in zip(LOOSE, point, strict=True)}
         return replace(GUESS, **moved)
 
     def cost(point: np.ndarray) -> float:
@@ -122,10 +104,10 @@ def fitted(rows: Sequence[Mapping[str, Any]], known: Mapping[str, TextDifficulty
         size = np.abs(errors(law_at(point), rows, known)) / NOISE
         return float(np.where(size < 6, size**2, 12 * size - 36).sum() + (point**2).sum())
 
-    return law_at(lowest(cost, start))
+    return law_at(lowest(cost, start, rounds))
 
 
-def lowest(cost: Callable[[np.ndarray], float], start: np.ndarray, rounds: int = 1500) -> np.ndarray:
+def lowest(cost: Callable[[np.ndarray], float], start: np.ndarray, rounds: int) -> np.ndarray:
     """Where a function is lowest, by the simplex of Nelder and Mead (1965)."""
     points = [start, *(start + 0.5 * axis for axis in np.eye(len(start)))]
     values = [cost(point) for point in points]
@@ -163,100 +145,27 @@ def left_out(rows: Sequence[Mapping[str, Any]], known: Mapping[str, TextDifficul
 
 def is_whole(row: Mapping[str, Any]) -> bool:
     """Whether a run read its whole text, not a few pages again and again."""
-    return row["dropout"] == 0.0 and row["unique"] > 200_000
-
-
-def train(plan: Plan, home: Path) -> Iterator[dict[str, Any]]:
-    """Train a trunk and its branches; a row for each."""
-    os.environ["MLP_HOME"] = str(home)
-    import torch
-
-    from ml_playground.configuration import families
-    from ml_playground.configuration.loading import load
-    from ml_playground.core.deps import Deps
-    from ml_playground.core.registry import load_object
-    from ml_playground.core.seeding import seed_for
-    from ml_playground.data_pipeline.preparer import prepare
-    from ml_playground.data_pipeline.sampling.token_windows import TrainingBatches, Windows
-    from ml_playground.planning.budget import Candidate
-    from ml_playground.planning.ngrams import counted_loss
-    from ml_playground.training.building import build_learner, build_model, open_data
-
-    text = next(text for text in texts(home / "texts") if text.name == plan.text)
-    candidate = Candidate(plan.layers, plan.width, plan.sequence_tokens, plan.rows)
-    layer = recipe_of(candidate, max(plan.steps), dropout=plan.dropout)
-    sets = [
-        f"{section}.{name}={json.dumps(value)}" for section, table in layer.items() for name, value in table.items()
-    ]
-    runtime = ["runtime.device=cpu", "runtime.threads=1", "runtime.dtype=bfloat16", "runtime.attention=math"]
-    job = load("python_stdlib", sets=[*text.sets, *sets, *runtime, "seed=1"], environ={}).job
-    prepared = prepare(job.prepare, Deps())
-    data: Any = open_data(job)
-    tokens = prepared.tokens("train")
-    source = data.train
-    if plan.unique is not None:
-        source = TrainingBatches(Windows(tokens[: plan.unique + 1], plan.sequence_tokens), job.data, job.seed)
-    torch.set_num_threads(1)
-    torch.manual_seed(seed_for(job.seed, "weights"))
-    model = build_model(job, data.facts, torch.device("cpu"), load_pretrained=False)
-    objective = load_object(families.OBJECTIVES[job.objective.kind_name].build)(job.objective)
-    learner = build_learner(job, model, objective)
-    counts = prepared.manifest.ledger.splits["val"]
-    step = 0
-    for end in plan.steps:
-        begin = int((1 - plan.decay) * end)
-        while step < begin:
-            learner.train_step([source.batch_at(step)], step=step, lr_factor=min(1.0, (step + 1) / 20))
-            step += 1
-        trunk = {group: {n: t.clone() for n, t in kept.items()} for group, kept in learner.state_dict().items()}
-        for number in range(step, end):
-            warm = (number + 1) / min(20, max(1, end // 4))
-            factor = min(1.0, warm, (end - number) / max(1, end - begin))
-            learner.train_step([source.batch_at(number)], step=number, lr_factor=factor)
-        batches = max(1, 40_000 // candidate.step_tokens)
-        loss = learner.evaluate(data.split("val", max_batches=batches))["loss"]
-        yield {
-            "text": plan.text,
-            "counted_loss": round(counted_loss(tokens, prepared.tokens("val"), prepared.manifest.vocab_size), 4),
-            "bytes_per_token": round(counts.bytes / counts.tokens, 4),
-            "unique": plan.unique or len(tokens),
-            **{name: value for name, value in asdict(plan).items() if name not in ("text", "steps", "unique")},
-            "steps": end,
-            "loss": round(loss, 4),
-        }
-        learner.load_state_dict(trunk)
-
-
-def missing(rows: Sequence[Mapping[str, Any]]) -> Iterator[Plan]:
-    """Plans of which a run is not there yet."""
-    names = ("text", "layers", "width", "sequence_tokens", "rows", "dropout")
-    for plan in PLANS:
-        there = {
-            row["steps"]
-            for row in rows
-            if all(row[name] == getattr(plan, name) for name in names)
-            and (plan.unique is None or row["unique"] == plan.unique)
-        }
-        if not there >= set(plan.steps):
-            yield plan
+    return row["dropout"] == 0.0 and row["unique"] >= 300_000
 
 
 def tables(options: argparse.Namespace) -> Iterator[Table]:
     """Fit, and say how wrong the law is."""
     if options.train:
         with tempfile.TemporaryDirectory() as home:
-            for plan in missing(rows_of()):
+            for plan in train_missing(Path(home)):
                 progress(f"training {plan}")
-                with RUNS.open("a", encoding="utf-8") as file:
-                    file.writelines(json.dumps(row) + "\n" for row in train(plan, Path(home)))
     every = rows_of()
+    if not every:
+        raise SystemExit(
+            f"{RUNS.name} holds no run of the recipe in force (planning/recipe.py): make them with --train"
+        )
     known = difficulties(every)
-    rows = [row for row in every if row["steps"] >= ANCHOR_STEPS // 2 and row["text"] in known]
+    rows = [row for row in every if source_of(row) in known]
     unseen = left_out(rows, known)
     law = replace(
         fitted(rows, known), spread=round(float(np.sqrt(np.mean(np.concatenate(list(unseen.values())) ** 2))), 4)
     )
-    law = replace(law, **{name: float(f"{getattr(law, name):.4g}") for name in FREE})
+    law = replace(law, **{name: float(f"{getattr(law, name):.4g}") for name in LOOSE})
     if options.write:
         provenance = {
             "runs": len(rows),

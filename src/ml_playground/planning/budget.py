@@ -15,31 +15,24 @@ SMALLEST_MINUTES = 0.5
 """Below it starting, preparing and sampling take so much that nothing is left to plan."""
 LEAST_STEPS = 64
 """A run of fewer steps learns little more than how often each token occurs."""
-SIZES = (
-    *(
-        (1, 96),
-        (1, 128),
-        (1, 192),
-        (2, 96),
-        (2, 128),
-        (3, 96),
-        (3, 128),
-        (4, 128),
-        (3, 160),
-        (4, 160),
-        (4, 192),
-        (5, 192),
-        (4, 256),
-        (6, 256),
-    ),
-    *((6, 320), (6, 384), (8, 384), (8, 512), (10, 640), (12, 768), (16, 1024)),
-)
-"""Blocks and width of the candidates."""
+SIZES: Mapping[int, tuple[int, ...]] = {
+    96: (1, 2, 3),
+    128: (1, 2, 3, 4),
+    160: (3, 4),
+    192: (2, 3, 4, 5),
+    256: (2, 3, 4, 6),
+    384: (2, 3, 4, 6, 8),
+    512: (4, 8),
+    640: (10,),
+    768: (12,),
+    1024: (16,),
+}
+"""Blocks of the candidates, by their width; wide and shallow ones use a processor best: 2 of 256 end lower than 4 of 192 (docs/LOG.md)."""
 CONTEXTS = (64, 128, 256, 512)
 """T of the candidates."""
-STEP_TOKENS = (1536, 3072, 6144, 12288, 24576, 49152, 98304)
+STEP_TOKENS = (1536, 2048, 3072, 6144, 12288, 24576, 49152, 98304)
 """Tokens of a step of the candidates; 768 ended at 1.556 where 1536 ended at 1.510 with as many tokens and weights (docs/LOG.md)."""
-LEAST_ROWS = 4
+LEAST_ROWS = 6
 """Fewer places of the text in a step than this say too much of one of them."""
 NEWTON_SCHULZ = 280
 """Operations of Muon a step and block, in units of width cubed: five iterations over matrices of 12 width squared numbers."""
@@ -55,8 +48,10 @@ LEAST_EVALUATED = 40_000
 """Tokens below which the loss of an evaluation is known to no better than 0.01 nats."""
 GENEROUS = 4
 """Steps that are allowed for each one that is expected: the clock ends the run, on a machine twice as fast too."""
-DROPOUTS = ((2.0, 0.0), (8.0, 0.1), (math.inf, 0.2))
-"""Up to so many epochs, that dropout: six epochs of a tenth of tiny Shakespeare end at 2.29 with 0.1 and at 2.67 without."""
+DROPOUTS = (0.0, 0.1, 0.2)
+"""The law chooses among them: dropout is worth its price only where a text is soon known by heart."""
+DROPOUT_TIME = 1.2
+"""How much longer a step takes with any of them (docs/LOG.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +94,8 @@ class Candidate:
         attention = ATTENTION_WEIGHT * 12 * self.layers * self.width * self.sequence_tokens
         return self.step_tokens * (products + attention) + NEWTON_SCHULZ * self.layers * self.width**3
 
-    def training(self, facts: DataFacts, steps: float) -> Training:
+    def training(self, facts: DataFacts, steps: float, dropout: float = 0.0) -> Training:
         """What the law must know of so many steps."""
-        epochs = steps * self.step_tokens / facts.train_tokens
         return Training(
             parameters=self.parameters,
             bytes_per_token=facts.bytes_per_token,
@@ -109,7 +103,7 @@ class Candidate:
             sequence_tokens=self.sequence_tokens,
             step_tokens=self.step_tokens,
             steps=steps,
-            dropout=next(dropout for most, dropout in DROPOUTS if epochs <= most),
+            dropout=dropout,
         )
 
     def __str__(self) -> str:
@@ -143,6 +137,15 @@ class Choice:
     expected: Forecast
     tried: Mapping[Candidate, float]
     """Expected loss of every candidate that was measured."""
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What a candidate comes to in the time there is, with the dropout that suits it best."""
+
+    training: Training
+    expected: Forecast
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +171,18 @@ class Search:
         """How many there is time for."""
         return self.seconds * (1 - EVALUATION_SHARE) / step_s
 
-    def expected(self, candidate: Candidate, step_s: float) -> Forecast:
-        """The loss, if a step takes so long."""
-        return forecast(self.law, self.text, candidate.training(self.facts, self.steps(step_s)))
+    def outlook(self, candidate: Candidate, step_s: float) -> Outlook:
+        """What comes of it, if a step takes so long."""
+        possible = [candidate.training(self.facts, self.steps(longer * step_s), d) for d, longer in self._dropouts()]
+        outlooks = [Outlook(training, forecast(self.law, self.text, training)) for training in possible]
+        return min(outlooks, key=lambda outlook: outlook.expected.loss)
+
+    def _dropouts(self) -> list[tuple[float, float]]:
+        """Dropouts to choose from, and how much longer a step takes than the one that was timed."""
+        fixed = self.fixed.get("model.dropout")
+        if fixed is not None:
+            return [(fixed, 1.0)]
+        return [(dropout, DROPOUT_TIME if dropout else 1.0) for dropout in DROPOUTS]
 
 
 def anchor_of(fixed: Mapping[str, Any]) -> Candidate:
@@ -188,7 +200,7 @@ def candidates(facts: DataFacts, fixed: Mapping[str, Any]) -> list[Candidate]:
     layers, width = fixed.get("model.n_layer"), fixed.get("model.n_embd")
     context, rows = fixed.get("data.sequence_tokens"), fixed.get("data.micro_batch_rows")
     heads: int = fixed.get("model.n_head") or 1
-    sizes = {(layers or size[0], width or size[1]) for size in SIZES}
+    sizes = {(layers or blocks, width or wide) for wide, several in SIZES.items() for blocks in several}
     sizes = {size for size in sizes if size[1] % heads == 0} or sizes
     contexts = [context] if context else [T for T in CONTEXTS if min(facts.validation_tokens, facts.train_tokens) > T]
     found = {
@@ -223,10 +235,13 @@ def search(wanted: Search, measured: Callable[[Candidate], Timing | None], first
     known = {candidate: timing for candidate, timing in timings.items() if candidate in everything}
     # Where nothing that agrees with the settings could be measured in time, the estimate must do.
     known = known or {best: Timing(_step_s(wanted, timings, best), first.evaluation_s)}
-    losses = {candidate: wanted.expected(candidate, timing.step_s).loss for candidate, timing in known.items()}
+    outlooks = {candidate: wanted.outlook(candidate, timing.step_s) for candidate, timing in known.items()}
+    losses = {candidate: outlook.expected.loss for candidate, outlook in outlooks.items()}
     chosen = min(losses, key=lambda candidate: losses[candidate])
-    timing = known[chosen]
-    return Choice(chosen, timing, int(wanted.steps(timing.step_s)), wanted.expected(chosen, timing.step_s), losses)
+    training = outlooks[chosen].training
+    return Choice(
+        chosen, known[chosen], int(training.steps), outlooks[chosen].expected, losses, dropout=training.dropout
+    )
 
 
 def _best(wanted: Search, timings: Mapping[Candidate, Timing], everything: list[Candidate]) -> Candidate:
@@ -244,7 +259,7 @@ def _best(wanted: Search, timings: Mapping[Candidate, Timing], everything: list[
 def _expected_loss(wanted: Search, timings: Mapping[Candidate, Timing], candidate: Candidate) -> float:
     step_s = _step_s(wanted, timings, candidate)
     # Too few steps for the law to mean anything.
-    return wanted.expected(candidate, step_s).loss if wanted.steps(step_s) >= LEAST_STEPS else math.inf
+    return wanted.outlook(candidate, step_s).expected.loss if wanted.steps(step_s) >= LEAST_STEPS else math.inf
 
 
 def _step_s(wanted: Search, timings: Mapping[Candidate, Timing], candidate: Candidate) -> float:

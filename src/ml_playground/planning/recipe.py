@@ -44,7 +44,7 @@ def settings_of(choice: Choice, facts: DataFacts, time: Time) -> dict[str, Any]:
     """The tables of a job that the plan sets."""
     candidate, steps = choice.candidate, choice.steps
     every_steps, batches = evaluation_of(choice, facts, time.train_seconds)
-    table = recipe_of(candidate, steps, dropout=candidate.training(facts, steps).dropout)
+    table = recipe_of(candidate, steps, dropout=choice.dropout)
     table["train"] |= {
         "max_steps": GENEROUS * steps,
         "evaluate_every_steps": every_steps,
@@ -171,8 +171,9 @@ def reasons(choice: Choice, facts: DataFacts) -> list[str]:
     candidate = choice.candidate
     training = candidate.training(facts, choice.steps)
     others = sorted((loss, other) for other, loss in choice.tried.items() if other != candidate)
+    dropout = f", dropout {choice.dropout:g}" if choice.dropout else ""
     lines = [
-        f"{candidate}: {candidate.parameters / MEGA:.2g} M weights in its blocks",
+        f"{candidate}: {candidate.parameters / MEGA:.2g} M weights in its blocks{dropout}",
         (
             f"{choice.steps:,} steps of {1000 * choice.timing.step_s:.1f} ms: {training.tokens / MEGA:.2g} M tokens, "
             f"{training.epochs:.2g} epochs"

@@ -1,12 +1,14 @@
 """The loss that a training will reach, from what it will cost: a law fitted on runs of `benchmarks/budget_fit.py`.
 
-    loss = E (1 + c T^-gamma + m) + ((E a N^-alpha)^p + (R (D0 / D)^beta)^p)^(1/p),    D = tokens / (1 + tokens of a step / B)
+    loss = E (1 + c T^-gamma + m + k d) + ((E a N^-alpha)^p + (R (D0 / D)^beta)^p)^(1/p)
+    D = U (1 + r (1 - exp(-e / r))) / (1 + tokens of a step / B),    m = s N / U e exp(-h d)
 
-N parameters of the matrices in the blocks, T context in bytes of text, D tokens that count: a step of more tokens than the
-critical B wastes some of them. Two numbers make the law one of a text: E, a share of what counting alone achieves
-(`ngrams.py`), and R, from the loss of a short training of a known model, the anchor. m is what learning a small text by heart
-costs: it grows with the epochs, and with the weights for each token of the text. Whichever of size and data is scarcer decides:
-a large p makes nearly a maximum of the two, for small and large models learn alike until the small one is full.
+N parameters of the matrices in the blocks, T context in bytes of text, U different tokens that are read, e epochs beyond the first,
+d dropout. D are the tokens that count: a step of more tokens than the critical B wastes some of them, and text that is read again
+teaches less each time, at most as much as r new epochs. Two numbers make the law one of a text: E, a share of what counting alone
+achieves (`ngrams.py`), and R, from the loss of a short training of a known model, the anchor. m is what learning a small text by
+heart costs; dropout lessens it, and costs k d itself. Whichever of size and data is scarcer decides: a large p makes nearly a
+maximum of the two, for small and large models learn alike until the small one is full.
 
 Sources: Kaplan et al., "Scaling Laws for Neural Language Models" (2020), for powers of size and data of which one is scarce; McCandlish
 et al., "An Empirical Model of Large-Batch Training" (2018), for the critical batch; Muennighoff et al., "Scaling Data-Constrained
@@ -49,10 +51,14 @@ class Law:
     """gamma."""
     critical_tokens: float
     """B, in tokens."""
+    repeat_worth: float
+    """r: how many new epochs all repetitions together are worth at most."""
     repeat_scale: float
-    """Scale of m."""
+    """s."""
     dropout_help: float
-    """How fast dropout lessens m: to exp(-dropout_help * dropout) of it."""
+    """h."""
+    dropout_cost: float
+    """k."""
     spread: float
     """Standard deviation of ln(loss / forecast), a decade of tokens beyond the anchor, on texts that the fit left out."""
 
@@ -126,7 +132,8 @@ def forecast(law: Law, text: TextDifficulty, training: Training) -> Forecast:
 def _lasting(law: Law, text: TextDifficulty, training: Training) -> float:
     """What more steps do not take away."""
     context = training.sequence_tokens * training.bytes_per_token
-    return law.floor * text.counted_loss * (1 + law.context_scale * context**-law.context_power + _heart(law, training))
+    share = 1 + law.context_scale * context**-law.context_power + _heart(law, training)
+    return law.floor * text.counted_loss * (share + law.dropout_cost * training.dropout)
 
 
 def _by_size(law: Law, text: TextDifficulty, training: Training) -> float:
@@ -135,15 +142,18 @@ def _by_size(law: Law, text: TextDifficulty, training: Training) -> float:
 
 
 def _heart(law: Law, training: Training) -> float:
-    """m: nothing in the first epoch, then by the weights for each token of the text and the logarithm of the epochs."""
+    """m: nothing in the first epoch, then by the weights for each token of the text and the epochs."""
     weights_a_token = training.parameters / training.text_tokens
     helped = math.exp(-law.dropout_help * training.dropout)
-    return law.repeat_scale * helped * weights_a_token * math.log(max(1.0, training.epochs))
+    return law.repeat_scale * helped * weights_a_token * max(0.0, training.epochs - 1)
 
 
 def _counted(law: Law, training: Training) -> float:
-    """Tokens that count."""
-    return training.tokens / (1 + training.step_tokens / law.critical_tokens)
+    """D: tokens that count."""
+    again = max(0.0, training.epochs - 1)
+    different = min(training.tokens, training.text_tokens)
+    learnt = different * (1 - law.repeat_worth * math.expm1(-again / law.repeat_worth))
+    return learnt / (1 + training.step_tokens / law.critical_tokens)
 
 
 @cache

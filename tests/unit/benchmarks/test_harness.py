@@ -2,8 +2,10 @@
 
 import importlib
 import json
+import math
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
+PRESETS = BENCHMARKS.parent / "src/ml_playground/configuration/presets"
 
 
 def of(name: str) -> Any:
@@ -22,8 +25,18 @@ def of(name: str) -> Any:
         return importlib.import_module(name)
 
 
-MODULES = ("tables", "targets", "paired", "run_all", "write_docs", "shapes", "budget_mode")
-tables, targets, paired, run_all, write_docs, shapes, budget_mode = map(of, MODULES)
+MODULES = (
+    "tables",
+    "targets",
+    "paired",
+    "run_all",
+    "write_docs",
+    "shapes",
+    "budget_mode",
+    "budget_fit",
+    "budget_training",
+)
+tables, targets, paired, run_all, write_docs, shapes, budget_mode, budget_fit, budget_training = map(of, MODULES)
 
 
 @given(st.sampled_from(sorted(targets.TARGETS)), st.floats(0, 1000), st.floats(0, 1000))
@@ -156,6 +169,43 @@ def test_budget_mode_without_any_preset_has_no_verdict() -> None:
     """Nothing to compare with is no victory."""
     assert budget_mode.margin([], 1.5) is None
     assert budget_mode.margin([1.7, 1.6], 1.5) == pytest.approx(0.1)
+
+
+def test_budget_mode_compares_with_every_recipe_that_has_a_chance_in_the_time() -> None:
+    """In the three minutes of the promise with the one that was made for minutes, too."""
+    recipes = {f"recipe/{path.stem}" for path in (PRESETS / "recipe").glob("*.toml")}
+    assert {*budget_mode.presets_for(3.0)} == recipes - {"recipe/nanogpt"}
+    assert "recipe/speed_long" not in budget_mode.presets_for(budget_mode.SHORT_MINUTES)
+
+
+def test_budget_fit_law_was_fitted_on_runs_of_the_recipe_in_force() -> None:
+    """Who changes the recipe trains again: the law says how far this recipe comes, not another."""
+    assert not list(budget_training.missing(budget_training.rows_of()))
+
+
+def test_budget_fit_run_of_another_recipe_counts_no_more(tmp_path: Path) -> None:
+    """Nor does a length that was never made."""
+    kept = tmp_path / "runs.jsonl"
+    row = budget_training.rows_of()[0]
+    kept.write_text("".join(json.dumps(row | {"recipe": recipe}) + "\n" for recipe in (row["recipe"], "another")))
+    assert budget_training.rows_of(kept) == [row]
+    assert (
+        sum(len(plan.steps) for plan in budget_training.missing([row]))
+        == sum(len(plan.steps) for plan in budget_training.PLANS) - 1
+    )
+
+
+def test_budget_fit_finds_the_law_that_made_the_losses() -> None:
+    """Losses that are a law's own forecasts are met again, within half a percent."""
+    rows = budget_training.rows_of()
+    known = budget_fit.difficulties(rows)
+    law = replace(budget_fit.GUESS, data_power=0.3, repeat_scale=0.05, floor=0.6)
+    made = [
+        row | {"loss": row["loss"] * math.exp(-error)}
+        for row, error in zip(rows, budget_fit.errors(law, rows, known), strict=True)
+    ]
+    found = budget_fit.fitted(made, budget_fit.difficulties(made), rounds=1500)
+    assert max(abs(budget_fit.errors(found, made, budget_fit.difficulties(made)))) < 0.005
 
 
 @pytest.mark.parametrize("vocabulary", [65, 50304])

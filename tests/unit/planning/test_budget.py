@@ -1,6 +1,7 @@
 """The search: on machines whose every cost is known."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from ml_playground.core.error_handling import ConfigError
 from ml_playground.planning.budget import (
     ANCHOR,
     CONTEXTS,
+    DROPOUT_TIME,
     LEAST_STEPS,
     MOST_TRIALS,
     Candidate,
@@ -26,7 +28,7 @@ FACTS = DataFacts(vocab_size=96, train_tokens=10_000_000, validation_tokens=1_00
 TEXT = TextDifficulty(1.45, ANCHOR.training(FACTS, 131), 1.75)
 
 
-def wanted(seconds: float, fits: Callable[[Candidate], bool] = lambda _: True, **fixed: int) -> Search:
+def wanted(seconds: float, fits: Callable[[Candidate], bool] = lambda _: True, **fixed: float) -> Search:
     """A search on a known text."""
     return Search(
         fitted_law(), FACTS, TEXT, seconds, fits, {key.replace("__", "."): value for key, value in fixed.items()}
@@ -62,7 +64,7 @@ def test_search_finds_nearly_the_best_of_all_by_measuring_few(rate: float, start
     search_ = wanted(seconds)
     found = chosen(machine, search_)
     every = [c for c in candidates(FACTS, {}) if search_.steps(machine.timing(c).step_s) >= LEAST_STEPS]
-    best = min(search_.expected(c, machine.timing(c).step_s).loss for c in every)
+    best = min(search_.outlook(c, machine.timing(c).step_s).expected.loss for c in every)
     assert len(machine.asked) <= MOST_TRIALS
     assert found.expected.loss <= 1.01 * best
 
@@ -72,6 +74,27 @@ def test_search_more_time_takes_a_larger_model_and_expects_less_loss() -> None:
     minute, hour = (chosen(Machine(3e11, 0.002), wanted(seconds)) for seconds in (60, 3600))
     assert hour.expected.loss < minute.expected.loss
     assert hour.candidate.parameters > minute.candidate.parameters
+
+
+def test_search_dropout_is_for_texts_that_are_soon_known_by_heart() -> None:
+    """And its slower steps are paid for."""
+    book, page = (replace(FACTS, train_tokens=tokens, validation_tokens=10_000) for tokens in (10_000_000, 50_000))
+    of_book, of_page = (replace(wanted(120), facts=facts).outlook(ANCHOR, 0.02).training for facts in (book, page))
+    assert (of_book.dropout, of_page.dropout > 0) == (0.0, True)
+    assert of_page.steps * DROPOUT_TIME == pytest.approx(of_book.steps)
+
+
+@given(st.floats(0, 0.9))
+def test_search_dropout_of_the_user_is_the_only_one_and_was_timed(dropout: float) -> None:
+    """The step that was measured had it."""
+    training = wanted(120, model__dropout=dropout).outlook(ANCHOR, 0.02).training
+    assert (training.dropout, training.steps) == (dropout, wanted(120).steps(0.02))
+
+
+def test_candidates_hold_the_sizes_and_batches_of_our_own_recipes() -> None:
+    """What a person found best by hand must not be out of the plan's reach."""
+    every = candidates(FACTS, {})
+    assert {Candidate(1, 128, 64, 24), Candidate(2, 96, 64, 24), Candidate(2, 256, 256, 8)} <= {*every}
 
 
 def test_search_nothing_is_planned_over_what_is_fixed() -> None:

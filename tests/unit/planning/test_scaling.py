@@ -47,6 +47,25 @@ def test_repeating_a_small_text_is_worse_than_reading_a_large_one(epochs: float,
     assert once < often < oftener
 
 
+@given(st.floats(1, 1000), st.floats(1.1, 10))
+def test_repetitions_are_worth_no_more_than_so_many_new_epochs(epochs: float, more: float) -> None:
+    """A law without learning by heart: reading again helps, and never as much as the limit of it."""
+    law = replace(LAW, repeat_scale=0.0)
+    again = replace(ANCHOR, text_tokens=1_000_000, steps=epochs * 1_000_000 / 1536)
+    new = replace(ANCHOR, steps=(1 + LAW.repeat_worth) * 1_000_000 / 1536, text_tokens=10**12)
+    losses = [forecast(law, TEXT, training).loss for training in (new, replace(again, steps=more * again.steps), again)]
+    assert losses == sorted(losses)
+
+
+@given(st.floats(0.01, 0.5))
+def test_dropout_costs_in_one_epoch_and_helps_a_text_that_is_known_by_heart(dropout: float) -> None:
+    """The whole reason to choose it by the text."""
+    few = replace(ANCHOR, steps=1000)
+    many = replace(ANCHOR, steps=20_000, text_tokens=100_000)
+    assert forecast(LAW, TEXT, replace(few, dropout=dropout)).loss > forecast(LAW, TEXT, few).loss
+    assert forecast(LAW, TEXT, replace(many, dropout=dropout)).loss < forecast(LAW, TEXT, many).loss
+
+
 def test_larger_step_at_equal_tokens_is_worse() -> None:
     """Beyond the critical batch tokens of one step say the same."""
     large = replace(ANCHOR, step_tokens=8 * 1536, steps=500)
