@@ -12,9 +12,10 @@ from ml_playground.data_pipeline.preparer import prepare
 
 
 def prepare_settings(source: Mapping[str, Any], *, tokenizer: Any = "char", **others: Any) -> PrepareSettings:
-    """`[prepare]` from plain values, as a file would give them."""
+    """`[prepare]` from plain values, as a file would give them; of texts so small any share may be unknown."""
     kind = {"kind": tokenizer} if isinstance(tokenizer, str) else tokenizer
-    return PrepareSettings.model_validate_json(json.dumps({"source": source, "tokenizer": kind, **others}))
+    settings = {"source": source, "tokenizer": kind, "max_loss_fraction": 1.0, **others}
+    return PrepareSettings.model_validate_json(json.dumps(settings))
 
 
 def text_settings(path: Path, *, tokenizer: Any = "char", **others: Any) -> PrepareSettings:

@@ -79,7 +79,7 @@ def prepared_from(source: Source, folder: Path, **wanted: Any) -> tuple[Ledger, 
     """The ledger, and how many tokens lie in the files."""
     folder.mkdir()
     # The source is given as an object; the settings only say what is done with it.
-    asked = text_settings(Path("unused"), max_loss_fraction=1.0, **wanted)
+    asked = text_settings(Path("unused"), **wanted)
     manifest = build_dataset(folder, asked, source, NOW, 1, no_report)
     opened = open_prepared(folder)
     return manifest.ledger, [len(opened.tokens(split)) for split in manifest.splits]

@@ -7,7 +7,7 @@ from ml_playground.core.humanise import printable
 from ml_playground.core.values import Fates
 from ml_playground.data_pipeline.books import Books
 from ml_playground.data_pipeline.ledger import Ledger, SplitCounts
-from ml_playground.data_pipeline.loss_limit import CAUSES, percent, row_text
+from ml_playground.data_pipeline.loss_limit import CAUSES, bytes_text, percent, row_text
 
 COUNTS: Mapping[str, Callable[[SplitCounts], int]] = {
     "characters": lambda counts: counts.characters,
@@ -43,7 +43,7 @@ def lost_text(ledger: Ledger) -> str:
     fraction = ledger.lost_fraction()
     if fraction is None:
         return NOT_COUNTED
-    causes = ", ".join(f"{size:,} bytes {CAUSES[reason].what}" for reason, size in ledger.lost_bytes().items())
+    causes = ", ".join(f"{bytes_text(size)} {CAUSES[reason].what}" for reason, size in ledger.lost_bytes().items())
     return f"{percent(fraction)} of the text: {causes}" if causes else "nothing"
 
 

@@ -54,7 +54,7 @@ def check_loss(lost: Mapping[LossReason, int], found_bytes: int, limit: float, r
     fraction = sum(lost.values()) / max(1, found_bytes)
     if fraction <= limit:
         return
-    causes = ", ".join(f"{size:,} bytes {CAUSES[reason].what}" for reason, size in lost.items())
+    causes = ", ".join(f"{bytes_text(size)} {CAUSES[reason].what}" for reason, size in lost.items())
     most = f" Most is lost in {row_text(rows[0])}." if rows else ""
     remedies = "; or ".join(CAUSES[reason].remedy for reason in lost)
     raise DataError(
@@ -82,11 +82,16 @@ def check_epoch(fates: Mapping[str, Fates], limit: float) -> None:
 
 def row_text(row: LostRow) -> str:
     """Where it is, how much of it is lost, and what stands there."""
-    size = f"{row.bytes:,} byte{'' if row.bytes == 1 else 's'}"
+    size = bytes_text(row.bytes)
     if row.line is None or row.character is None:
         at_byte = "" if row.at_byte is None else f", byte {row.at_byte:,}"
         return f"{row.name}{at_byte} ({size})"
     return f"{row.name}, line {row.line:,}, character {row.character:,}: {row.excerpt!r} ({size} of {row.split})"
+
+
+def bytes_text(size: int) -> str:
+    """`1 byte`, `2,000 bytes`."""
+    return f"{size:,} byte{'' if size == 1 else 's'}"
 
 
 def percent(fraction: float) -> str:

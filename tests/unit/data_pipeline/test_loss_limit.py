@@ -30,7 +30,7 @@ TEXT = "ab\n" * 30 + "ab\nabüzzzz"
 def test_prepare_that_loses_too_much_is_refused_before_anything_is_there(tmp_path: Path) -> None:
     """How much, of what, where most, three ways out."""
     with pytest.raises(DataError) as caught:
-        prepared_text(tmp_path, TEXT)
+        prepared_text(tmp_path, TEXT, max_loss_fraction=0.01)
     assert str(caught.value) == (
         "5.9 % of the text would be lost, more than prepare.max_loss_fraction = 0.01 allows: 6 bytes in characters that the "
         "tokenizer does not know. Most is lost in text.txt, line 32, character 95: 'üzzzz' (6 bytes of val). To keep it: take a "
@@ -43,7 +43,7 @@ def test_prepare_that_loses_too_much_is_refused_before_anything_is_there(tmp_pat
 def test_prepare_with_the_limit_of_the_message_goes_through(tmp_path: Path) -> None:
     """What it says works; so does the other way."""
     assert prepared_text(tmp_path, TEXT, max_loss_fraction=0.06).manifest.ledger.lost_bytes() == {"unknown": 6}
-    assert prepared_text(tmp_path, TEXT, tokenizer={"kind": "byte_bpe", "vocab_size": 300})
+    assert prepared_text(tmp_path, TEXT, tokenizer={"kind": "byte_bpe", "vocab_size": 300}, max_loss_fraction=0.01)
 
 
 def test_prepare_again_under_a_stricter_limit_is_refused(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_prepare_by_position_cuts_where_the_fraction_says(tmp_path: Path) -> Non
 
 def test_prepare_char_vocabulary_is_that_of_the_training_part(tmp_path: Path) -> None:
     """Validation text must not teach; what is new there is counted as unknown."""
-    prepared = prepared_text(tmp_path, "ab" * 45 + "abzzabzzzz", max_loss_fraction=0.1)
+    prepared = prepared_text(tmp_path, "ab" * 45 + "abzzabzzzz")
     assert prepared.manifest.vocab_size == 3
     assert prepared.manifest.ledger.splits["val"].unknown_tokens == 6
     assert prepared.manifest.ledger.splits["train"].unknown_tokens == 0
@@ -84,8 +84,7 @@ def test_prepare_ends_documents_where_the_tokenizer_can_say_so(tmp_path: Path) -
 def test_prepare_by_document_keeps_documents_whole(tmp_path: Path) -> None:
     """The last documents are for validation."""
     folder = write_texts(tmp_path, {f"{number}.txt": f"{number}" * 10 for number in range(10)})
-    asked = text_settings(folder, split_by="document", val_fraction=0.2, max_loss_fraction=1.0)
-    prepared = prepare(asked, Deps())
+    prepared = prepare(text_settings(folder, split_by="document", val_fraction=0.2), Deps())
     assert prepared.manifest.ledger.splits["train"].documents == 8
     assert prepared.manifest.ledger.splits["val"].documents == 2
 

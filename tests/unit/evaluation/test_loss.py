@@ -84,7 +84,7 @@ def test_evaluate_split_that_was_not_made_is_refused(tmp_path: Path) -> None:
 def test_evaluate_text_that_the_tokenizer_does_not_know_has_no_bits_per_byte(tmp_path: Path) -> None:
     """Unknown targets are easy to guess and stand for any text: counted as nothing they would make every model look good."""
     (tmp_path / "text.txt").write_text(TEXT[:-50] + "\u4f60\u597d" * 25, encoding="utf-8")
-    save_run(job_of(tmp_path), {10: 1.0})
+    save_run(job_of(tmp_path, prepare={"max_loss_fraction": 1.0}), {10: 1.0})
     evaluation = evaluate(load_run("bottles"), "val")
     assert evaluation.unknown_targets == 50
     assert evaluation.text_bytes == evaluation.targets - 50
