@@ -8,51 +8,34 @@ from typing import Any
 
 import pytest
 
-from ml_playground.core.run_folder import RunFolder
-from tests.fakes.tiny_job import tiny_job
+from ml_playground.configuration.loading import list_experiments
 
-DRIVER = Path(__file__).with_name("kill_and_resume.py")
-
-JOBS: dict[str, dict[str, Any]] = {
-    "adamw": {},
-    "dropout, accumulation, averaged weights": {
-        "model": {"dropout": 0.2},
-        "train": {"micro_batches_per_step": 2, "ema_decay": 0.95},
-    },
-    "early stopping": {
-        "hooks": {"stop": {"kind": "early_stopping", "patience": 2, "min_delta": 0.4}},
-        "train": {"evaluate_every_steps": 6},
-    },
-    "muon": {"optimizer": {"kind": "muon", "lr": 0.01}},
-    "bfloat16": {"runtime": {"dtype": "bfloat16"}},
-}
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "kill_and_resume.py"
+CYCLES = 20
 
 
-def rows_of(run: RunFolder) -> list[Any]:
-    """The columns of `metrics.jsonl` that do not depend on the clock."""
-    rows = [json.loads(line) for line in run.metrics.read_text().splitlines()]
-    return [(row["kind"], row["step"], row["values"]) for row in rows]
+@pytest.fixture(scope="module")
+def cycles(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """Twenty runs, killed at random moments and resumed: what was done to each, and what differed."""
+    folder = tmp_path_factory.mktemp("killed")
+    words = [sys.executable, str(SCRIPT), "--quick", "--cycles", str(CYCLES), "--seed", "7", "--folder", str(folder)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=250)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return [json.loads(line) for line in (folder / "cycles-7.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("name", JOBS)
-def test_run_killed_at_random_moments_and_resumed_ends_with_the_same_bits(name: str, tmp_path: Path) -> None:
-    """SIGKILL between any two instructions, also in the middle of a save: equal weights, optimizer state, losses; no step missing."""
-    job = tiny_job(tmp_path, **JOBS[name])
-    (tmp_path / "job.json").write_text(job.model_dump_json())
-    reply = subprocess.run(
-        [sys.executable, str(DRIVER), str(tmp_path)], capture_output=True, text=True, check=False, timeout=200
-    )
-    assert reply.returncode == 0, reply.stderr
-    told = json.loads(reply.stdout.splitlines()[-1])
-    whole, killed = RunFolder(Path(told["whole"])), RunFolder(Path(told["killed"]))
-    assert told["kills"] >= (1 if name == "early stopping" else 3)
-    assert told["kills_in_a_save"] >= 1
-    steps = [step for kind, step, _ in rows_of(killed) if kind == "train"]
-    assert steps == list(range(1, len(steps) + 1))
-    assert rows_of(killed) == rows_of(whole)
-    last = max(path.name for path in whole.checkpoints.iterdir())
-    assert max(path.name for path in killed.checkpoints.iterdir()) == last
-    tensors = sorted(path.name for path in (whole.checkpoints / last).glob("*.safetensors"))
-    assert {"model.safetensors", "optimizer.safetensors"} <= set(tensors)
-    for tensor in tensors:
-        assert (killed.checkpoints / last / tensor).read_bytes() == (whole.checkpoints / last / tensor).read_bytes()
+def test_runs_killed_at_random_moments_and_resumed_end_with_the_same_bits(cycles: list[dict[str, Any]]) -> None:
+    """SIGKILL between any two instructions, SIGTERM and SIGINT: every row, tensor and hook's state is as if nothing had happened."""
+    assert [cycle["problem"] for cycle in cycles] == [""] * CYCLES
+    assert all(cycle["kills"] for cycle in cycles)
+
+
+def test_kills_come_in_every_way_to_every_experiment_and_variant(cycles: list[dict[str, Any]]) -> None:
+    """A campaign that never hit a save, or never met Muon, would prove little."""
+    kills = [kill for cycle in cycles for kill in cycle["kills"]]
+    assert {kill["signal"].partition(" ")[0] for kill in kills} == {"SIGKILL", "SIGTERM", "SIGINT"}
+    assert any(kill["in_save"] and kill["signal"] == "SIGKILL" for kill in kills)
+    assert any(kill["saved_step"] == 0 for kill in kills)
+    assert {cycle["experiment"] for cycle in cycles} == {one.name for one in list_experiments() if one.shipped}
+    variants = {"AdamW", "Muon", "averaged weights", "dropout, accumulation", "bfloat16", "early stopping"}
+    assert {cycle["variant"] for cycle in cycles} == variants

@@ -67,8 +67,9 @@ class _Times:
 
     saved_s: float
     """From its start until the checkpoint was durable."""
-    seconds: float
-    """From its start to its end."""
+    ended_s: float
+    """From its start until its last checkpoint was durable: a kill after that leaves nothing to do."""
+    last_step: int
 
 
 def kill_and_resume(own: JobConfig, plan: Plan, deps: Deps, say: Callable[[str], None]) -> Verified:
@@ -104,8 +105,9 @@ def _train_whole(run: RunFolder, job: JobConfig, plan: Plan, deps: Deps) -> _Tim
     with TrainingProcess(run, deps) as process:
         saved = process.wait_until(lambda: saved_step(run) >= plan.steps)
         saved_s = process.seconds
+        process.wait_until(lambda: saved_step(run) >= plan.max_steps)
+        ended_s = process.seconds
         process.wait()
-        seconds = process.seconds
     result = read_result(run)
     if result is None or result.reason not in FINISHED:
         why = f" ({result.reason}: {result.message})" if result else ""
@@ -116,19 +118,19 @@ def _train_whole(run: RunFolder, job: JobConfig, plan: Plan, deps: Deps) -> _Tim
             f"{job.name} ends at step {ended} by its own rule, before step {plan.steps}; "
             f"verify fewer steps: --steps {max(1, ended // 2)}."
         )
-    return _Times(saved_s, seconds)
+    return _Times(saved_s, ended_s, result.step)
 
 
 def _train_killed(run: RunFolder, job: JobConfig, plan: Plan, times: _Times, deps: Deps) -> list[Kill]:
-    latest_s = times.seconds
+    latest_s = times.ended_s
     for _ in range(TRIES):
         write_file(run.config, job.model_dump_json())
         kills = _kill_it(run, plan, times.saved_s, latest_s, deps)
-        if len(kills) == plan.kills:
+        if len(kills) == plan.kills and any(kill.resumed_at < times.last_step for kill in kills):
             with TrainingProcess(run, deps) as process:
                 process.wait()
             return kills
-        # It was faster than the one that was left alone.
+        # It was faster than the one that was left alone, and a resume with nothing to do proves nothing.
         latest_s = times.saved_s + (latest_s - times.saved_s) / 2
         shutil.rmtree(run.path)
     raise RunError(
@@ -159,6 +161,7 @@ def _certificate(
     own: JobConfig, run: RunFolder, plan: Plan, kills: list[Kill], comparison: Comparison, deps: Deps
 ) -> Certificate:
     job = read_job(run)
+    changes = differences(own, verification_job(own, steps=plan.steps, more=plan.more))
     return Certificate(
         created_at=deps.clock.now(),
         experiment=job.name,
@@ -169,7 +172,7 @@ def _certificate(
         kills=kills,
         equal=comparison.equality,
         circumstances=_circumstances(job, read_run(run).environment),
-        changed=[f"{one.path}: {json.dumps(one.saved)} -> {json.dumps(one.wanted)}" for one in differences(own, job)],
+        changed=[f"{one.path}: {json.dumps(one.saved)} -> {json.dumps(one.wanted)}" for one in changes],
         promise=promise_of(job),
     )
 

@@ -17,6 +17,8 @@ from ml_playground.core.run_schema import MetricRow
 POLL_S = 0.002
 SIGNAL, KILLED = ("TerminateProcess", 1) if sys.platform == "win32" else ("SIGKILL", -9)
 """What `Popen.kill` sends, and the exit code of a process that it ended."""
+ENDED = (0, 3)
+"""Exit codes of a training that came to an end of its own; 3 is that of numbers or memory that gave out."""
 TOLD_LINES = 8
 """Of the last words of a process that failed."""
 
@@ -100,7 +102,7 @@ class TrainingProcess:
         )
 
     def _check(self, code: int) -> None:
-        if code:
+        if code not in ENDED:
             words = "\n".join(f"  {line}" for line in read_lines(self._run.log)[-TOLD_LINES:])
             raise WorkerError(f"The training that was to be verified failed (exit code {code}):\n{words}")
 

@@ -152,6 +152,7 @@ def state_of(checkpoint: CheckpointFolder) -> dict[str, str]:
         "lr_factor": checkpoint.lr_factor,
         "data_fingerprint": checkpoint.data_fingerprint,
         "ending": checkpoint.ending,
+        "course": checkpoint.course.model_dump(mode="json"),
     }
     states = {f"state of the hook {name!r}": state for name, state in checkpoint.hooks.items()}
     return {name: json.dumps(value, sort_keys=True) for name, value in (plain | states).items()}

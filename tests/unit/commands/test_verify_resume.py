@@ -66,7 +66,9 @@ def test_verify_resume_passes_for_every_shipped_experiment(
     assert shown.out.startswith(f"{name}: PASS\nequal bits:  36 steps, 12 evaluations, ")
     assert shown.out.endswith(f"certificate: {run.certificate}\n")
     assert re.search(
-        r"^killed:      by SIGKILL after \d+\.\d s, its metrics at step \d+.*; resumed at step \d+$", shown.out, re.MULTILINE
+        r"^killed:      by SIGKILL after \d+\.\d s, its metrics at step \d+.*; resumed at step \d+$",
+        shown.out,
+        re.MULTILINE,
     )
     assert [f"[{number}/3]" in shown.err for number in (1, 2, 3)] == [True] * 3
     certificate = Certificate.model_validate_json(run.certificate.read_bytes())
@@ -169,7 +171,7 @@ def test_verify_resume_against_a_run_that_differs_fails_with_one(
     [
         (["nosuch"], "no experiment 'nosuch'"),
         (["nosuch", "--against", "other"], "no run answers to 'nosuch'"),
-        (["{experiment}", "--steps", "0"], "0 is not in the range x>=1"),
+        (["{experiment}", "--steps", "0"], "Input should be greater than or equal to 1"),
         (["{experiment}", "--set", "train.max_stepz=3"], "did you mean"),
     ],
 )

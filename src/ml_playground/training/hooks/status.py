@@ -29,6 +29,7 @@ class StatusHook(BaseHook):
         self._next_s = -math.inf
         self._evaluate_every_steps = context.job.train.evaluate_every_steps
         self._loss: float | None = None
+        self._last_loss: float | None = None
         self._validation_loss: float | None = None
         self._best: float | None = None
         self._saved_step: int | None = context.first_step or None
@@ -44,7 +45,7 @@ class StatusHook(BaseHook):
     def on_step(self, event: StepEvent) -> Wish:
         """Take in readings; write when it is time, or when an evaluation comes next."""
         if event.readings:
-            self._loss = event.loss
+            self._loss, self._last_loss = event.loss, event.readings[-1].loss
             self._pace.update(event)
         self._step = step = event.progress.step
         if step % self._evaluate_every_steps == 0 or step == self._context.max_steps:
@@ -80,16 +81,19 @@ class StatusHook(BaseHook):
             self._write(progress, "failed", message=f"{type(error).__name__}: {error}")
 
     def state_dict(self) -> Mapping[str, Any]:
-        """What was measured last, so that a resumed run shows it from its first moment on."""
+        """What was measured last, so that a resumed run shows it from its first moment on.
+
+        The loss is that of one step: a mean since the reading before would tell of an earlier pause, and no run is to remember one.
+        """
         return {
-            "loss": json_number(self._loss),
+            "loss": json_number(self._last_loss),
             "validation_loss": json_number(self._validation_loss),
             "best": json_number(self._best),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore it."""
-        self._loss = state.get("loss")
+        self._loss = self._last_loss = state.get("loss")
         self._validation_loss = state.get("validation_loss")
         self._best = state.get("best")
 

@@ -105,6 +105,15 @@ def test_state_dict_resumed_shows_last_numbers_at_once(tmp_path: Path) -> None:
     assert (status.loss, status.best_validation_loss, status.saved_step) == (2.0, 1.5, 20)
 
 
+def test_state_dict_is_the_same_however_the_readings_fell(tmp_path: Path) -> None:
+    """A pause reads what a whole run reads later; what is remembered must not tell which of them it was."""
+    whole, paused = (build(StatusFile(), hook_context(tmp_path / name)) for name in ("whole", "paused"))
+    whole.on_step(event(4, [4.0, 3.0, 2.0, 1.0]))
+    paused.on_step(event(2, [4.0, 3.0]))
+    paused.on_step(event(4, [2.0, 1.0]))
+    assert whole.state_dict() == paused.state_dict()
+
+
 def test_write_path_cannot_be_written_says_so_once_and_goes_on(tmp_path: Path) -> None:
     """A full disk leaves the old status, and the run."""
     context, told = hook_context(tmp_path), Told()
