@@ -144,8 +144,8 @@ class Campaign:
         draw = random.Random(f"{self._seed}:{number}")
         run = RunFolder(runs_folder() / "killed" / f"{self._seed}-{number}")
         kills: list[Kill] = []
+        whole = self._whole(name)
         try:
-            whole = self._whole(name)
             # One that was over before its moment came was not killed.
             while not kills:
                 fresh(run, whole.run.config.read_bytes())
@@ -158,6 +158,7 @@ class Campaign:
         return Cycle(number, experiment, variant, kills, problem)
 
     def _whole(self, name: tuple[str, str]) -> Whole:
+        """A job that cannot be trained at all is no cycle: its `ChildError` ends the campaign."""
         if name not in self._wholes:
             run = RunFolder(runs_folder() / "whole" / re.sub(r"\W+", "-", "-".join(name)))
             job = self._jobs[name]
