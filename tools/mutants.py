@@ -43,7 +43,12 @@ PURE = {
         "tests/property/test_retention.py",
     ],
     "sampling/filters.py": ["tests/property/test_filters_laws.py"],
-    "data_pipeline/ledger.py": ["tests/unit/data_pipeline/test_ledger.py", "tests/property/test_ledger_laws.py"],
+    "data_pipeline/ledger.py": ["tests/unit/data_pipeline/test_ledger.py"],
+    "data_pipeline/survey.py": ["tests/property/test_survey_laws.py"],
+    "data_pipeline/transforms/dedupe.py": ["tests/property/test_survey_laws.py"],
+    "data_pipeline/lost_places.py": ["tests/property/test_survey_laws.py", "tests/property/test_ledger_laws.py"],
+    "data_pipeline/loss_limit.py": ["tests/unit/data_pipeline/test_loss_limit.py"],
+    "data_pipeline/sampling/fates.py": ["tests/property/test_fates_laws.py"],
 }
 
 

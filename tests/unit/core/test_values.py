@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ml_playground.core.values import NOTHING, Action, Sum, Wish
+from ml_playground.core.values import NOTHING, Action, Fates, Sum, Wish
 
 NUMBERS = st.integers(-1000, 1000).map(float)
 SUMS = st.builds(Sum, NUMBERS, NUMBERS)
@@ -23,6 +23,12 @@ def test_sum_added_in_any_grouping_is_the_same(first: Sum, second: Sum, third: S
 def test_sum_mean_of_unequal_parts_is_the_mean_of_all() -> None:
     """The mean is taken once, not of means."""
     assert (Sum(2.0, 1) + Sum(10.0, 5)).mean == 2.0
+
+
+def test_fates_account_for_tokens_and_not_for_padding() -> None:
+    """Padding is no token."""
+    fates = Fates(tokens=1111, trained=1000, batches=1.0, masked=100, truncated=10, dropped=1, padding=7)
+    assert fates.accounted == fates.tokens
 
 
 def test_sum_mean_of_nothing_is_nan() -> None:
