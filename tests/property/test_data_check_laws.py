@@ -164,7 +164,18 @@ raw_rows = st.one_of(
         [b"", b"{", b"[1]", b'{"text": "\xff"}', b'{"text": "\xc3\xa4"}', b'{"a": NaN}', b'{"text": ""}', b"\r"]
     ),
 )
-row_files = st.lists(raw_rows, min_size=1, max_size=25)
+# Whatever JSON may hold, halves of surrogate pairs and terminal sequences among it; and bytes that are none.
+words = st.text(st.sampled_from('aä😀\ud83d\x1b\0 \n"\\{['), max_size=6)
+strange_rows = st.one_of(
+    st.binary(max_size=20).map(lambda raw: raw.replace(b"\n", b"")),
+    st.dictionaries(words, words, max_size=2).map(lambda row: json.dumps(row).encode()),
+    st.tuples(words, words, words).map(
+        lambda row: json.dumps(
+            {"messages": [{"role": row[0], "content": row[1]}, {"role": "assistant", "content": row[2]}]}
+        ).encode()
+    ),
+)
+row_files = st.lists(raw_rows | strange_rows, min_size=1, max_size=25)
 
 
 def checked(rows: Sequence[bytes], size: int = 1 << 18, val: Sequence[bytes] = (), **options: Any) -> RowCheck:

@@ -155,7 +155,7 @@ def test_tool_calls_without_content_are_the_message() -> None:
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        ({"mesages": []}, "holds mesages; it needs messages, prompt and completion, or text; did you mean 'messages'?"),
+        ({"mesages": []}, "holds 'mesages'; it needs messages, prompt and completion, or text; did you mean 'messages'?"),
         ({}, "holds nothing"),
         ({"messages": "hello"}, "messages is a text, not a list"),
         ({"messages": [7]}, r"messages[0] is a number, not an object"),

@@ -18,7 +18,7 @@ from ml_playground.configuration.loading import experiment_names, load
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import ConfigError
-from ml_playground.core.humanise import count
+from ml_playground.core.humanise import count, printable
 from ml_playground.core.registry import kind_of, load_object
 from ml_playground.data_pipeline.checks.checking_rows import check_rows
 from ml_playground.data_pipeline.checks.checking_texts import check_texts
@@ -117,27 +117,44 @@ def check(
         job = _of_files([Path(target) for target in targets], val or [], kind, max_characters)
     _check_options(job, quarantine, clean, max_characters)
     progress = shown_progress(job.size_bytes)
-    separated: Separated | None = None
-    if job.kind == "text":
-        texts = check_texts(job.inputs(), most_examples=max_examples, split=job.split(), progress=progress)
-        report = texts.report
-        if quarantine is not None:
-            separated = separate_lines(job.inputs(), texts, quarantine, progress)
-    else:
-        rows = check_rows(
-            job.inputs(), most_examples=max_examples, most_characters=job.most_characters, progress=progress
-        )
-        report = rows.report
-        if quarantine is not None or clean is not None:
-            separated = separate_rows(job.inputs(), rows, quarantine, clean, progress)
-    progress(-1)
-    typed = as_typed(shlex.join(targets), sets, files) if len(targets) > 1 else as_typed(targets[0], sets, files)
+    try:
+        report, separated = _run(job, max_examples, quarantine, clean, progress)
+    finally:
+        progress(-1)
     if json_output:
         typer.echo(json.dumps({**as_json(report), "quarantined": separated.bad if separated else None}))
     else:
+        typed = _as_typed(targets, kind, val or [], max_characters, as_typed("", sets, files).partition(" ")[2])
         for line in lines(report, typed, separated, quarantine, clean):
             typer.echo(line)
     return WITH_ERRORS if report.count("error") else 0
+
+
+def _run(
+    job: Job, most_examples: int, quarantine: Path | None, clean: Path | None, progress: Callable[[int], None]
+) -> tuple[Report, Separated | None]:
+    """What was found, and what was written if something was asked for."""
+    separated: Separated | None = None
+    if job.kind == "text":
+        texts = check_texts(job.inputs(), most_examples=most_examples, split=job.split(), progress=progress)
+        if quarantine is not None:
+            separated = separate_lines(job.inputs(), texts, quarantine, progress)
+        return texts.report, separated
+    rows = check_rows(job.inputs(), most_examples=most_examples, most_characters=job.most_characters, progress=progress)
+    if quarantine is not None or clean is not None:
+        separated = separate_rows(job.inputs(), rows, quarantine, clean, progress)
+    return rows.report, separated
+
+
+def _as_typed(
+    targets: Sequence[str], kind: Kind | None, val: Sequence[Path], most_characters: int | None, settings: str
+) -> str:
+    """The same check, to be typed again."""
+    words = [*targets]
+    words += ["--kind", kind] if kind is not None else []
+    words += [word for path in val for word in ("--val", str(path))]
+    words += ["--max-characters", str(most_characters)] if most_characters is not None else []
+    return " ".join([shlex.join(words), *([settings] if settings else [])])
 
 
 def _is_experiment(target: str) -> bool:
@@ -259,9 +276,8 @@ def _block(finding: Finding) -> Iterator[str]:
     yield f"{level}{finding.code}: {plural(finding.count, check.unit)}, {which} {check.title}{note}"
     yield f"{'':8}{check.effect} {check.remedy}"
     for example in finding.examples:
-        place = f"{example.place.file}:{example.place.line}"
         words = f"  {example.note}" if example.note else ""
-        yield f"{'':8}{place}{words}"
+        yield printable(f"{'':8}{example.place.file}:{example.place.line}{words}")
         if example.excerpt:
             yield f"{'':10}| {example.excerpt}"
 

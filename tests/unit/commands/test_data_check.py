@@ -1,8 +1,10 @@
 """`mlp data check`: what is printed, with which exit code, what is written, and what is refused."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -220,6 +222,41 @@ def test_check_needs_no_torch(rows: Path) -> None:
     """Looking at data must not wait for PyTorch."""
     code = f"import sys; from ml_playground.cli import main; main(['data', 'check', {str(rows)!r}]); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, timeout=60).returncode == 0
+
+
+def test_what_to_type_next_is_the_same_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every file and option again, quoted where a shell needs it."""
+    train, more, val = tmp_path / "train.txt", tmp_path / "more rows", tmp_path / "val.txt"
+    for path in (train, more, val):
+        path.write_text(f"{WARNED}\n", encoding="utf-8")
+    assert mlp(train, more, "--kind", "chat", "--val", val, "--max-characters", "99") == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    typed = f"{train} '{more}' --kind chat --val {val} --max-characters 99"
+    assert last == f"next: mlp data check {typed} --quarantine BAD.jsonl --clean GOOD.jsonl"
+
+
+def test_names_and_keys_of_a_stranger_cannot_disturb_a_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither what a file is called nor what stands in it."""
+    path = tmp_path / "a\x1b[31m.jsonl"
+    path.write_text('{"\\u001b[2J": "\\u001b[2J"}\n{"messages": [{"role": "\\u001b[2J", "content": "\\u001b[2J"}]}\n')
+    assert mlp(path, "--quarantine", tmp_path / "bad.jsonl") == 2
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_check_interrupted_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Ctrl-C while the quarantine is written: exit code 130, and no half of it."""
+    path, away = tmp_path / "rows.jsonl", tmp_path / "bad.jsonl"
+    path.write_bytes(f"{WARNED}\n".encode() * 40_000)
+    command = [sys.executable, "-m", "ml_playground.cli", "data", "check", str(path), "--quarantine", str(away)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        while process.poll() is None and not away.with_name(".bad.jsonl.partial").exists():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    assert (process.returncode, told) == (130, "error: interrupted.\n")
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["rows.jsonl"]
 
 
 @pytest.mark.parametrize(("number", "words"), [(0, "0 rows"), (1, "1 row"), (2000, "2,000 rows")])

@@ -90,14 +90,20 @@ class _Largest:
     """The rows with the largest values of something."""
 
     most: int
+    words: str
+    """Of a row's number, as its note."""
     rows: list[tuple[float, int, Example]] = field(default_factory=list[Any])
 
-    def add(self, value: float, row: int, place: Place, scan: RowScan, note: str) -> None:
-        """Keep a row if it is among them."""
-        if len(self.rows) < self.most:
-            heappush(self.rows, (value, -row, Example(place, excerpt_of(scan.passage), note)))
-        elif self.most and value > self.rows[0][0]:
-            heappushpop(self.rows, (value, -row, Example(place, excerpt_of(scan.passage), note)))
+    def add(self, value: float, number: float, row: int, place: Place, scan: RowScan) -> None:
+        """Keep a row if it is among them; hardly one in a thousand is."""
+        full = len(self.rows) >= self.most
+        if full and (not self.most or value <= self.rows[0][0]):
+            return
+        entry = (value, -row, Example(place, excerpt_of(scan.passage), self.words.format(number)))
+        if full:
+            heappushpop(self.rows, entry)
+        else:
+            heappush(self.rows, entry)
 
     def examples(self, least: float) -> list[Example]:
         """Those from a value on, the largest first."""
@@ -115,7 +121,9 @@ class _Pass:
         self.lengths, self._ratios = LogHistogram(), LogHistogram()
         self._prints, self._prompts, self._most, self._limit = prints, prompts, most, most_characters
         self._places, self._parts = Places(), Parts()
-        self._longest, self._wordy, self._terse = _Largest(most), _Largest(most), _Largest(most)
+        self._longest = _Largest(most, "{:,.0f} characters")
+        ratio = "{:.3g} characters of answer for each of the question"
+        self._wordy, self._terse = _Largest(most, ratio), _Largest(most, ratio)
         self._characters = self._answer_characters = 0
 
     def read(self, file: Input) -> None:
@@ -144,14 +152,13 @@ class _Pass:
         if characters:
             self.lengths.add(characters)
             if self._limit is None:
-                self._longest.add(characters, row, place, scan, f"{characters:,} characters")
+                self._longest.add(characters, characters, row, place, scan)
             elif fault := too_long(characters, self._limit):
                 self.tally.add(fault, place, scan.passage)
         if found.ratio is not None:
             self._ratios.add(found.ratio)
-            note = f"{found.ratio:.3g} characters of answer for each of the question"
-            self._wordy.add(found.ratio, row, place, scan, note)
-            self._terse.add(1 / found.ratio, row, place, scan, note)
+            self._wordy.add(found.ratio, found.ratio, row, place, scan)
+            self._terse.add(1 / found.ratio, found.ratio, row, place, scan)
 
     def compare(self) -> Mapping[str, NDArray[np.bool_]]:
         """Copies, contradictions and leaks; for each code, which rows."""

@@ -128,7 +128,8 @@ def _text(raw: bytes) -> Mapping[str, Any]:
 
 
 def _write(stream: BinaryIO, entry: Mapping[str, Any]) -> None:
-    stream.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
+    # Half a surrogate pair, from the name of a file, becomes the escape that JSON has for it.
+    stream.write(json.dumps(entry, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
 
 
 def _changed(what: str) -> DataError:

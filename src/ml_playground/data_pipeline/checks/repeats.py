@@ -20,7 +20,6 @@ class Repeat(NamedTuple):
     row: int
     offset: int
     first_row: int
-    first_offset: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,7 @@ def picked(groups: Groups, mask: Mask, most: int) -> Picked:
         members = members[members != index]
         other = members[np.argmin(records["row"][members])]
         at, beside = records[index], records[other]
-        repeats.append(Repeat(int(at["row"]), int(at["offset"]), int(beside["row"]), int(beside["offset"])))
+        repeats.append(Repeat(int(at["row"]), int(at["offset"]), int(beside["row"])))
     return Picked(len(chosen), int(records["other"][chosen].sum(dtype=np.uint64)), tuple(repeats))
 
 

@@ -50,8 +50,6 @@ class DocumentScan:
     characters: int = 0
     lines: int = 1
     size_bytes: int = 0
-    paragraph_bytes: int = 0
-    """In paragraphs long enough to be compared."""
     has_text: bool = False
     has_letters: bool = False
     encoding: str | None = None
@@ -194,7 +192,6 @@ def _paragraph_faults(stretch: Stretch, seen: DocumentScan, paragraphs: Fingerpr
             if len(body) >= LEAST_PARAGRAPH_BYTES:
                 key = digest(body.translate(None, WHITE_SPACE))
                 paragraphs.add(key, len(body), seen.first_row + line - 1, stretch.offset + first)
-                seen.paragraph_bytes += len(body)
             for fault in repeated_lines(body):
                 place = first + fault.start
                 moved = fault._replace(start=place, end=first + fault.end)

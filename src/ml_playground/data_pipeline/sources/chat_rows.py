@@ -43,7 +43,7 @@ def chat_of(row: Mapping[str, Any], row_id: str) -> ChatExample:
             return ChatExample(row_id, _pair(row, prompt, answer))
     if "text" in row:
         return ChatExample(row_id, (Message(TEXT_ROLE, _text(row["text"], "text")),))
-    keys = ", ".join(list(row)[:8]) or "nothing"
+    keys = ", ".join(repr(key[:40]) for key in list(row)[:8]) or "nothing"
     hint = next((hint for key in row if (hint := did_you_mean(key, ("messages", "conversations", "text")))), "")
     raise RowError("unknown_shape", f"the row holds {keys}; it needs messages, prompt and completion, or text{hint}")
 
