@@ -198,8 +198,10 @@ def tree() -> Tree:
 
 
 def say_error(text: str) -> None:
-    """One message on stderr, its first word in red on a terminal."""
-    typer.echo(f"{typer.style('error:', fg='red', bold=True)} {text}", err=True)
+    """One message on stderr, its first word in red on a terminal; names in it may come from files, and steer no terminal."""
+    from ml_playground.core.humanise import printable  # noqa: PLC0415 - 2 ms that only an error needs
+
+    typer.echo(f"{typer.style('error:', fg='red', bold=True)} {printable(text)}", err=True)
 
 
 def usage_text(error: typer.TyperException) -> str:

@@ -23,11 +23,11 @@ from ml_playground.monitoring.reader import list_runs, read_run
 from ml_playground.monitoring.report import report_of
 from ml_playground.sampling.recorded import recorded_job
 from ml_playground.tokenization.loading import load_tokenizer
-from ml_playground.training.hooks.control import build as build_control
+from ml_playground.training.hooks.control import ControlHook
 from ml_playground.training.hooks.journal import EventJournal
 from ml_playground.training.settings import Control
 from tests.fakes import run_folder
-from tests.fakes.hooks import event, hook_context
+from tests.fakes.hooks import Told, event, hook_context
 from tests.fakes.trained_run import TEXT, job_of, save_run
 from tests.fuzzing.sealing import seal
 from tests.fuzzing.targets import Target
@@ -67,7 +67,7 @@ def _runs(folder: Path) -> Iterator[Target]:
         yield Target(f"run.{path.name}", (path.read_bytes(),), _replacing(path, _viewer(run)))
     context = hook_context(folder)
     request = context.run.control / "a.json"
-    hook = build_control(Control(every_seconds=0), context)
+    hook = ControlHook(Control(every_seconds=0), context, Told())
     requests = tuple(json.dumps({"action": "set_lr_factor", "lr_factor": factor}).encode() for factor in (0.5, 2))
     yield Target(
         "control", (*requests, b'{"action": "pause"}'), _replacing(request, lambda: repr(hook.on_step(event(1))))
@@ -79,8 +79,9 @@ def _runs(folder: Path) -> Iterator[Target]:
         "kind": "wish",
         "data": {"lr_factor": 0.5, "actions": ["EVALUATE"]},
     }
-    rolled_back = {**wish, "kind": "rolled_back", "data": {"step": 3, "to_step": 2, "windows": [1], "reason": "nan"}}
-    lines = b"".join(json.dumps(row).encode() + b"\n" for row in (wish, rolled_back))
+    rolled_back = {**wish, "kind": "rolled_back", "data": {"step": 3, "batches": [1, 2], "why": "nan", "cut": "c"}}
+    split = {**wish, "kind": "split", "data": {"phase": "training", "step": 3, "parts": 2, "cut": "c"}}
+    lines = b"".join(json.dumps(row).encode() + b"\n" for row in (wish, rolled_back, split))
     yield Target(
         "journal", (lines, json.dumps(wish).encode() + b"\n"), _replacing(journal.events, lambda: _obeyed(journal))
     )

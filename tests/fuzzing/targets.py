@@ -4,7 +4,6 @@ The law: any bytes give a value that round-trips, or a PlaygroundError; never an
 """
 
 import json
-import resource
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from ml_playground.core.error_handling import PlaygroundError
 from ml_playground.data_pipeline.sources.chat_rows import chat_of
 from ml_playground.data_pipeline.sources.jsonl_rows import lines, parse_row
 from ml_playground.data_pipeline.sources.text_pieces import text_pieces
+from tests.fuzzing.memory import Growth
 
 MOST_SECONDS = 5.0
 """Of this thread, for an input of at most a megabyte."""
@@ -43,11 +43,13 @@ class Target(NamedTuple):
     again: Callable[[Any], bytes] | None = None
     """The input of a value, where the program writes such files."""
 
+    def __repr__(self) -> str:
+        return f"Target({self.name})"
+
 
 def breach(target: Target, content: bytes, *, most_seconds: float = MOST_SECONDS, most_bytes: int = MOST_BYTES) -> str:
     """How an input breaks the law, in words; empty where it does not."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    started_s = thread_time()
+    growth, started_s = Growth(), thread_time()
     try:
         value = target.read(content)
     except PlaygroundError as error:
@@ -57,7 +59,7 @@ def breach(target: Target, content: bytes, *, most_seconds: float = MOST_SECONDS
     else:
         found = _changed(target, value)
     seconds = thread_time() - started_s
-    grown = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    grown = growth.bytes
     if not found and seconds > most_seconds:
         found = f"took {seconds:.1f} s"
     if not found and grown > most_bytes:
@@ -91,7 +93,7 @@ def light_targets(folder: Path) -> Iterator[Target]:
     tables = (
         {"name": "a", "seed": 3, "model": {"kind": "gpt", "n_layer": 2}, "use": ["model/tiny"]},
         {
-            "train": {"max_steps": 5, "grad_clip": 0.5},
+            "train": {"max_steps": 500, "grad_clip": 0.5},
             "hooks": {"s": {"kind": "status"}},
             "sample": {"prompts": ["a\nb"]},
         },
@@ -107,11 +109,31 @@ def light_targets(folder: Path) -> Iterator[Target]:
             b'name = "a"\nuse = ["model/tiny"]\n[model]\nkind = "gpt"\nx.y = { a = 1, "b.c" = [1.5, true] }\nt = """a\nb"""\n[[l]]\n',
         ),
     }
+    jobs = seeds | {
+        "yaml": (
+            b"seed: 3\nmodel:\n  n_layer: 2\ntrain: {grad_clip: 0.5, max_steps: 400}\nsample:\n  prompts: [a, 'b']\n",
+        ),
+        "toml": (
+            seeds["toml"][0],
+            b'use = ["model/tiny"]\n[hooks.s]\nkind = "samples"\nevery_steps = 5\n[optimizer]\nkind = "muon"\n',
+        ),
+    }
     for suffix, contents in seeds.items():
         yield Target(
             f"document.{suffix}", contents, _document_reader(folder, suffix), _as_json if suffix == "json" else None
         )
-        yield Target(f"job.{suffix}", contents, _job_reader(folder, suffix))
+        yield Target(f"job.{suffix}", jobs[suffix], _job_reader(folder, suffix))
+    chats = (
+        b'{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": ["a", {"text": "b"}]}]}',
+        b'{"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "a"}]}',
+        b'{"instruction": "add", "input": "1, 2", "output": "3", "system": "s"}',
+        b'{"text": "alone"}',
+    )
+    yield Target("chat row", chats, lambda content: repr(chat_of(parse_row(content), "row 1")))
+    yield Target("chat lines", (b"\n".join(chats), b"\n\n".join(chats) + b"\n"), _chat_lines)
+    for encoding in ("utf-8", "utf-16", "cp1252"):
+        texts = tuple(text.encode(encoding) for text in ("To be, or not to be.\n", "n\u00e9, \u20ac\n" * 9))
+        yield Target(f"text.{encoding}", texts, _text_reader(folder, encoding), lambda text, e=encoding: text.encode(e))
     sets = (
         b"train.max_steps=200",
         b"use=['model/tiny']",

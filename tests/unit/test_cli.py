@@ -10,7 +10,19 @@ from pathlib import Path
 import pytest
 import typer
 
-from ml_playground.cli import COMMANDS, LazyCommand, Row, Tree, exit_code_of, help_of, main, reader_left, run, tree
+from ml_playground.cli import (
+    COMMANDS,
+    LazyCommand,
+    Row,
+    Tree,
+    exit_code_of,
+    help_of,
+    main,
+    reader_left,
+    run,
+    say_error,
+    tree,
+)
 from ml_playground.core.error_handling import ConfigError
 
 
@@ -223,3 +235,9 @@ def test_tree_every_row_leads_to_a_lazy_command() -> None:
     top = tree()
     assert isinstance(top.commands["config"], Tree)
     assert isinstance(top.commands["train"], LazyCommand)
+
+
+def test_say_error_names_from_files_steer_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """A file may be named so that it clears the screen, or writes a line of its own into the window's title."""
+    say_error("step_\x1b[2J\x1b]0;owned\x07 is damaged\nsecond line")
+    assert capsys.readouterr().err == "error: step_\ufffd[2J\ufffd]0;owned\ufffd is damaged\nsecond line\n"

@@ -4,7 +4,7 @@ import json
 import secrets
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from pydantic import ValidationError
@@ -91,8 +91,6 @@ def ask(run: RunFolder, request: ControlRequest) -> Path:
 def takes_requests(run: RunFolder) -> bool:
     """Whether the recorded job has a control hook that is on."""
     hooks: Any = read_config(run).get("hooks")
-    tables: list[Any] = list(hooks.values()) if isinstance(hooks, dict) else []
-    return any(
-        isinstance(hook, dict) and hook.get("kind") == "control" and hook.get("enabled", True) is True
-        for hook in tables
-    )
+    tables: list[Any] = list(cast(dict[str, Any], hooks).values()) if isinstance(hooks, dict) else []
+    found = [cast(dict[str, Any], hook) for hook in tables if isinstance(hook, dict)]
+    return any(hook.get("kind") == "control" and hook.get("enabled", True) is True for hook in found)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from ml_playground.configuration.base import (
     ByKind,
@@ -15,8 +15,26 @@ from ml_playground.configuration.base import (
     Probability,
     Strict,
 )
+from ml_playground.core.foreign_files import is_plain
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+MOST_TEXTS = 1_000_000
+"""That one command draws: each is kept until all are drawn."""
+
+
+def _folder_everywhere(name: str) -> str:
+    """The name, if every system makes a folder of it.
+
+    Raises:
+        ValueError: Windows takes it for a device, or drops its last dot.
+    """
+    if not is_plain(name):
+        raise ValueError(f"{name!r} cannot be the name of a folder on Windows; choose another one")
+    return name
+
+
+Name = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"), AfterValidator(_folder_everywhere)
+]
 """A name that is also a folder: letters, digits, `_`, `-`, `.`; it cannot leave its parent."""
 
 
@@ -122,7 +140,7 @@ class RuntimeSettings(Strict):
     """torch.compile; auto: when the run is so long that it clearly saves more time than it costs, and a compiler is there."""
     activation_checkpointing: bool | Literal["auto"] = "auto"
     """Recompute each block in the backward pass: less memory, about a third more time. auto: when the device has too little."""
-    threads: Count | Literal["auto"] = "auto"
+    threads: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"] = "auto"
     """CPU threads of a matrix product; auto: `OMP_NUM_THREADS`, else as many as were measured to be fastest."""
     allocator: Literal["auto", "system", "retain"] = "auto"
     """`retain`: glibc keeps freed memory mapped, which spares faulting it in again each step; auto: retain on Linux."""
@@ -163,6 +181,15 @@ class SampleSettings(Strict):
     """Of the weights while drawing, whatever the training used; auto: float32, in which a seed means one text in every batch."""
     engine: Literal["torch", "llama_cpp"] = "torch"
     """What runs the model; `llama_cpp` exports it first, and needs a model that llama.cpp knows and the extra `export`."""
+
+    @model_validator(mode="after")
+    def _not_more_texts_than_can_be_kept(self) -> "SampleSettings":
+        texts = len(self.prompts) * self.num_samples
+        if texts > MOST_TEXTS:
+            raise ValueError(
+                f"num_samples = {self.num_samples} of {len(self.prompts)} prompts are {texts} texts; at most {MOST_TEXTS} are drawn at once"
+            )
+        return self
 
 
 class JobConfig(Strict):

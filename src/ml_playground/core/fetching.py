@@ -3,8 +3,7 @@
 The library's own opener would follow to ftp and from https to http, know `data:` and `ftp:`, and wait for ever at a pipe.
 """
 
-from email.message import Message
-from http.client import HTTPResponse
+from http.client import HTTPMessage, HTTPResponse
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -29,7 +28,7 @@ class _Redirects(HTTPRedirectHandler):
     """To http and https only, and never out of TLS, which whoever stands between could else take away."""
 
     def redirect_request(
-        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: Message[str, str], newurl: str
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> Request | None:
         """The request of the new address.
 

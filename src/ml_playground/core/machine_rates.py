@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from ml_playground.core.atomic import write_file
 from ml_playground.core.error_handling import StorageError
+from ml_playground.core.foreign_files import read_at_most
 from ml_playground.core.installation import installed_version
 from ml_playground.core.machine import Machine
 from ml_playground.core.run_folder import cache_folder
@@ -23,6 +24,7 @@ Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 # A home shared by a cluster sees many machines; the file is read at every start.
 MOST_ROWS = 32
+_MOST_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,6 @@ def keep_rates(identity: Identity, rates: Rates, file: Path | None = None) -> bo
 def _rows(file: Path) -> tuple[Row, ...]:
     """All rows of a file; none where it is absent, unreadable or not what we write."""
     try:
-        return ROWS.validate_json(file.read_bytes())
+        return ROWS.validate_json(read_at_most(file, _MOST_BYTES))
     except (OSError, ValidationError):
         return ()

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from ml_playground.configuration.base import Count, Strict
 from ml_playground.core.error_handling import DataError
 from ml_playground.core.foreign_files import read_at_most
 from ml_playground.data_pipeline.ledger import Ledger, imbalances
-from ml_playground.data_pipeline.manifest_checks import contradictions, strangers, wrong_ids, wrong_starts
+from ml_playground.data_pipeline.manifest_checks import Ids, Starts, contradictions, strangers
 from ml_playground.data_pipeline.source_protocol import Provenance
 from ml_playground.data_pipeline.storage.token_file import FileAccount, TokenType, read_index, read_tokens
 
@@ -40,6 +40,9 @@ _compared: set[tuple[str, str, int, int, int, int]] = set()
 
 Windows gives the time of the making as that of the last change of the inode; there the time of the last writing tells.
 """
+
+
+Look = Callable[[bytes], None]
 
 
 class TokenizerFacts(Strict):
@@ -128,8 +131,8 @@ class Prepared:
             raise DataError(f"{self.folder} has no split {split!r} (it has: {', '.join(self.manifest.splits)}){hint}.")
 
 
-def account_of(path: Path) -> FileAccount:
-    """Size and hash of a file.
+def account_of(path: Path, look: Look | None = None) -> FileAccount:
+    """Size and hash of a file; `look` is shown its bytes on the way, whole numbers at a time.
 
     Raises:
         OSError: It cannot be read.
@@ -140,6 +143,8 @@ def account_of(path: Path) -> FileAccount:
         while block := stream.read(_BLOCK_BYTES):
             digest.update(block)
             size_bytes += len(block)
+            if look is not None:
+                look(block)
     return FileAccount(size_bytes=size_bytes, sha256=digest.hexdigest())
 
 
@@ -154,16 +159,13 @@ def open_prepared(folder: Path) -> Prepared:
     manifest = read_manifest(folder)
     if found := strangers(folder, manifest.files, TOKENIZER_FOLDER):
         raise DataError(f"{folder} holds what is not part of the data set: {'; '.join(found[:3])}. {ANEW}.")
-    fresh = {name for name, expected in manifest.files.items() if _compared_now(folder / name, expected)}
-    prepared = Prepared(folder, manifest)
+    looks: dict[str, Ids | Starts] = {}
     for split, counts in manifest.ledger.splits.items():
-        name = f"{split}.tokens"
-        wrong = wrong_ids(prepared.tokens(split), manifest.vocab_size) if name in fresh else ""
-        if not wrong and f"{split}.index" in fresh:
-            name, wrong = f"{split}.index", wrong_starts(prepared.document_starts(split), counts.tokens)
-        if wrong:
-            raise DataError(f"{folder / name} does not fit {MANIFEST_NAME}: {wrong}. {ANEW}.")
-    return prepared
+        looks[f"{split}.tokens"] = Ids(manifest.vocab_size, manifest.token_type)
+        looks[f"{split}.index"] = Starts(counts.tokens)
+    for name, expected in manifest.files.items():
+        _check_file(folder / name, expected, looks.get(name))
+    return Prepared(folder, manifest)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -202,16 +204,15 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def _compared_now(path: Path, expected: FileAccount) -> bool:
-    """Whether a file was read to compare it, and not known from before."""
+def _check_file(path: Path, expected: FileAccount, look: Ids | Starts | None) -> None:
     try:
         # The size alone finds most damage before a gigabyte is read.
         state = path.stat()
         size_bytes = state.st_size
         known = (str(path), expected.sha256, state.st_ino, size_bytes, state.st_ctime_ns, state.st_mtime_ns)
         if known in _compared:
-            return False
-        got = account_of(path) if size_bytes == expected.size_bytes else None
+            return
+        got = account_of(path, look) if size_bytes == expected.size_bytes else None
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing, though {MANIFEST_NAME} names it. {ANEW}.") from error
     except OSError as error:
@@ -225,9 +226,10 @@ def _compared_now(path: Path, expected: FileAccount) -> bool:
             f"{path} has changed since it was written: its sha256 is {got.sha256}, {MANIFEST_NAME} says "
             f"{expected.sha256}. {ANEW}."
         )
+    if look is not None and look.problem:
+        raise DataError(f"{path} does not fit {MANIFEST_NAME}: {look.problem}. {ANEW}.")
     if time.time_ns() - max(state.st_ctime_ns, state.st_mtime_ns) > _AT_REST_NS:
         _compared.add(known)
-    return True
 
 
 def _unreadable(path: Path, error: OSError) -> DataError:

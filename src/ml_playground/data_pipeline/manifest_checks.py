@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ml_playground.core.foreign_files import is_plain
 from ml_playground.data_pipeline.ledger import SplitCounts
@@ -18,9 +17,6 @@ SPLITS = ("train", "val", "test")
 
 LARGEST_VOCABULARY = 1 << 32
 """Ids have at most 32 bits."""
-
-# Large enough for numpy's speed, small enough for the cache.
-_AT_ONCE = 1 << 18
 
 
 def contradictions(
@@ -75,31 +71,43 @@ def strangers(folder: Path, files: Mapping[str, FileAccount], attached: str) -> 
     return sorted(found)
 
 
-def wrong_ids(tokens: NDArray[np.uint16 | np.uint32], vocab_size: int) -> str:
-    """The first id beyond the vocabulary, in words; empty where there is none. Reads all ids once.
+class Ids:
+    """Looks at the ids of a split as they are read: each must be one of the vocabulary."""
 
-    Args:
-        tokens: (tokens,), mapped.
-        vocab_size: Ids there are.
-    """
-    for start in range(0, len(tokens), _AT_ONCE):
-        part = tokens[start : start + _AT_ONCE]
-        if part.max() >= vocab_size:
-            place = int(np.argmax(part >= vocab_size))
-            return f"token {start + place} has id {part[place]}, the vocabulary ends at {vocab_size - 1}"
-    return ""
+    def __init__(self, vocab_size: int, stored_as: TokenType) -> None:
+        self.problem = ""
+        """The first id beyond the vocabulary, in words; empty where there is none."""
+        self._vocab_size = vocab_size
+        self._type = stored_type(stored_as)
+        self._seen = 0
+
+    def __call__(self, block: bytes) -> None:
+        """The next bytes, whole ids."""
+        ids = np.frombuffer(block, self._type)
+        if not self.problem and ids.max() >= self._vocab_size:
+            place = int(np.argmax(ids >= self._vocab_size))
+            where = f"token {self._seen + place} has id {ids[place]}"
+            self.problem = f"{where}, the vocabulary ends at {self._vocab_size - 1}"
+        self._seen += len(ids)
 
 
-def wrong_starts(starts: NDArray[np.uint64], tokens: int) -> str:
-    """The first document that starts before the one before it or beyond the tokens, in words; empty where there is none.
+class Starts:
+    """Looks at the index of a split as it is read: no document starts before the one before it, or beyond the tokens."""
 
-    Args:
-        starts: (documents,), mapped.
-        tokens: How many the split has.
-    """
-    bad = starts > tokens
-    bad[1:] |= starts[1:] < starts[:-1]
-    if not bad.any():
-        return ""
-    place = int(np.argmax(bad))
-    return f"document {place} starts at token {starts[place]} of {tokens}, or before the one before it"
+    def __init__(self, tokens: int) -> None:
+        self.problem = ""
+        """The first document that starts nowhere, in words; empty where there is none."""
+        self._tokens = tokens
+        self._seen = 0
+        self._last: np.uint64 = np.uint64(0)
+
+    def __call__(self, block: bytes) -> None:
+        """The next bytes, whole numbers of the index."""
+        starts = np.frombuffer(block, INDEX_TYPE)
+        wrong = (starts > self._tokens) | (starts < np.concatenate(([self._last], starts[:-1])))
+        if not self.problem and wrong.any():
+            place = int(np.argmax(wrong))
+            where = f"document {self._seen + place} starts at token {starts[place]}"
+            self.problem = f"{where} of {self._tokens}, or before the one before it"
+        self._seen += len(starts)
+        self._last = starts[-1]

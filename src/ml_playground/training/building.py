@@ -92,7 +92,7 @@ def build_learner(
 
 def build_hooks(job: JobConfig, context: HookContext, checkpoint: OpenCheckpoint | None = None) -> dict[str, Hook]:
     """The enabled hooks with what they remembered; those that only watch are made harmless: their errors, and their hanging."""
-    saved = {} if checkpoint is None else _remembered(job, checkpoint)
+    saved: Mapping[str, Mapping[str, Any]] = {} if checkpoint is None else _remembered(job, checkpoint)
     hooks: dict[str, Hook] = {}
     for name, settings in job.hooks.items():
         if isinstance(settings, HookSettings) and not settings.enabled:

@@ -5,20 +5,23 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import nn
 
 from ml_playground.configuration import families
 from ml_playground.configuration.fingerprint import existing_data
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.atomic import write_file
+from ml_playground.core.foreign_files import json_table, read_at_most
 from ml_playground.core.registry import load_object
 from ml_playground.core.run_folder import RunFolder
+from ml_playground.training.assembly import Assembly, Opened
 from ml_playground.training.deciding import Decisions
+from ml_playground.training.flight_report import CHECKED, NOTES, FlightReport
 from ml_playground.training.hooks.records import EventLog, Tell, tell_stderr
 from ml_playground.training.resume import Choice
 
@@ -87,45 +90,44 @@ def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def record_start(
-    job: JobConfig, run: RunFolder, decided: Decisions, events: EventLog, step: int, tell: Tell = tell_stderr
+    ready: Opened, run: RunFolder, report: FlightReport | None, events: EventLog, step: int, tell: Tell = tell_stderr
 ) -> None:
-    """Write down the resolved job, its environment and why its runtime is as it is; the result of an earlier process no longer holds.
+    """Write down the resolved job, its environment, why its runtime is as it is, and what the flight check found.
 
+    The result of an earlier process no longer holds.
     In this order: killed in between, the run is unfinished under its former settings, never finished under the new ones.
     An environment that is not that of the last start is said and noted: the promise of equal bits holds within one alone.
     """
-    record = environment_record(job, decided)
+    record = environment_record(ready.job, ready.decided)
+    record["flight_check"] = None if report is None else asdict(report)
     changes = environment_changes(_recorded(run.environment), record)
     run.result.unlink(missing_ok=True)
     if changes:
         events.note("environment_changed", step, changes=changes)
         tell(f"the environment is not that of this run's last start, so its numbers may differ: {'; '.join(changes)}")
     write_file(run.environment, json.dumps(record, indent=2) + "\n")
-    write_file(run.config, json.dumps(job.model_dump(mode="json"), indent=2) + "\n")
+    write_file(run.config, json.dumps(ready.job.model_dump(mode="json"), indent=2) + "\n")
 
 
 def _recorded(path: Path) -> Mapping[str, Any]:
     """The record of the last start; nothing where there is none, or it cannot be read: it is only compared."""
     try:
-        record: Any = json.loads(path.read_bytes())
+        return json_table(read_at_most(path))
     except (OSError, ValueError):
         return {}
-    return cast(dict[str, Any], record) if isinstance(record, dict) else {}
 
 
-def facts_of(
-    job: JobConfig, model: nn.Module, epochs: float, problems: Sequence[str], choice: Choice
-) -> dict[str, str]:
+def facts_of(ready: Opened, built: Assembly, choice: Choice, report: FlightReport | None) -> dict[str, str]:
     """What the console and the events say at the start, in words.
 
     Args:
-        job: The resolved job.
-        model: Whose parameters are counted.
-        epochs: How often the run reads its training data.
-        problems: Checkpoints that were passed over.
+        ready: The resolved job and its data.
+        built: Whose parameters are counted, and whose store knows which checkpoints were passed over.
         choice: Which run this is, and how its settings differ from the saved ones.
+        report: Of the flight check.
     """
-    runtime = job.runtime
+    job, runtime = ready.job, ready.job.runtime
+    epochs = ready.max_steps * job.train.micro_batches_per_step / ready.data.micro_batches_per_epoch
     precision = f"{runtime.dtype}, {runtime.threads} threads" if runtime.device == "cpu" else runtime.dtype
     ways = [precision]
     if runtime.compile is True:
@@ -133,7 +135,7 @@ def facts_of(
     if runtime.activation_checkpointing is True:
         ways.append("activations recomputed")
     facts = {
-        "parameters": f"{sum(p.numel() for p in model.parameters()):,}",
+        "parameters": f"{sum(p.numel() for p in built.model.parameters()):,}",
         "device": f"{runtime.device} ({', '.join(ways)})",
     }
     if epochs >= MANY_EPOCHS:
@@ -143,8 +145,15 @@ def facts_of(
         )
     else:
         facts["epochs"] = f"{epochs:.2g}"
-    if problems:
-        facts["passed over"] = "; ".join(problems)
+    lost = load_object(families.BOOKS)(existing_data(job)).manifest.ledger.lost_fraction()
+    if lost:
+        facts["lost"] = f"{100 * lost:.2g} % of the text (mlp data ledger)"
+    if built.store.problems:
+        facts["passed over"] = "; ".join(built.store.problems)
     if choice.differences:
         facts["branched"] = "; ".join(str(difference) for difference in choice.differences)
+    if report is not None:
+        facts[CHECKED] = report.line
+        if report.notes:
+            facts[NOTES] = "; ".join(report.notes)
     return facts

@@ -36,7 +36,26 @@ NAMES = "name, seed, use, prepare, data, model, objective, optimizer, schedule, 
             '--set: runtime.device cannot be "gpu" (text) (allowed: one of "auto", "cpu", "cuda", "mps")',
         ),
         ("runtime.compile=3", '--set: runtime.compile cannot be 3 (allowed: true or false, or "auto")'),
-        ("runtime.threads=0", '--set: runtime.threads cannot be 0 (allowed: a whole number of at least 1, or "auto")'),
+        (
+            "runtime.threads=0",
+            '--set: runtime.threads cannot be 0 (allowed: a whole number of at least 1 and of at most 4096, or "auto")',
+        ),
+        (
+            "name=nul",
+            "name: 'nul' cannot be the name of a folder on Windows; choose another one",
+        ),
+        (
+            "hooks.con={kind='status'}",
+            "hooks.con: 'con' cannot be the name of a folder on Windows; choose another one",
+        ),
+        (
+            "sample.num_samples=2000000",
+            (
+                "sample: num_samples = 2000000 of 3 prompts are 6000000 texts; at most 1000000 are drawn at once "
+                "(sample.num_samples comes from --set; sample.prompts comes from experiment "
+                "ml_playground/experiments/python_stdlib/config.toml, line 35)"
+            ),
+        ),
         ("sample.prompts=[1]", "--set: sample.prompts[0] cannot be 1 (allowed: a list of at least 1, each text)"),
         ("sample.prompts=[]", "--set: sample.prompts cannot be [] (allowed: a list of at least 1, each text)"),
         (
@@ -64,7 +83,8 @@ NAMES = "name, seed, use, prepare, data, model, objective, optimizer, schedule, 
             "train.max_step=3",
             (
                 "--set: unknown key train.max_step (got 3); did you mean train.max_steps? (allowed: max_steps, max_epochs, "
-                "micro_batches_per_step, grad_clip, ema_decay, evaluate_every_steps, evaluation_batches, log_every_steps)"
+                "micro_batches_per_step, grad_clip, ema_decay, evaluate_every_steps, evaluation_batches, log_every_steps, "
+                "on_bad_step, spike_factor, bad_step_tries)"
             ),
         ),
         (

@@ -4,7 +4,7 @@ import os
 import threading
 from collections.abc import Generator
 from contextlib import suppress
-from email.message import Message
+from http.client import HTTPMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
@@ -108,9 +108,9 @@ def test_redirects_never_leave_tls() -> None:
     """Whoever stands between could else change the text; up to TLS they are followed."""
     redirects = _Redirects()
     with pytest.raises(RefusedAddressError, match="it sends on from https to 'http://b/', which is not followed"):
-        redirects.redirect_request(Request("https://a/"), BytesIO(), 302, "Found", Message(), "http://b/")
+        redirects.redirect_request(Request("https://a/"), BytesIO(), 302, "Found", HTTPMessage(), "http://b/")
     for before, after in (("https://a/", "https://b/"), ("http://a/", "https://b/"), ("http://a/", "http://b/")):
-        followed = redirects.redirect_request(Request(before), BytesIO(), 302, "Found", Message(), after)
+        followed = redirects.redirect_request(Request(before), BytesIO(), 302, "Found", HTTPMessage(), after)
         assert followed is not None
         assert followed.full_url == after
 

@@ -79,7 +79,7 @@ def text_pieces(path: Path, encoding: str) -> Iterator[str]:
         kept_bytes = len(decoder.getstate()[0])
         try:
             text = decoder.decode(block)
-        except UnicodeDecodeError as error:
+        except UnicodeError as error:
             raise _not_text(path, encoding, block, start_byte - kept_bytes, error) from error
         _check_characters(path, encoding, text, start_byte)
         start_byte += len(block)
@@ -88,7 +88,7 @@ def text_pieces(path: Path, encoding: str) -> Iterator[str]:
     kept_bytes = len(decoder.getstate()[0])
     try:
         rest = decoder.decode(b"", final=True)
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
         raise _not_text(path, encoding, b"", start_byte - kept_bytes, error) from error
     if rest:
         yield rest
@@ -116,14 +116,16 @@ def _binary(path: Path, encoding: str, start_byte: int) -> DataError:
     )
 
 
-def _not_text(path: Path, encoding: str, block: bytes, start_byte: int, error: UnicodeDecodeError) -> DataError:
-    at_byte = start_byte + error.start
+def _not_text(path: Path, encoding: str, block: bytes, start_byte: int, error: UnicodeError) -> DataError:
+    mend = f"Set {ENCODING_KEY} to what the file is written in (often 'latin-1' or 'cp1252'), or mend the file."
     if block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and start_byte == 0:
         return DataError(f"{path} is not {encoding} but UTF-16; set {ENCODING_KEY} = 'utf-16'.")
     if b"\0" in block:
         return _binary(path, encoding, start_byte)
+    if not isinstance(error, UnicodeDecodeError):
+        # UTF-16 without the mark that tells the order of its bytes, say.
+        return DataError(f"{path} is not {encoding}: {error}. {mend}")
     got = f"0x{error.object[error.start]:02x}"
     return DataError(
-        f"{path} is not {encoding}: byte {got} at offset {at_byte} ({error.reason}). "
-        f"Set {ENCODING_KEY} to what the file is written in (often 'latin-1' or 'cp1252'), or mend the file."
+        f"{path} is not {encoding}: byte {got} at offset {start_byte + error.start} ({error.reason}). {mend}"
     )
