@@ -143,7 +143,7 @@ def main(folder: Path, every: int) -> None:
     job = tiny_job(
         folder,
         train={
-            "max_steps": 4,
+            "max_steps": 5,
             "evaluate_every_steps": 2,
             "evaluation_batches": 2,
             "log_every_steps": 1,

@@ -13,7 +13,7 @@ from ml_playground.core.error_handling import DataError
 from ml_playground.data_pipeline.preparer import prepare
 from ml_playground.data_pipeline.sampling.token_windows import TokenWindowData, build
 from ml_playground.data_pipeline.settings import TokenWindows
-from ml_playground.data_pipeline.storage.open_tokens import OpenTokens, file_state
+from ml_playground.data_pipeline.storage.open_tokens import OpenTokens
 from tests.fakes.prepared_text import prepared_text, text_settings
 
 TEXT = "the quick brown fox jumps over the lazy dog, and the dog sleeps on. " * 20
@@ -123,7 +123,7 @@ def test_tokenizer_that_was_removed_while_in_use_is_said(tmp_path: Path) -> None
 def test_file_written_between_its_comparison_and_its_opening_is_refused(tmp_path: Path) -> None:
     """What was compared with its hash and what is trained on are one and the same."""
     _, path = opened(tmp_path)
-    before = file_state(path.stat())
+    before = path.stat()
     written_into(path)
     with pytest.raises(DataError, match="was written while it was being opened; type the same command again"):
         OpenTokens(path, "uint16", "", before)

@@ -1,5 +1,6 @@
 """Windows of consecutive tokens, each exactly once an epoch. B rows, T tokens a row."""
 
+import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -19,7 +20,7 @@ from ml_playground.data_pipeline.sampling.permutation import KeyedPermutation
 from ml_playground.data_pipeline.sampling.read_ahead import ReadAhead, Source
 from ml_playground.data_pipeline.sampling.window_rows import described_rows
 from ml_playground.data_pipeline.settings import TokenWindows
-from ml_playground.data_pipeline.storage.open_tokens import FileState, OpenTokens, file_state
+from ml_playground.data_pipeline.storage.open_tokens import OpenTokens
 from ml_playground.data_pipeline.storage.steady_folder import SteadyFolder
 
 PADDING_ID = 0
@@ -143,7 +144,7 @@ class TokenWindowData:
         settings: TokenWindows,
         prepared: Prepared,
         seed: int,
-        before: Mapping[Path, FileState] | None = None,
+        before: Mapping[Path, os.stat_result] | None = None,
     ) -> None:
         """`before`: the states of its files before they were compared with their hashes."""
         self._settings = settings
@@ -261,7 +262,7 @@ def build(settings: TokenWindows, folder: Path, seed: int) -> TokenWindowData:
     Raises:
         DataError: It is missing or damaged, or a split is shorter than one window.
     """
-    before = {path: file_state(path.stat()) for path in folder.glob("*.tokens")}
+    before = {path: path.stat() for path in folder.glob("*.tokens")}
     return TokenWindowData(settings, open_prepared(folder), seed, before)
 
 

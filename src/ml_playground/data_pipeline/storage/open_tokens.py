@@ -5,7 +5,6 @@ import mmap
 import os
 import weakref
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,20 +15,14 @@ from ml_playground.data_pipeline.storage.token_file import TokenType, stored_typ
 _BLOCK_BYTES = 1 << 20
 
 
-class FileState(NamedTuple):
-    """What tells that a file is still the one that it was, without reading it."""
-
-    inode: int
-    size_bytes: int
-    written_ns: int
-    """Of its content."""
-    changed_ns: int
-    """Of its content, its rights or its names."""
-
-
-def file_state(found: os.stat_result) -> FileState:
-    """The state of a file, of what the file system says of it."""
-    return FileState(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+def unchanged(before: os.stat_result, now: os.stat_result) -> bool:
+    """Whether a file is still the one that it was and nobody has written into it, as far as that shows without reading it."""
+    return (before.st_ino, before.st_size, before.st_mtime_ns, before.st_ctime_ns) == (
+        now.st_ino,
+        now.st_size,
+        now.st_mtime_ns,
+        now.st_ctime_ns,
+    )
 
 
 class OpenTokens:
@@ -39,7 +32,7 @@ class OpenTokens:
     is written into does: its map shows the new content at once, and a part that was cut off ends the process (SIGBUS).
     """
 
-    def __init__(self, path: Path, name: TokenType, sha256: str, before: FileState | None) -> None:
+    def __init__(self, path: Path, name: TokenType, sha256: str, before: os.stat_result | None) -> None:
         """`before`: the state of the file when it was compared with `sha256`; none: it was not, and is from now on.
 
         Raises:
@@ -49,11 +42,11 @@ class OpenTokens:
         self._sha256 = sha256
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         weakref.finalize(self, os.close, self._descriptor)
-        self._state = file_state(os.fstat(self._descriptor))
-        if before is not None and before != self._state:
+        self._state = os.fstat(self._descriptor)
+        if before is not None and not unchanged(before, self._state):
             raise DataError(f"{path} was written while it was being opened; type the same command again.")
         self.ids: NDArray[np.uint16 | np.uint32] = np.empty(0, dtype=stored_type(name))
-        if self._state.size_bytes:  # An empty file cannot be mapped.
+        if self._state.st_size:  # An empty file cannot be mapped.
             whole = mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ)
             self.ids = np.frombuffer(whole, dtype=stored_type(name))
 
@@ -63,16 +56,16 @@ class OpenTokens:
         Raises:
             DataError: The content changed.
         """
-        state = file_state(os.fstat(self._descriptor))
-        if state != self._state:
+        state = os.fstat(self._descriptor)
+        if not unchanged(self._state, state):
             self._look_again(state)
 
-    def _look_again(self, state: FileState) -> None:
+    def _look_again(self, state: os.stat_result) -> None:
         """A copy of the folder by hard links or other rights change the state too, but no id."""
-        if state.size_bytes != self._state.size_bytes:
-            raise self._changed(f"it had {self._state.size_bytes} bytes and has {state.size_bytes}")
+        if state.st_size != self._state.st_size:
+            raise self._changed(f"it had {self._state.st_size} bytes and has {state.st_size}")
         digest = hashlib.sha256()
-        for start in range(0, state.size_bytes, _BLOCK_BYTES):
+        for start in range(0, state.st_size, _BLOCK_BYTES):
             digest.update(os.pread(self._descriptor, _BLOCK_BYTES, start))
         if digest.hexdigest() != self._sha256:
             raise self._changed("its content is another one")

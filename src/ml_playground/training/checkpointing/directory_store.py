@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -76,6 +77,8 @@ class DirectoryStore:
     def latest(self) -> StoredCheckpoint | None:
         """The newest whole one, checked byte by byte; damaged newer ones are passed over and named in `problems`.
 
+        What a killed writer has left is cleared away; after the end of a run nobody else would do it.
+
         Raises:
             CheckpointError: There are some, but none is whole; names each.
         """
@@ -83,9 +86,12 @@ class DirectoryStore:
         self._damaged = {}
         for step in reversed(steps_in(self._folder)):
             try:
-                return self.open(step)
+                found = self.open(step)
             except CheckpointError as error:
                 self._damaged[step] = str(error)
+            else:
+                self._tidy(found)
+                return found
         if self._damaged:
             found = "\n".join(f"  {problem}" for problem in self._damaged.values())
             raise CheckpointError(
@@ -184,6 +190,13 @@ class DirectoryStore:
         except StorageError as error:
             return replace(saved, problem=str(error))
         return saved
+
+    def _tidy(self, newest: CheckpointFolder) -> None:
+        # A disk that is not to be written to does not keep a checkpoint from being read.
+        with suppress(StorageError):
+            atomic.sweep(self._folder)
+            if newest.ending is not None:
+                self._rotate(newest.progress.step)
 
     def _rotate(self, just_saved: int) -> None:
         there = [Kept(saved.step, (saved.metrics or {}).get("loss")) for saved in self._complete()]
