@@ -95,6 +95,8 @@ def test_any_value_is_a_chat_or_an_error_of_this_module(value: Any) -> None:
         (b"[1]", "not_an_object", 1, "a list"),
         (b'"a"', "not_an_object", 1, "a text"),
         (b"1", "not_an_object", 1, "a number"),
+        (b"\0{\0", "wrong_encoding", 1, "holds NUL"),
+        (b" [ ", "not_an_object", 1, "a list over many lines is not JSON Lines"),
         (b'{"a": "\xc3\xa4\xff"}', "wrong_encoding", 9, "0xff is no UTF-8"),
     ],
 )
@@ -155,7 +157,10 @@ def test_tool_calls_without_content_are_the_message() -> None:
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        ({"mesages": []}, "holds 'mesages'; it needs messages, prompt and completion, or text; did you mean 'messages'?"),
+        (
+            {"mesages": []},
+            "holds 'mesages'; it needs messages, prompt and completion, or text; did you mean 'messages'?",
+        ),
         ({}, "holds nothing"),
         ({"messages": "hello"}, "messages is a text, not a list"),
         ({"messages": [7]}, r"messages[0] is a number, not an object"),

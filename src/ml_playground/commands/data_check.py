@@ -30,7 +30,7 @@ from ml_playground.data_pipeline.manifest import MANIFEST_NAME, read_manifest
 from ml_playground.data_pipeline.source_protocol import FileSource, Source
 
 Kind = Literal["text", "chat"]
-ROW_ENDINGS = frozenset({".jsonl", ".ndjson"})
+ROW_ENDINGS = frozenset({".jsonl", ".ndjson", ".json"})
 COLOURS = {"error": "red", "warning": "yellow", "info": "blue"}
 WITH_ERRORS = 2
 CHARACTERS_OF_A_TOKEN = 4.0
@@ -47,7 +47,7 @@ KindOption = Annotated[
     typer.Option(
         "--kind",
         metavar="text|chat",
-        help="What the files are; as it comes, chat for .jsonl and .ndjson, text for all others.",
+        help="What the files are; as it comes, chat for .jsonl, .ndjson and .json, text for all others.",
         show_default=False,
     ),
 ]
@@ -254,7 +254,7 @@ def lines(
         yield ""
     what = "row" if report.kind == "chat" else "line"
     yield f"{plural(report.rows, what)} in {plural(report.documents, 'file' if what == 'row' else 'document')}, {count(report.size_bytes)}B"
-    if report.kind == "chat":
+    if report.kind == "chat" and report.facts["median_characters"]:
         median, share = report.facts["median_characters"], report.facts["answer_share"]
         yield f"half of the rows have {median:,.0f} characters at most; {share:.0%} of all are answers"
     kinds = [plural(report.count(severity), severity) for severity in ("error", "warning", "info")]

@@ -13,6 +13,7 @@ from ml_playground.cli import run, tree
 from ml_playground.commands.data_check import characters_that_fit, plural
 from ml_playground.commands.prepare import prepare_job
 from ml_playground.data_pipeline.checks.table import CHECKS
+from tests.architecture.source import ROOT
 from tests.fakes.tiny_job import tiny_job
 
 GOOD = '{"messages": [{"role": "user", "content": "Capital of France?"}, {"role": "assistant", "content": "Paris."}]}'
@@ -257,6 +258,14 @@ def test_check_interrupted_leaves_nothing_behind(tmp_path: Path) -> None:
         _, told = process.communicate(timeout=60)
     assert (process.returncode, told) == (130, "error: interrupted.\n")
     assert sorted(one.name for one in tmp_path.iterdir()) == ["rows.jsonl"]
+
+
+@pytest.mark.parametrize("code", list(CHECKS))
+def test_every_code_stands_in_the_documents(code: str) -> None:
+    """With its severity, what it is and what to do, as the command says it."""
+    check = CHECKS[code]
+    row = f"| `{code}` | {check.severity} | {check.unit}s | {check.title} | {check.remedy} |"
+    assert row in (ROOT / "docs" / "data.md").read_text(encoding="utf-8").splitlines()
 
 
 @pytest.mark.parametrize(("number", "words"), [(0, "0 rows"), (1, "1 row"), (2000, "2,000 rows")])

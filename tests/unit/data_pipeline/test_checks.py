@@ -319,6 +319,20 @@ def test_excerpts_are_short_and_cannot_disturb_a_terminal() -> None:
     assert len(shown) < 120
 
 
+def test_excerpt_shows_broken_bytes_and_whole_characters() -> None:
+    """What is no UTF-8 is seen; an `ä` that the cut goes through is not taken for it."""
+    assert excerpt_of(b"sch\xf6n", 3, 4) == "sch\ufffdn"
+    text = ("ä" * 40 + "!" + "ä" * 40).encode()
+    for shift in (0, 1):
+        shown = excerpt_of(b"-" * shift + text, 80 + shift, 81 + shift)
+        assert set(shown) <= set("…ä!-")
+
+
+def test_lines_are_counted_as_editors_count_them() -> None:
+    """What ends with a line feed has no empty line after it."""
+    assert [of_texts(text).rows for text in ("", "a", "a\n", "a\nb", "a\n\n")] == [0, 1, 1, 2, 2]
+
+
 def test_sources_name_their_files(tmp_path: Path) -> None:
     """In the order of their documents."""
     folder = write_texts(tmp_path, {"b.txt": "b", "a/c.txt": "c"})

@@ -83,7 +83,9 @@ def check_texts(
             parts.begin(seen.first_row, held_out=document.held_out)
             for found in faults:
                 tally.add(found.fault, Place(document.name, found.line, found.offset), found.passage)
-            rows, read, size_bytes = rows + seen.lines, read + 1, size_bytes + seen.size_bytes
+            # What stands behind the last line feed is a line only if there is something.
+            rows, read = rows + seen.lines - (not seen.line_bytes), read + 1
+            size_bytes += seen.size_bytes
             held_bytes += seen.size_bytes if document.held_out else 0
             if split is not None:
                 split.add(seen)

@@ -11,6 +11,8 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
 
 EXCERPT_BYTES = 32
 """Shown before and after what was found."""
+MOST_SHOWN = 140
+"""Characters of an excerpt: control characters take four each."""
 
 
 class Check(NamedTuple):
@@ -65,9 +67,14 @@ def excerpt_of(passage: bytes, start: int = 0, end: int = 0) -> str:
     """What stands at a place of a passage, with a little around it; cut ends are marked."""
     first, last = max(0, start - EXCERPT_BYTES), min(len(passage), max(end, start) + EXCERPT_BYTES)
     last = min(last, first + 4 * EXCERPT_BYTES)
-    text = passage[first:last].decode("utf-8", "replace" if first == start else "ignore")
-    shown = printable(escaped(text))
-    return f"{'…' if first else ''}{shown}{'…' if last < len(passage) else ''}"
+    # A character that the cut goes through is left out; what is no UTF-8 by itself is shown as such.
+    while first < start and passage[first] & 0xC0 == 0x80:  # noqa: PLR2004 - a tail byte of a character
+        first += 1
+    while max(end, start) < last < len(passage) and passage[last] & 0xC0 == 0x80:  # noqa: PLR2004
+        last -= 1
+    shown = printable(escaped(passage[first:last].decode("utf-8", "replace")))
+    cut = len(shown) > MOST_SHOWN
+    return f"{'…' if first else ''}{shown[:MOST_SHOWN]}{'…' if cut or last < len(passage) else ''}"
 
 
 def escaped(text: str) -> str:

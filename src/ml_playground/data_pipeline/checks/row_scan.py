@@ -80,7 +80,7 @@ def _written(message: Message) -> bytes:
 
 def _unreadable(raw: bytes, error: RowError) -> Fault:
     note = str(error)
-    if error.code == "wrong_encoding":
+    if error.code == "wrong_encoding" and (b"\0" not in raw or fitting_encoding(raw)):
         note += f"; the encoding that fits: {fitting_encoding(raw) or 'none that we know'}"
     start = 0
     if error.column is not None:

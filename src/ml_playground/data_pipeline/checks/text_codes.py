@@ -85,7 +85,7 @@ TEXT_CODES: Mapping[str, Check] = {
     ),
     "repeats_itself": Check(
         "warning",
-        "stretch",
+        "place",
         "says one thing over and over (it compresses to less than a fifteenth)",
         "The model learns to repeat itself.",
         "Remove it: often a log, a table of zeros, or a sample of a broken model.",

@@ -108,6 +108,12 @@ def parse_row(raw: bytes) -> dict[str, Any]:
     try:
         value = _DECODER.decode(text)
     except json.JSONDecodeError as error:
+        if "\0" in text:
+            raise RowError("wrong_encoding", "it holds NUL, as UTF-16 and binary files do", error.pos + 1) from error
+        if text.strip() == "[":
+            raise RowError(
+                "not_an_object", "a list over many lines is not JSON Lines; write one object a line", 1
+            ) from error
         raise RowError("broken_json", _words(error), error.pos + 1) from error
     except _NumberError as error:
         raise RowError("no_json_number", error.reason, _column_of(text, error.token)) from error
