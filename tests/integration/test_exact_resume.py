@@ -13,6 +13,8 @@ from ml_playground.configuration.loading import list_experiments
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "kill_and_resume.py"
 CYCLES = 20
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def cycles(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:

@@ -24,6 +24,9 @@ from ml_playground.monitoring.reader import read_result, read_run
 from ml_playground.training.resume import differences, read_job
 from ml_playground.training.verification import promise_of, verification_job
 
+Show = Callable[[str], None]
+"""Hears how far a process has come, a few words at a time."""
+
 TRIES = 5
 """Times that a run is begun until it was killed as often as it should be."""
 
@@ -72,8 +75,8 @@ class _Times:
     last_step: int
 
 
-def kill_and_resume(own: JobConfig, plan: Plan, deps: Deps, say: Callable[[str], None]) -> Verified:
-    """Train a short form of a job twice, and compare; its data must be prepared.
+def kill_and_resume(own: JobConfig, plan: Plan, deps: Deps, say: Callable[[str], None], show: Show) -> Verified:
+    """Train a short form of a job twice, and compare; its data must be prepared. `say` hears what comes next.
 
     Raises:
         RunError: The job does not come to its end, or is over before it can be killed.
@@ -84,11 +87,11 @@ def kill_and_resume(own: JobConfig, plan: Plan, deps: Deps, say: Callable[[str],
     resumed, whole = RunFolder(place), RunFolder(place.with_name(f"{place.name}-whole"))
     with _nothing_left_when_broken_off(whole, resumed):
         say(f"[1/3] {plan.max_steps:,} steps, left alone")
-        times = _train_whole(whole, job, plan, deps)
+        times = _train_whole(whole, job, plan, deps, show)
         # What was "auto" is decided once, for both.
         job = read_job(whole)
         say(f"[2/3] the same again, killed {'once' if plan.kills == 1 else f'{plan.kills} times'} and resumed")
-        kills = _train_killed(resumed, job, plan, times, deps)
+        kills = _train_killed(resumed, job, plan, times, deps, show)
         say("[3/3] comparing every loss and every tensor")
         comparison = compare_runs(whole, resumed)
         if not comparison.equal:
@@ -100,9 +103,9 @@ def kill_and_resume(own: JobConfig, plan: Plan, deps: Deps, say: Callable[[str],
     return Verified(job, comparison, whole, resumed, certificate)
 
 
-def _train_whole(run: RunFolder, job: JobConfig, plan: Plan, deps: Deps) -> _Times:
+def _train_whole(run: RunFolder, job: JobConfig, plan: Plan, deps: Deps, show: Show) -> _Times:
     write_file(run.config, job.model_dump_json())
-    with TrainingProcess(run, deps) as process:
+    with TrainingProcess(run, deps, show) as process:
         saved = process.wait_until(lambda: saved_step(run) >= plan.steps)
         saved_s = process.seconds
         process.wait_until(lambda: saved_step(run) >= plan.max_steps)
@@ -121,13 +124,13 @@ def _train_whole(run: RunFolder, job: JobConfig, plan: Plan, deps: Deps) -> _Tim
     return _Times(saved_s, ended_s, result.step)
 
 
-def _train_killed(run: RunFolder, job: JobConfig, plan: Plan, times: _Times, deps: Deps) -> list[Kill]:
+def _train_killed(run: RunFolder, job: JobConfig, plan: Plan, times: _Times, deps: Deps, show: Show) -> list[Kill]:
     latest_s = times.ended_s
     for _ in range(TRIES):
         write_file(run.config, job.model_dump_json())
-        kills = _kill_it(run, plan, times.saved_s, latest_s, deps)
+        kills = _kill_it(run, plan, (times.saved_s, latest_s), deps, show)
         if len(kills) == plan.kills and any(kill.resumed_at < times.last_step for kill in kills):
-            with TrainingProcess(run, deps) as process:
+            with TrainingProcess(run, deps, show) as process:
                 process.wait()
             return kills
         # It was faster than the one that was left alone, and a resume with nothing to do proves nothing.
@@ -139,12 +142,16 @@ def _train_killed(run: RunFolder, job: JobConfig, plan: Plan, times: _Times, dep
     )
 
 
-def _kill_it(run: RunFolder, plan: Plan, saved_s: float, latest_s: float, deps: Deps) -> list[Kill]:
-    """Start and kill a run as often as planned; fewer kills where it comes to its end before."""
+def _kill_it(run: RunFolder, plan: Plan, between_s: tuple[float, float], deps: Deps, show: Show) -> list[Kill]:
+    """Start and kill a run as often as planned; fewer kills where it comes to its end before.
+
+    `between_s` are the seconds from its start until its first checkpoint and its last one are durable, as far as they are known.
+    """
+    saved_s, latest_s = between_s
     draw = random.Random()  # noqa: S311 - the moment of a kill is no secret
     kills: list[Kill] = []
     while len(kills) < plan.kills:
-        with TrainingProcess(run, deps) as process:
+        with TrainingProcess(run, deps, show) as process:
             if kills or plan.anywhere:
                 process.wait_for_seconds(draw.uniform(0, latest_s))
             else:

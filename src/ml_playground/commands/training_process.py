@@ -13,8 +13,10 @@ from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import WorkerError
 from ml_playground.core.run_folder import RunFolder
 from ml_playground.core.run_schema import MetricRow
+from ml_playground.monitoring.reader import read_status
 
 POLL_S = 0.002
+SHOW_S = 0.5
 SIGNAL, KILLED = ("TerminateProcess", 1) if sys.platform == "win32" else ("SIGKILL", -9)
 """What `Popen.kill` sends, and the exit code of a process that it ended."""
 ENDED = (0, 3)
@@ -26,9 +28,12 @@ TOLD_LINES = 8
 class TrainingProcess:
     """Runs from the beginning of a `with` block to its end at the latest. Of the run it holds nothing but the folder."""
 
-    def __init__(self, run: RunFolder, deps: Deps) -> None:
+    def __init__(self, run: RunFolder, deps: Deps, show: Callable[[str], None]) -> None:
+        """`show` hears now and then how far it has come."""
         self._run = run
         self._deps = deps
+        self._show = show
+        self._shown_s = 0.0
 
     def __enter__(self) -> Self:
         self._output: BinaryIO = self._run.log.open("ab")
@@ -60,8 +65,9 @@ class TrainingProcess:
         """
         while not moment():
             if self._process.poll() is not None:
-                self.wait()
+                self._check(self._process.wait())
                 return False
+            self._say_how_far()
             self._deps.sleep(POLL_S)
         return True
 
@@ -79,7 +85,7 @@ class TrainingProcess:
         Raises:
             WorkerError: It failed; with its last words.
         """
-        self._check(self._process.wait())
+        self.wait_until(lambda: False)
 
     def kill(self) -> Kill | None:
         """End it between any two instructions; None when it had come to its end before.
@@ -100,6 +106,12 @@ class TrainingProcess:
             saving=any(self._run.checkpoints.glob(".step_*.partial")),
             resumed_at=max((saved.progress.step for saved in list_complete(self._run.checkpoints)), default=0),
         )
+
+    def _say_how_far(self) -> None:
+        if self.seconds - self._shown_s > SHOW_S:
+            self._shown_s = self.seconds
+            status = read_status(self._run)
+            self._show("starting" if status is None else f"step {status.step:,} of {status.max_steps:,}")
 
     def _check(self, code: int) -> None:
         if code not in ENDED:

@@ -1,5 +1,6 @@
 """`mlp verify-resume`: is a run that was killed and resumed the same, to the bit, as one that was left alone?"""
 
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -65,7 +66,10 @@ def verify_resume(
         job = load(experiment, sets=sets or (), files=files or ()).job
         prepare_job(job)
         plan = Plan(steps, more, kills, anywhere=anywhere, keep=keep)
-        found = kill_and_resume(job, plan, Deps(), _quiet if json_output else _say)
+        try:
+            found = kill_and_resume(job, plan, Deps(), _quiet if json_output else _say, _show)
+        finally:
+            _show("")
         comparison, lines = found.comparison, verified_lines(found)
         record = record_of(comparison, found.whole, found.resumed, found.certificate)
     typer.echo(json_text(record) if json_output else "\n".join(lines))
@@ -143,7 +147,14 @@ def _text_of(kill: Kill) -> str:
 
 
 def _say(text: str) -> None:
+    _show("")
     typer.secho(text, bold=True, err=True)
+
+
+def _show(text: str) -> None:
+    """What is under way, on a terminal: one line that is wiped."""
+    if sys.stderr.isatty():
+        typer.echo(f"\r\x1b[K{text}", nl=False, err=True)
 
 
 def _quiet(_text: str) -> None:
