@@ -1,6 +1,7 @@
 """`mlp train`: go on with a run, or begin one."""
 
 import gc
+import shlex
 import signal
 import sys
 from collections.abc import Generator
@@ -25,7 +26,7 @@ from ml_playground.core.run_schema import FINISHED
 from ml_playground.core.standard_error import say_at_once
 from ml_playground.data_pipeline.manifest import open_prepared
 from ml_playground.data_pipeline.preparer import changed_source
-from ml_playground.training.resume import choose_run
+from ml_playground.training.resume import Choice, choose_run
 
 if TYPE_CHECKING:
     from ml_playground.training.protocols import JobResult
@@ -38,6 +39,11 @@ Resume = Annotated[
     typer.Option("--resume", metavar="RUN", help="Go on with this run, even with other recorded settings (a branch)."),
 ]
 
+Check = Annotated[
+    bool,
+    typer.Option("--check", help="Only try whether the run will go through; say what it needs. Leaves nothing behind."),
+]
+
 
 def train(
     experiment: Experiment,
@@ -45,11 +51,23 @@ def train(
     files: ConfigFiles = None,
     fresh: Fresh = False,
     resume: Resume = None,
+    check: Check = False,
     json_output: Json = False,
 ) -> None:
-    """Train; the same command goes on where it stopped. Ctrl-C saves and leaves."""
+    """Train; the same command goes on where it stopped. Ctrl-C saves and leaves.
+
+    Before the first step memory and disk are compared with what the run needs, and a step, an evaluation and a text are tried.
+    With --check that is all: more steps are timed, a checkpoint is written and read again, and nothing is left behind.
+    """
     job = load(experiment, sets=sets or (), files=files or ()).job
-    _check_data(job, as_typed(experiment, sets, files))
+    typed = as_typed(experiment, sets, files)
+    _check_data(job, typed)
+    if check:
+        from ml_playground.commands.train_check import check as flight_check  # noqa: PLC0415 - only when it is asked for
+
+        typed += f" --resume {shlex.quote(resume)}" if resume is not None else " --fresh" if fresh else ""
+        flight_check(job, chosen_run(job, fresh=fresh, resume=resume), typed, json_output=json_output)
+        return
     result = train_job(job, fresh=fresh, resume=resume)
     if json_output:
         typer.echo(json_text(asdict(result) | {"run": str(result.run)}))
@@ -75,6 +93,19 @@ def _check_data(job: JobConfig, typed: str) -> None:
         )
 
 
+def chosen_run(job: JobConfig, *, fresh: bool, resume: str | None) -> Choice:
+    """Which run a start begins or goes on with.
+
+    Raises:
+        ConfigError: --fresh and --resume together.
+        RunError: There is no such run, or its settings differ.
+    """
+    if fresh and resume is not None:
+        raise ConfigError("--fresh begins a new run and --resume goes on with an old one; give only one of them.")
+    named = find_run(resume) if resume is not None else None
+    return choose_run(job, runs_folder(), fresh=fresh, named=named)
+
+
 def train_job(job: JobConfig, *, fresh: bool = False, resume: str | None = None) -> "JobResult":
     """Choose the run, and train it under handlers that turn Ctrl-C and SIGTERM into a saved pause.
 
@@ -82,11 +113,8 @@ def train_job(job: JobConfig, *, fresh: bool = False, resume: str | None = None)
         ConfigError: --fresh and --resume together.
         PlaygroundError: What `run_job` raises.
     """
-    if fresh and resume is not None:
-        raise ConfigError("--fresh begins a new run and --resume goes on with an old one; give only one of them.")
-    named = find_run(resume) if resume is not None else None
     with stop_on_signals() as signals:
-        choice = choose_run(job, runs_folder(), fresh=fresh, named=named)
+        choice = chosen_run(job, fresh=fresh, resume=resume)
         # Hashing leaves the interpreter to the imports: a gigabyte of tokens is compared by the time torch is there.
         comparing = Thread(target=_compare, args=(prepared_folder(job.prepare),), daemon=True)
         comparing.start()

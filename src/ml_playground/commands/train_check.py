@@ -36,10 +36,7 @@ def check(job: JobConfig, choice: Choice, typed: str, *, json_output: bool) -> N
         typer.echo(json_text(finished) if json_output else f"nothing to check: {choice.run.id} is finished")
         return
     try:
-        say("loading torch")
-        from ml_playground.training.flight import checked_alone  # noqa: PLC0415 - torch takes seconds; refusals come first
-
-        report = checked_alone(job, Deps(), choice, say)
+        report = _checked(job, choice)
     finally:
         say("")
     if json_output:
@@ -50,6 +47,13 @@ def check(job: JobConfig, choice: Choice, typed: str, *, json_output: bool) -> N
     for name, text in lines(report):
         typer.echo(f"  {name:<12}{text}")
     typer.echo(f"nothing stands in its way\nnext: mlp train {typed}")
+
+
+def _checked(job: JobConfig, choice: Choice) -> "FlightReport":
+    say("loading torch")
+    from ml_playground.training.flight import checked_alone  # noqa: PLC0415 - torch takes seconds; refusals come first
+
+    return checked_alone(job, Deps(), choice, say)
 
 
 def lines(report: "FlightReport") -> Iterator[tuple[str, str]]:

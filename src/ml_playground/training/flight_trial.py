@@ -39,17 +39,17 @@ NAMED = 3
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How long steps are timed: at least one, then more while they have taken less than either time, at most so many."""
+    """How long steps are timed, one at least: a share of the run, as its second step foretells it, within bounds."""
 
-    seconds: float
     share: float
-    """Of the run, as its first step foretells it."""
-    most: int
+    least_s: float
+    most_s: float
+    most_steps: int
 
 
-BEFORE_A_RUN = Effort(seconds=0.15, share=0.005, most=8)
+BEFORE_A_RUN = Effort(share=0.005, least_s=0.15, most_s=2.0, most_steps=8)
 """Hardly noticed by who waits for the first step."""
-ALONE = Effort(seconds=3.0, share=0.0, most=100)
+ALONE = Effort(share=1.0, least_s=3.0, most_s=3.0, most_steps=100)
 """Somebody asked for it."""
 
 
@@ -156,11 +156,13 @@ class Trial:
         self._tried.done.append(what)
 
     def _steps(self) -> None:
-        opened, effort, first = self._opened, self._effort, self._parts.start.step
-        first_s = self._step(first)
-        limit_s = max(effort.seconds, effort.share * first_s * (opened.max_steps - first))
-        times: list[float] = []
-        while len(times) < effort.most and (not times or sum(times) < limit_s):
+        effort, first = self._effort, self._parts.start.step
+        # The first one builds what the others find ready, and may compile.
+        self._step(first)
+        times = [self._step(first + 1)]
+        run_s = times[0] * (self._opened.max_steps - first)
+        limit_s = min(effort.most_s, max(effort.least_s, effort.share * run_s))
+        while len(times) < effort.most_steps and sum(times) < limit_s:
             times.append(self._step(first + 1 + len(times)))
         self._tried.steps_s = times
 

@@ -1,6 +1,6 @@
 """What the console says at the end."""
 
-from ml_playground.training.hooks.console_text import Numbers, end_line
+from ml_playground.training.hooks.console_text import Numbers, end_line, start_line
 
 
 def test_end_line_after_the_second_ctrl_c_says_what_the_same_command_does() -> None:
@@ -9,3 +9,14 @@ def test_end_line_after_the_second_ctrl_c_says_what_the_same_command_does() -> N
     assert end_line(numbers, None, KeyboardInterrupt()).endswith(
         ": interrupted; the same command does the steps since the last save again"
     )
+
+
+def test_start_line_what_the_flight_check_found_stands_on_lines_of_its_own() -> None:
+    """The run, then what it needs, then what its user should know."""
+    facts = {"parameters": "12", "checked": "peak 1 GB", "notes": "a prompt is too long"}
+    numbers = Numbers("toy/1", "token", 60, facts=facts)
+    assert start_line(numbers).split("\n") == [
+        "training toy/1: 60 steps (parameters 12)",
+        "checked: peak 1 GB",
+        "notes: a prompt is too long",
+    ]
