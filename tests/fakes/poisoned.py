@@ -1,7 +1,8 @@
 """Data some of whose batches ruin a step, and the same data without them; as kinds that a job can name."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -107,7 +108,13 @@ def poisoned(poison: tuple[int, ...] = (), without: tuple[int, ...] = (), **obje
     }
 
 
-def register() -> None:
-    """Make the kinds known, for the life of a process."""
+@contextmanager
+def known_kinds() -> Generator[None]:
+    """Inside, a job can name these kinds."""
     for table, name, kind in ROWS:
         table[name] = kind
+    try:
+        yield
+    finally:
+        for table, name, _ in ROWS:
+            del table[name]

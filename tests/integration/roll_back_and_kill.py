@@ -21,7 +21,7 @@ from ml_playground.core.registry import load_object
 from ml_playground.core.run_folder import RunFolder
 from ml_playground.training.engine import run_job
 from ml_playground.training.resume import Choice
-from tests.fakes.poisoned import register
+from tests.fakes.poisoned import known_kinds
 
 Moment = Callable[[RunFolder], bool]
 
@@ -70,7 +70,6 @@ def attempt(job: JobConfig, run: RunFolder, moment: Moment | None, pause_s: floa
 def main(folder: Path) -> None:
     """One whole run, one killed at random moments."""
     os.environ["MLP_HOME"] = str(folder / "home")
-    register()
     job = JobConfig.model_validate_json((folder / "job.json").read_bytes())
     importlib.import_module("torch._dynamo")
     rows = [
@@ -92,4 +91,5 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    with known_kinds():
+        main(Path(sys.argv[1]))

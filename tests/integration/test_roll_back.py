@@ -16,7 +16,7 @@ from ml_playground.core.run_folder import RunFolder
 from ml_playground.data_pipeline.preparer import prepare
 from ml_playground.training.engine import run_job
 from ml_playground.training.protocols import JobResult
-from tests.fakes.poisoned import ROWS, poisoned
+from tests.fakes.poisoned import known_kinds, poisoned
 from tests.fakes.tiny_job import TEXT, tiny_job
 
 ROOT = Path(__file__).parents[2]
@@ -24,13 +24,11 @@ STEPS = 18
 
 
 @pytest.fixture(autouse=True)
-def _poison_and_the_state_of_the_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """The kinds are known to this test alone; the engine sets threads and precision of its process: put them back."""
-    for table, name, kind in ROWS:
-        monkeypatch.setitem(table, name, kind)
-    monkeypatch.setenv("MLP_HOME", str(tmp_path / "home"))
+def _poison_and_the_state_of_the_process() -> Iterator[None]:
+    """The kinds are known to these tests alone; the engine sets threads and precision of its process: put them back."""
     threads = torch.get_num_threads()
-    yield
+    with known_kinds():
+        yield
     torch.set_num_threads(threads)
     torch.set_float32_matmul_precision("highest")
 

@@ -113,7 +113,11 @@ def _troubles(events: Sequence[Event]) -> Iterator[tuple[str, str, str]]:
         yield "steps skipped", f"{len(skipped):,}", _steps(skipped)
     splits = [event for event in events if event.kind == "split" and event.data.get("phase") == "training"]
     if splits:
-        yield "parts of a micro-batch", str(splits[-1].data.get("parts")), f"since memory ran out at step {splits[-1].step:,}"
+        yield (
+            "parts of a micro-batch",
+            str(splits[-1].data.get("parts")),
+            f"since memory ran out at step {splits[-1].step:,}",
+        )
 
 
 def _steps(steps: Collection[int], limit: int = 5) -> str:

@@ -70,7 +70,11 @@ def test_decide_runtime_each_setting_can_be_overridden_alone(here: Here, work: W
     asked = {name: ANYTHING_ASKED[name] for name in names}
     decided = decide_runtime(RuntimeSettings.model_validate(asked), here, work)
     assert {name: decided[name].value for name in names} == asked
-    assert {name for name, decision in decided.items() if decision.reason == ASKED} == names | {"deterministic"}
+    assert {name for name, decision in decided.items() if decision.reason == ASKED} == names | {
+        "deterministic",
+        "flight_check",
+        "on_out_of_memory",
+    }
 
 
 @given(rates)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ml_playground.core.atomic import read_lines
+from ml_playground.core.atomic import read_lines, write_file
 from ml_playground.core.run_schema import ControlRequest, Event
 from ml_playground.core.values import NOTHING, Action, Wish
 from ml_playground.training.hook_protocols import HookContext
@@ -171,3 +171,15 @@ def test_on_end_late_request_is_dropped_and_told(tmp_path: Path) -> None:
 def test_steering_is_true() -> None:
     """A run that no longer listens must not look as if it did."""
     assert ControlHook.steering
+
+
+def test_on_end_of_a_run_that_goes_on_keeps_what_was_asked(tmp_path: Path) -> None:
+    """The hook that is built anew finds it; only what comes after an end is dropped."""
+    context = hook_context(tmp_path)
+    hook = ControlHook(Control(), context, Told())
+    request = context.run.control / "1.json"
+    write_file(request, '{"action": "pause"}')
+    hook.on_end(progress(5), None, None)
+    assert request.exists()
+    hook.on_end(progress(5), "completed", None)
+    assert not request.exists()

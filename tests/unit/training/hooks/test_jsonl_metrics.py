@@ -124,3 +124,10 @@ def test_on_start_no_rows_yet_drops_nothing(tmp_path: Path, first_step: int) -> 
     context = hook_context(tmp_path, first_step=first_step)
     build(JsonlMetrics(), context).on_start(progress(first_step))
     assert [e.kind for e in events_of(context.run)] == ["resumed" if first_step else "started"]
+
+
+def test_on_end_without_reason_or_error_notes_no_end(tmp_path: Path) -> None:
+    """The run goes on by itself; that it went back is noted by the loop."""
+    context = hook_context(tmp_path)
+    build(JsonlMetrics(), context).on_end(progress(5), None, None)
+    assert read_lines(context.run.events) == []

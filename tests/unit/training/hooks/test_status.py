@@ -126,3 +126,22 @@ def test_write_path_cannot_be_written_says_so_once_and_goes_on(tmp_path: Path) -
     context.run.status.rmdir()
     hook.on_saved(progress(2), "step_000002")
     assert status_of(context).step == 2
+
+
+def test_on_end_without_reason_or_error_is_no_end(tmp_path: Path) -> None:
+    """The run goes back to a checkpoint, and whoever looks meanwhile sees it train."""
+    context = hook_context(tmp_path)
+    hook = StatusHook(StatusFile(), context, Told())
+    hook.on_start(progress(0))
+    hook.on_step(event(5, [3.0]))
+    hook.on_end(progress(5), None, None)
+    assert Status.model_validate_json(context.run.status.read_bytes()).state != "ended"
+
+
+def test_on_step_with_a_loss_that_is_no_number_shows_the_mean_of_the_others(tmp_path: Path) -> None:
+    """A step that was skipped does not hide how the run is doing."""
+    context = hook_context(tmp_path)
+    hook = StatusHook(StatusFile(), context, Told())
+    hook.on_start(progress(0))
+    hook.on_step(event(3, [3.0, math.nan, 1.0]))
+    assert Status.model_validate_json(context.run.status.read_bytes()).loss == 2.0
