@@ -10,6 +10,7 @@ from ml_playground.configuration.families import HOOKS
 from ml_playground.core.registry import load_object
 from ml_playground.core.values import Wish
 from ml_playground.training.hook_protocols import BaseHook, Hook, HookContext
+from ml_playground.training.hooks.beside import Beside
 from ml_playground.training.hooks.tolerant import Tolerant
 from tests.fakes.hooks import FailingHook, NonsenseHook, Told, event, hook_context, progress
 
@@ -30,6 +31,9 @@ MAKERS: dict[str, Make] = {
     **{kind: by_kind(kind) for kind in HOOKS},
     "base": lambda _: BaseHook(),
     "tolerant of one that fails": lambda context: Tolerant(FailingHook(), "failing", context, Told()),
+    "beside the training": lambda context: Beside(
+        Tolerant(FailingHook(), "failing", context, Told()), "failing", context, Told()
+    ),
     "tolerant of nonsense": lambda context: Tolerant(NonsenseHook("nonsense"), "odd", context, Told()),
 }
 
@@ -80,3 +84,10 @@ def test_run_that_fails_at_once_can_be_ended(make: Make, tmp_path: Path) -> None
 def test_steering_is_declared_for_what_the_run_depends_on(kind: str, tmp_path: Path) -> None:
     """Only these may end a run by an error; all others are made harmless."""
     assert by_kind(kind)(hook_context(tmp_path)).steering == (kind in ("control", "early_stopping", "time_budget"))
+
+
+@pytest.mark.parametrize("kind", sorted(HOOKS))
+def test_inline_is_declared_for_what_must_keep_step_with_the_training(kind: str, tmp_path: Path) -> None:
+    """Rows must be there when a checkpoint is durable, samples are drawn from the model; all else may hang without harm."""
+    hook = by_kind(kind)(hook_context(tmp_path))
+    assert (hook.inline or hook.steering) == (kind != "console")

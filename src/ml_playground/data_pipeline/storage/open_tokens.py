@@ -51,7 +51,7 @@ class OpenTokens:
             self.ids = np.frombuffer(whole, dtype=stored_type(name))
 
     def check(self) -> None:
-        """One question to the file system, 0.5 us: to be asked before ids are read and after.
+        """One question to the file system, 1.6 us: to be asked before ids are read and after.
 
         Raises:
             DataError: The content changed.
