@@ -53,9 +53,9 @@ def verify_resume(
     """Kill a run of this job, resume it, and prove that it ends with the same bits as one that was left alone.
 
     Trains N + M steps; then the same again, killed (SIGKILL) at a random moment after the checkpoint at step N, and resumed.
-    Every loss, and every tensor of the last checkpoint (weights, averaged weights, optimizer) are compared bit by bit. PASS leaves
-    a certificate beside the run; FAIL names the first step and the first tensor that differ, and ends with exit code 1.
-    Your own runs are not touched: these live in runs/.verify, which you may delete.
+    Every loss, and every tensor of the last checkpoint (weights, averaged weights, optimizer), is compared bit by bit. PASS leaves
+    a certificate in the folder of the resumed run; FAIL names the first step and the first tensor that differ, keeps both runs,
+    and ends with exit code 1. Your own runs are not touched: these live in runs/.verify, which you may delete.
     """
     if against is not None:
         one, other = find_run(experiment), find_run(against)

@@ -11,9 +11,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 from ml_playground.cli import main
+from ml_playground.commands.kill_and_resume import Verified
 from ml_playground.commands.training_process import TrainingProcess, written_step
+from ml_playground.commands.verify_resume import verified_lines
 from ml_playground.configuration.loading import find_experiment, list_experiments
 from ml_playground.core.certificate import Certificate
 from ml_playground.core.deps import Deps
@@ -172,6 +175,25 @@ def test_verify_resume_against_a_run_that_differs_fails_with_one(
     assert (record["verdict"], record["row"]["step"], record["state"]) == ("FAIL", 20, ["metrics"])
     assert record["tensor"]["largest"] == 0.5
     assert (record["equal"], record["certificate"]) == (None, None)
+
+
+def test_lines_of_a_verification_that_failed_say_where_both_runs_are_and_what_was_promised(tmp_path: Path) -> None:
+    """Whoever looks for the reason needs the two runs, and to know whether equal bits were promised at all."""
+    job = job_of(tmp_path)
+    runs = [save_run(job, {20: 2.0}, run_id=f"20260101-000000-{name}", weights=0.0) for name in ("aaaa", "aaaa-whole")]
+    for step, run in enumerate(runs, start=5):
+        put_rows(run, step)
+    resumed, whole = runs
+    found = Verified(job, compare_runs(whole, resumed), whole, resumed, None)
+    lines = [typer.unstyle(line) for line in verified_lines(found)]
+    assert lines == [
+        "bottles: FAIL",
+        "first step:  step 6, train: missing in the second",
+        "tensor:      none differs",
+        "promised:    equal bits on a processor of this kind, with equal threads and versions",
+        f"left alone:  {whole.path}",
+        f"resumed:     {resumed.path}",
+    ]
 
 
 @pytest.mark.parametrize(
