@@ -177,7 +177,9 @@ def test_verify_resume_against_a_run_that_differs_fails_with_one(
     assert (record["equal"], record["certificate"]) == (None, None)
 
 
-def test_lines_of_a_verification_that_failed_say_where_both_runs_are_and_what_was_promised(tmp_path: Path) -> None:
+def test_lines_of_a_verification_that_failed_say_where_both_runs_are_and_what_was_promised(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Whoever looks for the reason needs the two runs, and to know whether equal bits were promised at all."""
     job = job_of(tmp_path)
     runs = [save_run(job, {20: 2.0}, run_id=f"20260101-000000-{name}", weights=0.0) for name in ("aaaa", "aaaa-whole")]
@@ -185,8 +187,8 @@ def test_lines_of_a_verification_that_failed_say_where_both_runs_are_and_what_wa
         put_rows(run, step)
     resumed, whole = runs
     found = Verified(job, compare_runs(whole, resumed), whole, resumed, None)
-    lines = [typer.unstyle(line) for line in verified_lines(found)]
-    assert lines == [
+    typer.echo("\n".join(verified_lines(found)))
+    assert capsys.readouterr().out.splitlines() == [
         "bottles: FAIL",
         "first step:  step 6, train: missing in the second",
         "tensor:      none differs",
