@@ -75,13 +75,8 @@ def build_dataset(
         (folder / TOKENIZER_FOLDER).mkdir()
         tokenizer.save(folder / TOKENIZER_FOLDER)
         name = token_type(tokenizer.vocab_size)
-        with (
-            DatasetWriter(folder, wanted(settings.test_fraction), tokenizer, name) as writer,
-            ThreadPoolExecutor(1, thread_name_prefix="write") as thread,
-        ):
-            encoded = _encoded(batches(chunks(dealt("encoding"), tokenizer.safe_cut)), tokenizer, folder, team)
-            for _ in in_order(thread, lambda batch: writer.write(*batch), encoded, WRITES_IN_FLIGHT):
-                pass
+        encoded = _encoded(batches(chunks(dealt("encoding"), tokenizer.safe_cut)), tokenizer, folder, team)
+        writer = _written(DatasetWriter(folder, wanted(settings.test_fraction), tokenizer, name), encoded)
     report(PrepareProgress("checking"))
     unknown = located(writer.worst_places, pieces(source.documents())) if writer.worst_places else []
     after = source.provenance()
@@ -103,6 +98,14 @@ def build_dataset(
     manifest = manifest.model_copy(update={"fingerprint": manifest.expected_fingerprint()})
     write_file(folder / MANIFEST_NAME, manifest.model_dump_json(indent=2) + "\n")
     return manifest
+
+
+def _written(writer: DatasetWriter, encoded: Iterable[tuple[Sequence[Chunk], Sequence[Ids]]]) -> DatasetWriter:
+    """The writer, closed, once it has written and hashed everything; in a thread of its own."""
+    with writer, ThreadPoolExecutor(1, thread_name_prefix="write") as thread:
+        for _ in in_order(thread, lambda batch: writer.write(*batch), encoded, WRITES_IN_FLIGHT):
+            pass
+    return writer
 
 
 def _accounts(folder: Path, below: str) -> dict[str, FileAccount]:
