@@ -115,7 +115,7 @@ def _act(action: Callable[[], int], log: Path) -> NoReturn:
     """Of the child: it must not go on into the parent's loop, whatever happens."""
     code = 1
     try:
-        written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(written, 1)
         os.dup2(written, 2)
         code = action()
