@@ -1,5 +1,6 @@
 """`mlp train --check`: everything that a run does, once and before it; nothing is left behind."""
 
+import signal
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -35,9 +36,12 @@ def check(job: JobConfig, choice: Choice, typed: str, *, json_output: bool) -> N
         finished = {"nothing_to_do": True, "run": str(choice.run.path)}
         typer.echo(json_text(finished) if json_output else f"nothing to check: {choice.run.id} is finished")
         return
+    # Ctrl-C and SIGTERM alike take away the checkpoint that is being tried.
+    former = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         report = _checked(job, choice)
     finally:
+        signal.signal(signal.SIGTERM, former)
         say("")
     if json_output:
         typer.echo(json_text({"experiment": job.name, "resumes": choice.run and choice.run.id, **asdict(report)}))
