@@ -9,14 +9,13 @@ two renames of a replacement.
 
 import errno
 import os
-import shutil
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from ml_playground.core.error_handling import StorageError
-from ml_playground.core.file_locks import empty_folder, locked_file, locked_folder
+from ml_playground.core.file_locks import empty_folder, locked_file, locked_folder, remove_tree
 from ml_playground.core.foreign_files import read_at_most
 from ml_playground.core.storage_errors import storage_errors
 
@@ -229,7 +228,7 @@ def _heal(workspace: Path, path: Path) -> None:
 
 def _clear(workspace: Path, path: Path) -> None:
     _heal(workspace, path)
-    shutil.rmtree(workspace)
+    remove_tree(workspace)
 
 
 def _sync(path: Path) -> None:

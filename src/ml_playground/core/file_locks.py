@@ -56,6 +56,19 @@ def empty_folder(path: Path) -> None:
     """Remove what lies in a folder."""
     for entry in path.iterdir():
         if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
+            remove_tree(entry)
         else:
             entry.unlink()
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder and what lies in it.
+
+    Raises:
+        OSError: Something could not be removed; it names the folder, where the library gives a bare name of something inside.
+    """
+    try:
+        shutil.rmtree(path)
+    except OSError as error:
+        error.filename = str(path)
+        raise

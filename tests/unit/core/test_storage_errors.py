@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ml_playground.core.atomic import append_lines, folder, read_lines, remove_folder, write_file
+from ml_playground.core.atomic import append_lines, folder, read_lines, remove_folder, sweep, write_file
 from ml_playground.core.error_handling import StorageError
 from ml_playground.core.storage_errors import as_storage_error, free_bytes, readable_size, storage_errors
 
@@ -199,3 +199,14 @@ def test_folder_without_right_every_writer_says_so(no_right: Path) -> None:
         append_lines(no_right / "a.txt", ["x"])
     with pytest.raises(StorageError, match=match), folder(no_right / "a"):
         pytest.fail("never begun")
+
+
+def test_read_only_disk_leftovers_of_a_killed_writer_are_named_with_the_reason(mounted: Path) -> None:
+    """Whoever clears them away meets the disk first, and the library names a bare file."""
+    (mounted / ".a.partial" / "new" / "deep").mkdir(parents=True)
+    (mounted / ".a.partial" / "new" / "deep" / "half.bin").write_bytes(b"x")
+    subprocess.run(["mount", "-o", "remount,ro", mounted], check=True)
+    with pytest.raises(StorageError, match=r"a: the file system is read-only"):
+        sweep(mounted)
+    with pytest.raises(StorageError, match=r"a: the file system is read-only"), folder(mounted / "a"):
+        pass
