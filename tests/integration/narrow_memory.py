@@ -26,7 +26,7 @@ from ml_playground.training.hook_protocols import BaseHook, HookContext
 from ml_playground.training.resume import Choice
 
 HERE = "tests.integration.narrow_memory"
-SHARE = 0.72
+SHARE = 0.6
 """Of what whole batches take: enough for half of one and what does not depend on its rows."""
 
 
