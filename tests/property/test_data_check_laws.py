@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ml_playground.core.values import ChatExample, Message
 from ml_playground.data_pipeline.checks.checking_rows import RowCheck, check_rows
 from ml_playground.data_pipeline.checks.checking_texts import check_texts
 from ml_playground.data_pipeline.checks.degenerate import MOST_CHARACTERS, repeated_characters, repeats_itself
@@ -20,6 +22,7 @@ from ml_playground.data_pipeline.checks.quarantine import separate_rows
 from ml_playground.data_pipeline.checks.report import Report
 from ml_playground.data_pipeline.checks.row_scan import scan_row
 from ml_playground.data_pipeline.checks.stretches import stretches
+from ml_playground.data_pipeline.checks.turns import LEAST_LEAK, chat_faults, role_faults
 from ml_playground.data_pipeline.sources.jsonl_rows import lines
 from tests.fakes.texts_of_languages import clean_texts, misread
 
@@ -95,7 +98,9 @@ def test_findings_do_not_depend_on_how_a_text_is_read(text: str, size: int) -> N
 
 @given(
     st.lists(
-        st.sampled_from([b"a", "ä".encode(), "中".encode(), b"\n", b"\n\n", b"  ", b"\r\n", b"\xff"]), max_size=80
+        st.sampled_from([b"a", "ä".encode(), "中".encode(), b"\n", b"\n\n", b"  ", b"\r\n", b"\xff"]),
+        min_size=20,
+        max_size=80,
     ),
     st.integers(1, 50),
     st.integers(1, 40),
@@ -144,6 +149,32 @@ def test_outliers_are_what_lies_outside_of_the_fences(values: list[float], other
     assert fences is not None
     expected = sum(map(fences.below, [*values, other])), sum(map(fences.above, [*values, other]))
     assert found.outside(fences) == expected
+
+
+INITIALS = {"s": "system", "u": "user", "a": "assistant", "t": "tool", "x": "robot"}
+
+
+@given(st.text("suatx", min_size=1, max_size=8))
+def test_turns_are_judged_as_a_grammar_says(initials: str) -> None:
+    """Who speaks when, written as a word over the initials of the roles."""
+    codes = {fault.code for fault in role_faults(tuple(INITIALS[initial] for initial in initials))}
+    spoken = initials.replace("s", "")
+    assert ("unknown_role" in codes) == ("x" in initials)
+    assert ("system_not_first" in codes) == ("s" in initials[1:])
+    assert ("same_role_twice" in codes) == ("uu" in spoken or "aa" in spoken)
+    assert ("no_assistant" in codes) == ("a" not in initials)
+    assert ("starts_with_assistant" in codes) == spoken.startswith("a")
+    assert ("ends_without_answer" in codes) == ("a" in spoken and not spoken.endswith("a"))
+    if re.fullmatch("s?(ut{0,2}a)+", initials):
+        assert codes == set()
+
+
+@given(st.text(max_size=40), st.text(min_size=1, max_size=60), st.text(max_size=40))
+def test_answer_in_its_question_is_found_from_its_length_on(before: str, answer: str, after: str) -> None:
+    """Planted anywhere in the question; a short one is a name that was asked about."""
+    chat = ChatExample("", (Message("user", before + answer + after), Message("assistant", answer)))
+    found = "answer_in_prompt" in {fault.code for fault in chat_faults(chat)}
+    assert found == (len(answer.strip()) >= LEAST_LEAK)
 
 
 messages = st.lists(

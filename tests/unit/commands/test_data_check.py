@@ -249,7 +249,7 @@ def test_names_and_keys_of_a_stranger_cannot_disturb_a_terminal(
 def test_check_interrupted_leaves_nothing_behind(tmp_path: Path) -> None:
     """Ctrl-C while the quarantine is written: exit code 130, and no half of it."""
     path, away = tmp_path / "rows.jsonl", tmp_path / "bad.jsonl"
-    path.write_bytes(f"{WARNED}\n".encode() * 40_000)
+    path.write_bytes(f"{WARNED}\n".encode() * 12_000)
     command = [sys.executable, "-m", "ml_playground.cli", "data", "check", str(path), "--quarantine", str(away)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         while process.poll() is None and not away.with_name(".bad.jsonl.partial").exists():

@@ -16,6 +16,7 @@ from ml_playground.data_pipeline.checks.encodings import fitting_encoding
 from ml_playground.data_pipeline.checks.findings import excerpt_of
 from ml_playground.data_pipeline.checks.held_out import SplitWatcher
 from ml_playground.data_pipeline.checks.inputs import Input, document_inputs, file_input, named_input
+from ml_playground.data_pipeline.checks.quarantine import separate_rows
 from ml_playground.data_pipeline.checks.report import Report
 from ml_playground.data_pipeline.checks.row_codes import ROW_CODES
 from ml_playground.data_pipeline.checks.table import CHECKS
@@ -331,6 +332,19 @@ def test_excerpt_shows_broken_bytes_and_whole_characters() -> None:
 def test_lines_are_counted_as_editors_count_them() -> None:
     """What ends with a line feed has no empty line after it."""
     assert [of_texts(text).rows for text in ("", "a", "a\n", "a\nb", "a\n\n")] == [0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("later", ["", f"{FINE}\n{FINE}\n{FINE}\n", f"{FINE}\n{FINE} \n"])
+def test_rows_that_change_between_the_passes_are_not_separated(tmp_path: Path, later: str) -> None:
+    """What was found would be said of other rows; nothing is written then."""
+    path, away, clean = tmp_path / "rows.jsonl", tmp_path / "bad.jsonl", tmp_path / "good.jsonl"
+    path.write_text(f"{FINE}\n{FINE}\n")
+    files = [file_input(path)]
+    check = check_rows(files, most_examples=1)
+    path.write_text(later)
+    with pytest.raises(DataError, match="changed while it was checked; nothing was written"):
+        separate_rows(files, check, away, clean, lambda done: None)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_sources_name_their_files(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def separate_rows(
         DataError: The input is not what was checked.
         StorageError: Something could not be written; neither file is there then.
     """
-    row = bad = good = 0
+    row = bad = good = size_bytes = 0
     with ExitStack() as stack:
         away = stack.enter_context(whole_file(quarantine)) if quarantine is not None else None
         kept = stack.enter_context(whole_file(clean)) if clean is not None else None
@@ -54,6 +54,7 @@ def separate_rows(
                     raise _changed(file.name)
                 faults = [fault for fault in check.codes(row, scan_row(line)) if CHECKS[fault.code].severity in BAD]
                 row += 1
+                size_bytes += line.size_bytes + line.ended
                 if file.held_out:
                     continue
                 if faults:
@@ -63,7 +64,7 @@ def separate_rows(
                 elif kept is not None:
                     kept.write(line.raw + b"\n")
                     good += 1
-        if row != check.report.rows:
+        if (row, size_bytes) != (check.report.rows, check.report.size_bytes):
             raise _changed("The input")
     return Separated(bad, good)
 
