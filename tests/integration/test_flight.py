@@ -286,7 +286,7 @@ def watched_bytes(folder: Path) -> Iterator[list[int]]:
     ended = threading.Event()
 
     def watch() -> None:
-        while not ended.is_set():
+        while not ended.wait(0.001):
             # os.walk passes over what goes meanwhile.
             seen.append(sum(size_of(Path(place, name)) for place, _, names in os.walk(folder) for name in names))
 
