@@ -85,10 +85,7 @@ def rates_of(device: DeviceKind, *, again: bool = False) -> Rates:
     if kept is not None and not again and trusted(kept, load=_load(), cores=machine.logical_cores):
         return kept
     counts = thread_counts(machine.usable_cores, machine.physical_cores)
-    if again:
-        rates = measured_rates(device, counts, THOROUGH_SECONDS)
-    else:
-        rates = _measured_once(identity, device, counts)
+    rates = measured_rates(device, counts, THOROUGH_SECONDS) if again else _measured_once(identity, device, counts)
     keep_rates(identity, rates)
     return rates
 
