@@ -254,8 +254,10 @@ def test_check_interrupted_leaves_nothing_behind(tmp_path: Path) -> None:
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         while process.poll() is None and not away.with_name(".bad.jsonl.partial").exists():
             time.sleep(0.01)
+        # The file is there a moment before the program knows that it has to remove it.
+        time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=60)
+        _, told = process.communicate(timeout=120)
     assert (process.returncode, told) == (130, "error: interrupted.\n")
     assert sorted(one.name for one in tmp_path.iterdir()) == ["rows.jsonl"]
 
