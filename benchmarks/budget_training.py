@@ -60,6 +60,9 @@ PLANS = (
     Plan(SHAKESPEARE, 3, 128, 128, 6, (3297,), decay=0.85, dropout=0.1),
     Plan(SHAKESPEARE, 3, 128, 256, 6, (2089,), decay=0.85, dropout=0.1),
     Plan(STDLIB_BPE, 3, 128, 64, 24, (1780,), decay=0.85),
+    Plan(SHAKESPEARE, 3, 128, 256, 6, (2706,), decay=0.85),
+    Plan(DOCSTRINGS, 2, 256, 256, 8, (532,), decay=0.85),
+    Plan(DOCSTRINGS, 3, 128, 64, 24, (1750,), decay=0.85),
 )
 
 

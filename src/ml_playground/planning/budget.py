@@ -48,7 +48,7 @@ LEAST_EVALUATED = 40_000
 """Tokens below which the loss of an evaluation is known to no better than 0.01 nats."""
 GENEROUS = 4
 """Steps that are allowed for each one that is expected: the clock ends the run, on a machine twice as fast too."""
-DROPOUTS = (0.0, 0.1, 0.2)
+DROPOUTS = (0.0, 0.05, 0.1, 0.2)
 """The law chooses among them: dropout is worth its price only where a text is soon known by heart."""
 DROPOUT_TIME = 1.2
 """How much longer a step takes with any of them (docs/LOG.md)."""
