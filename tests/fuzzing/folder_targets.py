@@ -209,7 +209,8 @@ def _checkpoints(folder: Path) -> Iterator[Target]:
 def _opened(path: Path) -> Any:
     """All that is read of a checkpoint but its tensors."""
     found: CheckpointFolder = open_checkpoint(path)
-    if latest(path.parent) != found or [one.path for one in list_complete(path.parent)] != [path]:
+    # NaN, which a metric may be, is not equal to itself.
+    if repr(latest(path.parent)) != repr(found) or [one.path for one in list_complete(path.parent)] != [path]:
         raise AssertionError("is opened by its name, but not found in its folder")
     job = recorded_job(path / "config.json")
     return [found.progress, found.metrics, found.lr_factor, dict(found.hooks), job.model_dump_json(), found.config]

@@ -49,6 +49,20 @@ FOUND: list[tuple[str, bytes]] = [
     # Types of another architecture.
     ("hugging_face.qwen3", b'{"model_type": "qwen3", "layer_types": [["a"]]}'),
     ("hugging_face.llama", b'{"model_type": "llama", "rope_scaling": "linear"}'),
+    # Sizes that are stated as none.
+    (
+        "hugging_face.gpt2",
+        b'{"model_type": "gpt2", "n_embd": 16, "n_head": 4, "n_inner": 64, "n_layer": 2, "n_positions": 12, "vocab_size": null}',
+    ),
+    # Read as infinite, written as null, and all figures of a machine are lost.
+    (
+        "machine.json",
+        (
+            b'[{"identity": {"processor": "p", "features": "", "usable_cores": Infinity, "physical_cores": 2, "torch": "2", "device": "cpu", '
+            b'"asked_threads": ""}, "rates": {"device": "cpu", "threads": 2, "float32_flops_per_s": 1.0, "bfloat16_flops_per_s": null, '
+            b'"read_bytes_per_s": 1.0}}]'
+        ),
+    ),
 ]
 
 

@@ -36,7 +36,7 @@ class Rates:
 
     device: DeviceKind
     """Kind of the device."""
-    threads: int
+    threads: Annotated[int, Field(ge=1, le=4096)]
     """CPU threads that the figures were measured with: the number that multiplies fastest."""
     float32_flops_per_s: Rate
     """Floating-point operations of a large float32 matrix product."""
@@ -64,7 +64,7 @@ class Identity:
     """The maker's name."""
     features: str
     """The names of `machine.FEATURES` that it has."""
-    usable_cores: float
+    usable_cores: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     """Hardware threads that this process may use."""
     physical_cores: int
     """Cores that the processor has."""

@@ -20,7 +20,7 @@ from ml_playground.core.error_handling import CheckpointError, ConfigError
 from ml_playground.core.foreign_files import is_plain, json_table, read_at_most
 from ml_playground.models.settings import Gpt
 from ml_playground.models.weights.gpt2 import GPT2
-from ml_playground.models.weights.layout import Layout, Piece, first_that_holds
+from ml_playground.models.weights.layout import Layout, Piece, first_that_holds, stated
 from ml_playground.models.weights.llama_qwen import LLAMA, QWEN3
 
 LAYOUTS: Mapping[str, Layout] = {"gpt2": GPT2, "llama": LLAMA, "qwen3": QWEN3}
@@ -124,7 +124,9 @@ def _settings(layout: Layout, config: Mapping[str, Any], folder: Path) -> Gpt:
         problems = layout.unsupported(config)
         if problems:
             raise ConfigError(f"{path} asks for what is not supported:\n  " + "\n  ".join(problems))
-        return layout.settings(config)
+        settings = layout.settings(config)
+        stated(settings)
+        return settings
     except KeyError as error:
         raise ConfigError(f"{path} lacks the key {error}; is it complete?") from error
     except ValidationError as error:
