@@ -58,8 +58,8 @@ FOUND: list[tuple[str, bytes]] = [
     (
         "machine.json",
         (
-            b'[{"identity": {"processor": "p", "features": "", "usable_cores": Infinity, "physical_cores": 2, "torch": "2", "device": "cpu", '
-            b'"asked_threads": ""}, "rates": {"device": "cpu", "threads": 2, "float32_flops_per_s": 1.0, "bfloat16_flops_per_s": null, '
+            b'[{"identity": {"processor": "p", "features": "", "usable_cores": Infinity, "physical_cores": 2, "torch": "2", "device": '
+            b'"cpu", "asked_threads": ""}, "rates": {"device": "cpu", "threads": 2, "float32_flops_per_s": 1.0, "bfloat16_flops_per_s": null, '
             b'"read_bytes_per_s": 1.0}}]'
         ),
     ),
