@@ -58,9 +58,9 @@ FOUND: list[tuple[str, bytes]] = [
     (
         "machine.json",
         (
-            b'[{"identity": {"processor": "p", "features": "", "usable_cores": Infinity, "physical_cores": 2, "torch": "2", "device": '
-            b'"cpu", "asked_threads": ""}, "rates": {"device": "cpu", "threads": 2, "float32_flops_per_s": 1.0, "bfloat16_flops_per_s": null, '
-            b'"read_bytes_per_s": 1.0}}]'
+            b'[{"identity": {"processor": "p", "features": "", "usable_cores": Infinity, "physical_cores": 2, '
+            b'"torch": "2", "device": "cpu", "asked_threads": ""}, "rates": {"device": "cpu", "threads": 2, '
+            b'"float32_flops_per_s": 1.0, "bfloat16_flops_per_s": null, "read_bytes_per_s": 1.0}}]'
         ),
     ),
 ]
