@@ -1,8 +1,10 @@
 """A job: one frozen object, read from TOML, recorded as JSON. Which components it holds is decided by their kinds."""
 
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import Field, GetCoreSchemaHandler, StringConstraints, model_validator
+from pydantic_core import CoreSchema, core_schema
 
 from ml_playground.configuration.base import (
     ByKind,
@@ -32,9 +34,16 @@ def _folder_everywhere(name: str) -> str:
     return name
 
 
-Name = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"), AfterValidator(_folder_everywhere)
-]
+@dataclass(frozen=True)
+class FolderEverywhere:
+    """Marks a name that must be a folder on every system."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Checked after the rest."""
+        return core_schema.no_info_after_validator_function(_folder_everywhere, handler(source))
+
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"), FolderEverywhere()]
 """A name that is also a folder: letters, digits, `_`, `-`, `.`; it cannot leave its parent."""
 
 
@@ -88,7 +97,7 @@ class TrainSettings(Strict):
     log_every_steps: Count = 10
     """Steps between readings of the loss from the device; each step still gets its own row."""
     on_bad_step: Literal["stop", "skip", "roll_back"] = "roll_back"
-    """Where loss or gradient are not finite: `stop`; `skip` the update; or `roll_back` to a checkpoint and go on without the step's batches."""
+    """Where loss or gradient are not finite: `stop`, `skip` the update, or `roll_back` to a checkpoint and leave the step's batches out."""
     spike_factor: NonNegative = 0.0
     """A loss so many robust standard deviations above the median of the 64 steps before is bad too; 0 looks for none, 10 is careful."""
     bad_step_tries: Count = 3

@@ -124,6 +124,8 @@ class ModelCost:
     """Numbers of the residual stream for each token."""
     qkv_width: int
     """Numbers of a block's queries, keys and values for each token."""
+    normalised_width: int
+    """Those among them that are normalised."""
     inner_width: int
     """Numbers of a block's feed-forward layer for each token, a gate counted beside."""
     heads: int

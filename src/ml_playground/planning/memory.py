@@ -121,8 +121,9 @@ def activation_bytes(cost: ModelCost, runtime: RuntimeSettings) -> int:
     """What one token leaves behind in all blocks for the backward pass."""
     size = 2 if dtype_of(runtime) == "bfloat16" else MASTER_BYTES
     # The residual stream is float32: the inputs of two norms. Products keep their inputs, which are the norms' results, attention's
-    # result before and after its heads are joined, queries, keys and values, the activation's input and result.
-    kept = 4 * cost.width + cost.qkv_width + 2 * cost.inner_width
+    # result before and after its heads are joined, queries, keys and values, the activation's input and result. What normalises
+    # queries and keys keeps its results beside what the products keep.
+    kept = 4 * cost.width + cost.qkv_width + cost.normalised_width + 2 * cost.inner_width
     block = 2 * MASTER_BYTES * cost.width + size * (kept + _attention_weights(cost, runtime))
     if runtime.activation_checkpointing is True:
         return MASTER_BYTES * cost.width * cost.layers + block

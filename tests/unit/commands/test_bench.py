@@ -22,6 +22,7 @@ COST = ModelCost(
     layers=2,
     width=16,
     qkv_width=48,
+    normalised_width=0,
     inner_width=64,
     heads=2,
     vocab_size=65,

@@ -57,6 +57,8 @@ def test_cost_equals_what_the_built_model_has(variant: str) -> None:
     assert found.matrix_parameters == settings.n_layer * sum(p.numel() for p in block)
     # What leaves a block's matrices for each token: q, k, v; attention's and the feed-forward's outputs; the inner layer.
     assert found.qkv_width + 2 * found.width + found.inner_width == sum(p.shape[0] for p in block)
+    heads = settings.n_head + settings.key_heads
+    assert found.normalised_width == (heads * settings.head_width if settings.qk_norm else 0)
     assert (found.layers, found.heads, found.sequence_tokens) == (settings.n_layer, settings.n_head, LENGTH)
 
 

@@ -33,6 +33,7 @@ def cost(settings: Gpt, facts: Mapping[str, int]) -> ModelCost:
         layers=settings.n_layer,
         width=settings.n_embd,
         qkv_width=_qkv_width(settings),
+        normalised_width=(settings.n_head + settings.key_heads) * settings.head_width if settings.qk_norm else 0,
         inner_width=_up_matrices(settings) * settings.inner_width,
         heads=settings.n_head,
         vocab_size=vocab_size,
