@@ -55,12 +55,14 @@ PLANS = (
     Plan(SHAKESPEARE, 3, 128, 64, 24, (262, 524), part=60_000),
     Plan(SHAKESPEARE, 3, 128, 64, 24, (262,), part=200_000),
     *(Plan(SHAKESPEARE, 3, 128, 64, 24, (391,), decay=0.85, part=100_000, dropout=dropout) for dropout in (0.0, 0.1)),
+    Plan(DOCSTRINGS, 3, 128, 64, 24, (524,), dropout=0.1),
     # What minutes buy.
     Plan(SHAKESPEARE, 3, 128, 64, 24, (1600,), decay=0.85),
     Plan(SHAKESPEARE, 3, 128, 128, 6, (3297,), decay=0.85, dropout=0.1),
     Plan(SHAKESPEARE, 3, 128, 256, 6, (2089,), decay=0.85, dropout=0.1),
     Plan(STDLIB_BPE, 3, 128, 64, 24, (1780,), decay=0.85),
     Plan(SHAKESPEARE, 3, 128, 256, 6, (2706,), decay=0.85),
+    Plan(SHAKESPEARE, 2, 192, 256, 6, (2000,), decay=0.85),
     Plan(DOCSTRINGS, 2, 256, 256, 8, (532,), decay=0.85),
     Plan(DOCSTRINGS, 3, 128, 64, 24, (1750,), decay=0.85),
 )
