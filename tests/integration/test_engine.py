@@ -122,6 +122,21 @@ def test_run_job_killed_between_its_last_save_and_its_result_has_ended(tmp_path:
     assert RunFolder(first.run).result.exists()
 
 
+def test_run_job_branch_killed_before_its_first_save_goes_on_to_its_own_end(tmp_path: Path) -> None:
+    """Its newest checkpoint is that of the run which had ended, and must not end the branch, too."""
+
+    def killed() -> bool:
+        raise SystemExit
+
+    first = run_job(prepared(tmp_path), Deps())
+    longer = prepared(tmp_path, train={"max_steps": 8, "log_every_steps": 3, "evaluation_batches": 2})
+    choice = choose_run(longer, first.run.parent.parent, named=RunFolder(first.run))
+    with pytest.raises(SystemExit):
+        run_job(longer, Deps(stop_requested=killed), choice)
+    again = run_job(longer, Deps())
+    assert (again.run, again.reason, again.step) == (first.run, "completed", 8)
+
+
 def test_run_job_no_whole_checkpoint_left_is_refused(tmp_path: Path) -> None:
     """Starting over in silence would lose the run."""
     job = prepared(tmp_path)

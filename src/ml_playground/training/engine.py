@@ -77,7 +77,7 @@ def _stretch(
     """Train from the newest checkpoint to the end, or until a step is undone."""
     job, data, max_steps = ready.job, ready.data, ready.max_steps
     built = assembled(ready, run)
-    ended = ended_before(built.checkpoint, choice)
+    ended = ended_before(built.checkpoint, job)
     report = checked(ready, built, run, deps.clock) if ended is None and went_back is None else None
     journal = EventJournal(run, deps.clock)
     guard = guard_of(job, built.checkpoint, journal.roll_backs, journal.splits, went_back)

@@ -5,19 +5,35 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from pydantic import ValidationError
+
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.course import PLAIN, RollBack, Split
-from ml_playground.core.error_handling import ConfigError, DataError
+from ml_playground.core.error_handling import CheckpointError, ConfigError, DataError
+from ml_playground.core.run_schema import complaint
 from ml_playground.training.checkpoint_protocols import OpenCheckpoint, Saved
 from ml_playground.training.guard import Guard, cut_of
 from ml_playground.training.loop import Ending, Start, WentBack
 from ml_playground.training.protocols import Learner
-from ml_playground.training.resume import Choice
+from ml_playground.training.resume import differences
 
 
-def ended_before(checkpoint: OpenCheckpoint | None, choice: Choice) -> Ending | None:
-    """The end of a run that was killed between its last save and its result."""
-    if checkpoint is None or checkpoint.ending is None or choice.differences:
+def ended_before(checkpoint: OpenCheckpoint | None, job: JobConfig) -> Ending | None:
+    """The end of a run that was killed between its last save and its result; none where other settings send it on.
+
+    Raises:
+        CheckpointError: The job in the checkpoint cannot be read.
+    """
+    if checkpoint is None or checkpoint.ending is None:
+        return None
+    try:
+        saved = JobConfig.model_validate_json(checkpoint.config)
+    except ValidationError as error:
+        raise CheckpointError(
+            f"The job in {checkpoint.reference} cannot be read ({complaint(error)}); restore it from a copy."
+        ) from error
+    # Not what the run folder says: a branch that is killed before its first save has left its own settings there.
+    if any(difference.lock != "free" for difference in differences(saved, job)):
         return None
     return Ending(checkpoint.ending, checkpoint.progress.step, checkpoint.metrics or {})
 

@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import pytest
+
 from ml_playground.core.course import PLAIN, Course, RollBack, Split
+from ml_playground.core.error_handling import CheckpointError
 from ml_playground.core.values import Progress
 from ml_playground.training.checkpoint_protocols import Snapshot
 from ml_playground.training.guard import cut_of
 from ml_playground.training.loop import Start, WentBack
-from ml_playground.training.restoring import going_on, guard_of
+from ml_playground.training.restoring import ended_before, going_on, guard_of
 from tests.fakes.memory_store import MemoryStore
 from tests.fakes.tiny_job import tiny_job
 
@@ -38,3 +41,11 @@ def test_going_on_after_an_undone_step_has_spent_its_seconds() -> None:
     start = Start(step=4, elapsed_s=3.0)
     assert going_on(start, WentBack(PLAIN, elapsed_s=9.0)).elapsed_s == 9.0
     assert going_on(start, None) is start
+
+
+def test_ended_before_job_in_the_checkpoint_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    """Whether the run has ended cannot be told; the checkpoint may come from elsewhere."""
+    store = MemoryStore()
+    store.begin_save(Snapshot(Progress(9, 9, 0.1, 8.0, 3.0), {}, {}, "{}", "f", ending="completed"))
+    with pytest.raises(CheckpointError, match=r"The job in .* cannot be read \(name: Field required\); restore it"):
+        ended_before(store.open(9), tiny_job(tmp_path))
