@@ -11,11 +11,14 @@ import pytest
 import torch
 
 from ml_playground.configuration.models import JobConfig
+from ml_playground.core.atomic import write_file
 from ml_playground.core.deps import Deps
-from ml_playground.core.run_folder import RunFolder
+from ml_playground.core.run_folder import RunFolder, runs_folder
+from ml_playground.core.run_schema import ControlRequest
 from ml_playground.data_pipeline.preparer import prepare
 from ml_playground.training.engine import run_job
 from ml_playground.training.protocols import JobResult
+from ml_playground.training.resume import Choice
 from tests.fakes.poisoned import known_kinds, poisoned
 from tests.fakes.tiny_job import TEXT, tiny_job
 
@@ -141,6 +144,24 @@ def test_run_rolled_back_and_killed_at_random_moments_ends_with_the_same_bits(tm
     assert told["kills"] >= 4
     assert tensors(Path(told["killed"])) == tensors(Path(told["whole"]))
     assert losses(Path(told["killed"])) == losses(Path(told["whole"]))
+
+
+@pytest.mark.parametrize("asked_after", [9, 11, 12])
+def test_run_rolled_back_obeys_a_pause_that_was_asked_for_meanwhile(asked_after: int, tmp_path: Path) -> None:
+    """Step 9 is bad, and known to be after step 12: a request that was taken in between is not undone with the steps."""
+    job = job_of(tmp_path, **poisoned(poison=(8,)), hooks={"control": {"kind": "control", "every_seconds": 0.0}})
+    run = runs_folder() / job.name / "asked"
+    steps = 0
+
+    def ask() -> bool:
+        nonlocal steps
+        steps += 1
+        if steps == asked_after:
+            write_file(RunFolder(run).control / "pause.json", ControlRequest(action="pause").model_dump_json())
+        return False
+
+    result = run_job(job, Deps(stop_requested=ask), Choice("resume", RunFolder(run)))
+    assert (result.reason, len(events(result, "rolled_back"))) == ("paused", 1)
 
 
 def test_run_whose_batches_are_all_bad_gives_up_after_the_tries(tmp_path: Path) -> None:

@@ -227,7 +227,9 @@ class _Loop:
     def _break_off(self, bad: BadStep, readings: Sequence[StepReading]) -> Ending | WentBack:
         """Leave at a bad step, for good or to go on from before it; no checkpoint holds what it has touched."""
         parts, at = self._parts, self.progress()
-        self._tell(lambda hook: hook.on_step(StepEvent(at, readings)))
+        # Those that steer are not asked: nothing would obey them, and a request that they take would be lost.
+        for hook in [hook for hook in parts.hooks.values() if not hook.steering]:
+            hook.on_step(StepEvent(at, readings))
         self._saves.settle(at, wait=True)
         if bad.remedy == "stop":
             return Ending("nan", self._step, self._metrics, bad_step_message(bad, self._saves.durable_step))

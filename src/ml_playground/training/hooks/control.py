@@ -4,6 +4,8 @@ import math
 from pathlib import Path
 from typing import ClassVar
 
+from ml_playground.core.atomic import write_file
+from ml_playground.core.error_handling import StorageError
 from ml_playground.core.foreign_files import read_at_most
 from ml_playground.core.run_folder import RunFolder
 from ml_playground.core.run_schema import ControlRequest, Reason, complaint
@@ -16,6 +18,9 @@ MOST_BYTES = 1 << 16
 """Of a request; one that was written by `mlp control` has a hundred."""
 
 ACTIONS = {"pause": Action.PAUSE, "stop": Action.FINISH, "save": Action.SAVE, "evaluate": Action.EVALUATE}
+
+REPEATED = ("pause", "stop", "save")
+"""Is asked of the process, whatever its step; all else is noted by step in the journal, and done again with the step."""
 
 
 class ControlHook(BaseHook):
@@ -30,6 +35,8 @@ class ControlHook(BaseHook):
         self._tell = tell
         self._next_s = -math.inf
         self._unmovable: set[str] = set()
+        self._undone: dict[Path, ControlRequest] = {}
+        """Taken, with nothing to show for it: a run that goes back takes them again."""
         self._step = context.first_step
 
     def on_step(self, event: StepEvent) -> Wish:
@@ -41,10 +48,23 @@ class ControlHook(BaseHook):
         self._next_s = now_s + self._every_seconds
         return Wish.all_of(self._take(path, event.progress.step) for path in self._requests())
 
+    def on_saved(self, progress: Progress, reference: str) -> None:
+        """Who asked for a save has one."""
+        self._undone = {path: request for path, request in self._undone.items() if request.action != "save"}
+
     def on_end(self, progress: Progress, reason: Reason | None, error: BaseException | None) -> None:
-        """Drop what came too late, so that the next start does not pause at once; a run that goes on by itself finds it."""
+        """Drop what came too late, so that the next start does not pause at once; a run that goes on by itself finds it.
+
+        With what was taken for a step that is undone: to pause, stop or save. All else is in the journal.
+        """
         if reason is not None or error is not None:
             drop_requests(self._context.run, self._events, progress.step, self._tell)
+            return
+        for path, request in self._undone.items():
+            try:
+                write_file(path, request.model_dump_json(), durable=False)
+            except StorageError as failed:
+                self._tell(f"the request to {request.action} is lost, for its step is undone; ask again: {failed}")
 
     def _requests(self) -> list[Path]:
         try:
@@ -65,9 +85,9 @@ class ControlHook(BaseHook):
         except OSError as error:
             self._ignore(path, step, error)
             return NOTHING
-        return self._wish(request, step)
+        return self._wish(path, request, step)
 
-    def _wish(self, request: ControlRequest, step: int) -> Wish:
+    def _wish(self, path: Path, request: ControlRequest, step: int) -> Wish:
         board = self._context.board
         if request.action == "sample" and not board.draws_samples:
             self._tell("asked for a sample, but the run has no samples hook")
@@ -77,6 +97,8 @@ class ControlHook(BaseHook):
         if request.action == "sample":
             board.sample_wanted = True
             return NOTHING
+        if request.action in REPEATED:
+            self._undone[path] = request
         return Wish(ACTIONS.get(request.action, Action.NONE), request.lr_factor)
 
     def _reject(self, path: Path, step: int, reason: str) -> None:

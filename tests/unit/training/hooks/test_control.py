@@ -183,3 +183,38 @@ def test_on_end_of_a_run_that_goes_on_keeps_what_was_asked(tmp_path: Path) -> No
     assert request.exists()
     hook.on_end(progress(5), "completed", None)
     assert not request.exists()
+
+
+@pytest.mark.parametrize("action", ["pause", "stop", "save"])
+def test_on_end_of_a_run_that_goes_back_what_was_taken_is_asked_again(tmp_path: Path, action: str) -> None:
+    """Its step is undone before it was obeyed; whoever asked for it is not told to ask twice."""
+    context = hook_context(tmp_path)
+    path = put(context, "a.json", f'{{"action": "{action}"}}')
+    hook = build(EACH_STEP, context)
+    wish = hook.on_step(event(1))
+    hook.on_end(progress(5), None, None)
+    assert path.exists()
+    assert build(EACH_STEP, context).on_step(event(1)) == wish
+
+
+def test_on_end_of_a_run_that_goes_back_what_is_done_is_not_asked_again(tmp_path: Path) -> None:
+    """A save that was had, and what the journal does again with its step."""
+    context = hook_context(tmp_path)
+    put(context, "a.json", '{"action": "save"}')
+    put(context, "b.json", '{"action": "evaluate"}')
+    hook = build(EACH_STEP, context)
+    hook.on_step(event(1))
+    hook.on_saved(progress(2), "step_000002")
+    hook.on_end(progress(5), None, None)
+    assert list(context.run.control.iterdir()) == []
+
+
+def test_on_end_of_a_run_that_goes_back_request_cannot_be_kept_is_told(tmp_path: Path) -> None:
+    """A disk that is full, or a folder in the way, must not lose it in silence."""
+    context, told = hook_context(tmp_path), Told()
+    path = put(context, "a.json", '{"action": "pause"}')
+    hook = ControlHook(EACH_STEP, context, told)
+    hook.on_step(event(1))
+    path.mkdir()
+    hook.on_end(progress(5), None, None)
+    assert told[0].startswith("the request to pause is lost, for its step is undone; ask again: ")
