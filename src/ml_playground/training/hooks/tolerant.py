@@ -125,12 +125,12 @@ def _checked_wish(value: Wish) -> Wish:
 
 
 def _checked_state(value: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A state that JSON can hold, or an error.
+    """A state as JSON holds it, which the hook changes no more, or an error.
 
     Raises:
         TypeError, ValueError: It is no mapping, or holds what JSON lacks.
     """
     if not isinstance(value, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - plugins need not be typed
         raise TypeError(f"a hook's state must be a mapping of JSON values, got {value!r}")
-    json.dumps(dict(value), allow_nan=False)
-    return value
+    # A copy: a hook beside the training may go on changing its own while a checkpoint is written.
+    return json.loads(json.dumps(dict(value), allow_nan=False))

@@ -122,3 +122,12 @@ def test_on_step_terminal_closed_too_run_goes_on(tmp_path: Path) -> None:
     tolerant = Tolerant(FailingHook(), "dashboard", hook_context(tmp_path), closed)
     assert tolerant.on_step(event(1)) == NOTHING
     assert tolerant.switched_off
+
+
+def test_state_dict_is_what_the_hook_remembered_then(tmp_path: Path) -> None:
+    """A checkpoint is written while a hook beside the training may be changing what it answered with."""
+    live: dict[str, Any] = {"seen": [1]}
+    state = Tolerant(NonsenseHook(live), "watcher", hook_context(tmp_path)).state_dict()
+    live["seen"].append(2)
+    live["more"] = object()
+    assert state == {"seen": [1]}
