@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
+from ml_playground.core.foreign_files import json_table
 from ml_playground.core.run_schema import Reason
 from ml_playground.core.values import NOTHING, Action, Progress, Wish
 from ml_playground.training.hook_protocols import Hook, HookContext, StepEvent
@@ -128,9 +129,9 @@ def _checked_state(value: Mapping[str, Any]) -> Mapping[str, Any]:
     """A state as JSON holds it, which the hook changes no more, or an error.
 
     Raises:
-        TypeError, ValueError: It is no mapping, or holds what JSON lacks.
+        TypeError, ValueError: It is no mapping, holds what JSON lacks, or is nested deeper than a checkpoint is read.
     """
     if not isinstance(value, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - plugins need not be typed
         raise TypeError(f"a hook's state must be a mapping of JSON values, got {value!r}")
     # A copy: a hook beside the training may go on changing its own while a checkpoint is written.
-    return json.loads(json.dumps(dict(value), allow_nan=False))
+    return json_table(json.dumps(dict(value), allow_nan=False))

@@ -1,5 +1,6 @@
 """Watching never hurts: a hook may fail as it likes."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,10 @@ def test_on_step_answer_is_a_wish_passes_unchanged(tmp_path: Path, wish: Wish) -
     assert tolerant.on_step(event(1)) == wish
 
 
-@pytest.mark.parametrize("state", [None, [1], {"path": Path()}])
+NESTED = {"nested": json.loads("[" * 60 + "]" * 60)}
+
+
+@pytest.mark.parametrize("state", [None, [1], {"path": Path()}, NESTED])
 def test_state_dict_state_is_no_json_gives_the_last_sound_one(tmp_path: Path, state: Any) -> None:
     """One hook's odd state must not make a checkpoint impossible."""
     tolerant = Tolerant(NonsenseHook(state), "odd", hook_context(tmp_path), Told())
