@@ -105,11 +105,14 @@ class Ledger(Strict):
         }
         return {reason: size for reason, size in found.items() if size}
 
+    def wanted_bytes(self) -> int:
+        """Of all that was found, but for what the settings leave out: losses are weighed against it."""
+        skipped = 0 if self.losses is None else sum(self.losses.skipped_bytes.values())
+        return self.bytes - sum(one.bytes for one in self.dropped.values()) + skipped
+
     def lost_fraction(self) -> float | None:
-        """Share of the bytes that were found; none where losses were not counted."""
-        if self.losses is None:
-            return None
-        return sum(self.lost_bytes().values()) / max(1, self.bytes + sum(self.losses.skipped_bytes.values()))
+        """Share of the bytes that are wanted; none where losses were not counted."""
+        return None if self.losses is None else sum(self.lost_bytes().values()) / max(1, self.wanted_bytes())
 
 
 def imbalances(ledger: Ledger) -> list[str]:

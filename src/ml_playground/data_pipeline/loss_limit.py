@@ -35,23 +35,22 @@ def check_ledger(ledger: Ledger, limit: float) -> None:
         DataError: More than `limit` of the text is lost; says why, where most of it, and what to do.
     """
     if ledger.losses is not None:
-        found_bytes = ledger.bytes + sum(ledger.losses.skipped_bytes.values())
-        check_loss(ledger.lost_bytes(), found_bytes, limit, ledger.losses.rows)
+        check_loss(ledger.lost_bytes(), ledger.wanted_bytes(), limit, ledger.losses.rows)
 
 
-def check_loss(lost: Mapping[LossReason, int], found_bytes: int, limit: float, rows: Sequence[LostRow]) -> None:
+def check_loss(lost: Mapping[LossReason, int], wanted_bytes: int, limit: float, rows: Sequence[LostRow]) -> None:
     """Refuse to lose more of a text than its user allows.
 
     Args:
         lost: Bytes by reason.
-        found_bytes: Of the source.
+        wanted_bytes: Of the source, without what the settings leave out.
         limit: `prepare.max_loss_fraction`.
         rows: Where most is lost, most first.
 
     Raises:
         DataError: Too much is lost.
     """
-    fraction = sum(lost.values()) / max(1, found_bytes)
+    fraction = sum(lost.values()) / max(1, wanted_bytes)
     if fraction <= limit:
         return
     causes = ", ".join(f"{bytes_text(size)} {CAUSES[reason].what}" for reason, size in lost.items())

@@ -40,6 +40,14 @@ def test_prepare_that_loses_too_much_is_refused_before_anything_is_there(tmp_pat
     assert [path for path in data_folder().iterdir() if path.suffix != ".lock"] == []
 
 
+def test_prepare_with_copies_dropped_is_refused_as_without_the_copies(tmp_path: Path) -> None:
+    """What is left out cannot make a loss look small: the data set is that of the source without it."""
+    write_texts(tmp_path / "texts", {**{f"{copy}.txt": "ab\n" * 300 for copy in range(20)}, "z.txt": "abü" * 10})
+    settings = text_settings(tmp_path / "texts", split_by="document", duplicates="drop", max_loss_fraction=0.01)
+    with pytest.raises(DataError, match=r"2\.1 % of the text would be lost.* 20 bytes in characters"):
+        prepare(settings, Deps())
+
+
 def test_prepare_with_the_limit_of_the_message_goes_through(tmp_path: Path) -> None:
     """What it says works; so does the other way."""
     assert prepared_text(tmp_path, TEXT, max_loss_fraction=0.06).manifest.ledger.lost_bytes() == {"unknown": 6}
