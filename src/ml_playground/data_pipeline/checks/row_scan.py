@@ -98,13 +98,14 @@ def _print(chat: ChatExample, pieces: list[bytes], passage: bytes) -> RowPrint:
             said, last = said + size, place
         elif message.role == "user" and not message.content.isspace():
             asked += size
-    key = digest(passage.translate(None, WHITE_SPACE))
+    # Between messages stands what no text holds: a message that quotes a chat is not that chat.
+    key = digest(b"\0".join(pieces).translate(None, WHITE_SPACE))
     prompt, answer = None, 0
     if len(pieces) == 1 and chat.messages[0].role == TEXT_ROLE:
         # A text is compared with other texts as a whole.
         prompt = key
     elif last and asked:
-        prompt = digest(b"\n".join(pieces[:last]).translate(None, WHITE_SPACE))
+        prompt = digest(b"\0".join(pieces[:last]).translate(None, WHITE_SPACE))
         answer = short_digest(pieces[last].translate(None, WHITE_SPACE))
     ratio = said / asked if said and asked else None
     return RowPrint(key, short_digest(passage), prompt, answer, total, ratio, said)

@@ -13,6 +13,10 @@ from ml_playground.data_pipeline.sources.chat_rows import TEXT_ROLE
 ROLES = frozenset({"system", "user", "assistant", "tool"})
 LEAST_LEAK = 24
 """Characters of an answer that stands in its own question: a shorter one is a name or a choice that was asked about."""
+ROLE_CHARACTERS = 40
+"""Kept of a role that nobody knows."""
+MOST_REMEMBERED = 32
+"""Messages of a chat whose roles are remembered: longer sequences hardly come twice, and would fill the memory."""
 FEW_ANSWERS = 4
 """Messages for each answer, from which on most of a chat is not learned."""
 _SAYS_SOMETHING = re.compile(r"[^\W_]")
@@ -21,7 +25,7 @@ _SAYS_SOMETHING = re.compile(r"[^\W_]")
 def chat_faults(chat: ChatExample) -> list[Fault]:
     """Everything that is wrong with a chat by itself."""
     messages = chat.messages
-    roles = tuple([message.role for message in messages])
+    roles = tuple([message.role if message.role in ROLES else message.role[:ROLE_CHARACTERS] for message in messages])
     contents = [message.content for message in messages]
     spoken = [content for content in contents if content.strip()]
     if roles == (TEXT_ROLE,):
@@ -29,7 +33,7 @@ def chat_faults(chat: ChatExample) -> list[Fault]:
             return [Fault("empty_row")]
         faults: list[Fault] = []
     else:
-        faults = [*role_faults(roles)]
+        faults = [*(role_faults(roles) if len(roles) <= MOST_REMEMBERED else _role_faults(roles))]
         if len(spoken) < len(contents):
             faults += _empty_messages(messages)
         faults += _leaks(messages)
@@ -52,7 +56,7 @@ def _role_faults(roles: tuple[str, ...]) -> Iterator[Fault]:
         yield Fault("empty_row", "it has no messages")
         return
     if unknown := sorted(set(roles) - ROLES):
-        yield Fault("unknown_role", ", ".join(repr(role[:40]) for role in unknown[:4]))
+        yield Fault("unknown_role", ", ".join(map(repr, unknown[:4])))
     if "system" in roles[1:]:
         yield Fault("system_not_first", f"message {roles.index('system', 1) + 1} of {len(roles)}")
     spoken = [role for role in roles if role != "system"]
