@@ -57,8 +57,8 @@ def ledger(target: Target, sets: Sets = None, files: ConfigFiles = None, json_ou
 def _lines(books: Books, job: JobConfig | None) -> Iterator[str]:
     """The books, and how far the job's run gets in them."""
     yield from ledger_lines(books, job.name if job else "prepared data", sys.stdout.encoding or "utf-8")
-    if job is not None and job.train.max_steps is not None:
-        train = books.epoch["train"]
+    train = books.epoch.get("train")
+    if job is not None and job.train.max_steps is not None and train is not None and train.batches:
         epochs = job.train.max_steps * job.train.micro_batches_per_step / train.batches
         reach = f"{epochs:.3g} epochs" if epochs >= 1 else f"{epochs:.1%} of an epoch: the rest is never reached"
         targets = count(epochs * train.trained)

@@ -85,6 +85,17 @@ def test_ledger_of_a_folder_shows_what_lies_there(tmp_path: Path, capsys: pytest
     assert "so --set and --config have no effect; leave them out." in capsys.readouterr().err
 
 
+def test_ledger_of_a_single_token_has_no_epochs_to_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing follows it, so an epoch has no batch."""
+    folder, _ = experiment(tmp_path / "mine", {"a.txt": TEXT})
+    write_texts(tmp_path / "mine" / "texts", {"a.txt": "aa"})
+    sets = ["prepare.tokenizer={kind='char'}", "prepare.val_fraction=0.5"]
+    words = [word for value in sets for word in ("--set", value)]
+    assert run(tree(), ["prepare", folder, *words]) == 0
+    capsys.readouterr()
+    assert not any(line.startswith("the run:") for line in printed(capsys, folder, *words))
+
+
 def test_ledger_names_the_rows_that_lose_most(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """By source and position, and printable whatever stands there."""
     folder, _ = experiment(tmp_path / "mine", {"a.txt": TEXT})
