@@ -16,7 +16,8 @@ from ml_playground.training.protocols import StepNumbers
 
 def read_numbers(pending: Sequence[StepNumbers], *, first_step: int) -> list[StepReading]:
     """The numbers of consecutive steps in one transfer: the only place where the loop waits for the device."""
-    both = torch.stack([torch.stack([n.loss.double(), n.grad_norm.double()]) for n in pending])
+    # As they are: MPS knows no float64, and the host makes the same numbers of them.
+    both = torch.stack([torch.stack([n.loss, n.grad_norm]) for n in pending])
     on_host = cast(list[tuple[float, float]], both.tolist())
     return [
         StepReading(first_step + i, loss, norm, numbers.lr, numbers.targets)
