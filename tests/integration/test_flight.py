@@ -16,6 +16,7 @@ from torch import Tensor
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import CheckpointError, ConfigError, RunError
+from ml_playground.core.file_locks import locked_folder
 from ml_playground.core.process_memory import forget_peak, peak_bytes, resident_bytes
 from ml_playground.core.run_folder import RunFolder
 from ml_playground.data_pipeline.preparer import prepare
@@ -277,6 +278,19 @@ def test_checked_alone_of_a_paused_run_leaves_it_as_it_is(tmp_path: Path) -> Non
     assert {file: file.read_bytes() for file in files_under(run.path) if file.is_file()} == before
     with held(run), pytest.raises(RunError, match="is being trained by another process"):
         checked_alone(job, Deps(), Choice("resume", run), Told())
+
+
+def test_checked_alone_clears_away_what_a_killed_check_has_left(tmp_path: Path) -> None:
+    """Each is as large as a checkpoint; that of a check which is still under way stays."""
+    job = prepared(tmp_path)
+    place = run_job(job, stopping_after(9)).run.parent
+    left, live = place / ".flight-check-left", place / ".flight-check-live"
+    (left / "step_000001").mkdir(parents=True)
+    lock = locked_folder(live)
+    assert lock is not None
+    checked_alone(job, Deps(), Choice("new"), Told())
+    os.close(lock)
+    assert (left.exists(), live.exists()) == (False, True)
 
 
 @contextmanager

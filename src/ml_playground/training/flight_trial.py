@@ -1,5 +1,6 @@
 """The trial flight: a step, an evaluation and a text on the run's own parts, which are then put back to the bit."""
 
+import os
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,8 +13,10 @@ import torch
 
 from ml_playground.core.deps import Clock
 from ml_playground.core.error_handling import CheckpointError, ConfigError
+from ml_playground.core.file_locks import locked_folder, remove_tree
 from ml_playground.core.machine import probe
 from ml_playground.core.process_memory import forget_peak, peak_bytes, resident_bytes
+from ml_playground.core.storage_errors import storage_errors
 from ml_playground.core.values import Progress
 from ml_playground.training.assembly import Assembly, Opened
 from ml_playground.training.checkpoint_protocols import NotSaved, Snapshot
@@ -35,6 +38,8 @@ DRAWN_TOKENS = 8
 """Length of the trial's text."""
 NAMED = 3
 """Tensors that an error names."""
+TRIED_NAME = ".flight-check-"
+"""Begins the name of the folder of the trial's checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,10 +241,20 @@ class Trial:
 
 @contextmanager
 def _beside(place: Path) -> Generator[Path]:
-    """A folder for a moment, on the disk where `place` is or would be."""
+    """A folder for a moment, on the disk where `place` is or would be; what killed checks have left there goes."""
     there = next(folder for folder in (place, *place.parents) if folder.is_dir())
-    with TemporaryDirectory(prefix=".flight-check-", dir=there) as name:
-        yield Path(name)
+    with storage_errors(there):
+        for left in there.glob(f"{TRIED_NAME}*/"):
+            if not left.is_symlink() and (lock := locked_folder(left)) is not None:
+                remove_tree(left)
+                os.close(lock)
+        with TemporaryDirectory(prefix=TRIED_NAME, dir=there) as name:
+            lock = locked_folder(Path(name))
+            try:
+                yield Path(name)
+            finally:
+                if lock is not None:
+                    os.close(lock)
 
 
 class PeakMemory:
