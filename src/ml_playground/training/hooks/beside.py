@@ -111,10 +111,10 @@ class Beside:
         ended = Event()
         call = self._put("state_dict", self._hook.state_dict, ended=ended)
         if not self._left and self._hanging is None:
-            if ended.wait(self._patience.state_s):
-                self._state = call.answer
-            else:
+            if not ended.wait(self._patience.state_s):
                 self._hang(self._patience.state_s)
+            elif self._under_way is not call:
+                self._state = call.answer
         return self._state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -147,6 +147,9 @@ class Beside:
                 call = self._next()
             self._do(call)
         self._left = True
+        # It left in this call: whoever waits for its end waits for nothing.
+        if (last := self._under_way) is not None and last.ended is not None:
+            last.ended.set()
 
     def _next(self) -> _Call:
         with self._ready:

@@ -195,6 +195,27 @@ def test_hook_that_leaves_its_thread_is_said_and_not_waited_for(tmp_path: Path) 
     assert told == ["hook 'odd' has ended its thread in on_step and is told nothing more"]
 
 
+@pytest.mark.parametrize("method", ["on_end", "state_dict"])
+def test_hook_that_leaves_in_a_call_that_is_waited_for_is_said_at_once(tmp_path: Path, method: str) -> None:
+    """Nothing of five seconds at the end of every run, and nothing of a state that is none."""
+
+    class Leaver(Listener):
+        def on_end(self, progress: Progress, reason: Any, error: BaseException | None) -> None:
+            sys.exit()
+
+        def state_dict(self) -> Mapping[str, Any]:
+            sys.exit()
+
+    context, told = hook_context(tmp_path), Told()
+    beside = Beside(Tolerant(Leaver(), "x", context, told), "x", context, told, Patience(60.0, 60.0, 60.0))
+    beside.load_state_dict({"heard": 1})
+    beside.on_start(progress(0))
+    if method == "state_dict":
+        assert beside.state_dict() == {"heard": 1}
+    beside.on_end(progress(0), "completed", None)
+    assert told == [f"hook 'x' has ended its thread in {method} and is told nothing more"]
+
+
 def test_hook_that_fails_beside_is_counted_as_on_the_training_thread(tmp_path: Path) -> None:
     """Off after three failures in a row."""
     context, told, hook = hook_context(tmp_path), Told(), FailingHook()
