@@ -192,7 +192,9 @@ def text_section(environment: Mapping[str, Any]) -> str:
         for name, book, key in TEXT_ROWS
     )
     fraction = books.get("lost_fraction")
-    lost = "" if not isinstance(fraction, (int, float)) else f"Lost unasked: {100 * fraction:.2g} % of the text. "
+    lost = ""
+    if isinstance(fraction, (int, float)) and 0 <= fraction <= 1:
+        lost = f"Lost unasked: {100 * fraction:.2g} % of the text. "
     copies = _number(_table(books, "ledger", "losses", "copies").get("documents"))
     dropped = " (dropped)" if _table(books, "ledger", "dropped") else ""
     return (

@@ -107,6 +107,14 @@ def test_report_shows_where_the_text_went() -> None:
     assert "data.ledger" not in text
 
 
+@pytest.mark.parametrize("fraction", [10**400, -1, "much", None])
+def test_report_of_a_share_that_is_none_leaves_it_out(fraction: Any) -> None:
+    """A number that no float holds would be no page at all."""
+    run = bare_run()
+    run.environment.write_text(json.dumps({"data": BOOKS | {"lost_fraction": fraction}}))
+    assert "Lost unasked" not in page_of(run).text
+
+
 @pytest.mark.parametrize("data", [None, 3, {}, {"ledger": 3}, {"ledger": {"splits": {}}}])
 def test_report_without_books_has_no_section_for_them(data: Any) -> None:
     """Runs of other versions, and files that somebody edited."""
