@@ -45,8 +45,9 @@ class Hook(Protocol):
     steering: ClassVar[bool]
     """True: the run depends on this hook, and its errors end it. False: it only watches, and may fail."""
     inline: ClassVar[bool]
-    """True: told on the training thread, which waits for it, as for all that steer: for what wishes, draws from the model, or must
-    have written all its rows when a checkpoint is durable. False: told in order on a thread of its own; it may hang, and cannot wish."""
+    """True: told on the training thread, which waits for it, as for all that steer: for what wishes, draws from the model or from
+    torch's own random numbers (a step's dropout would come out otherwise), or must have written all its rows when a checkpoint is
+    durable. False: told in order on a thread of its own; it may hang, and cannot wish."""
 
     def on_start(self, progress: Progress) -> None:
         """Before the first step of this process."""
