@@ -163,10 +163,10 @@ def test_sample_on_a_full_disk_still_shows_its_text(
 
 
 def test_run_folder_that_is_removed_while_it_trains_holds_what_comes_after(tmp_path: Path, tried: Tried) -> None:
-    """Somebody tidied up: what is written from there on is whole again."""
+    """Somebody tidied up, while something was being written: what is written from there on is whole again."""
     job = prepared_job(tmp_path)
     run: RunFolder = place_of(job, "gone")
-    result = train(job, "gone", disturbed({5: lambda: shutil.rmtree(run.path)}))
+    result = train(job, "gone", disturbed({5: lambda: shutil.rmtree(run.path, ignore_errors=True)}))
     assert result.reason == "completed"
     assert (run.checkpoints / "step_000012").is_dir()
     tried("run folder removed while training")
