@@ -134,7 +134,7 @@ def test_watching_hook_that_hangs_for_thirty_seconds_costs_six(tmp_path: Path, t
 
 
 class JumpingClock:
-    """Its time of day jumps by years, forwards and backwards; its counter goes on, as counters do."""
+    """Its time of day jumps by years, forwards and backwards; its counter goes on, as counters do, with each question or each step."""
 
     def __init__(self, *jumps: timedelta, tick_s: float = 0.5) -> None:
         self._now = datetime(2026, 6, 1, 12, 0, 0, tzinfo=UTC)
@@ -153,6 +153,11 @@ class JumpingClock:
         """Some time has passed."""
         self._ticks += self._tick_s
         return self._ticks
+
+    def step(self) -> bool:
+        """Half a minute has passed; nobody asked to stop."""
+        self._ticks += 30.0
+        return False
 
 
 YEAR = timedelta(days=365)
@@ -175,9 +180,10 @@ def test_time_of_day_that_jumps_changes_neither_saves_nor_the_end(name: str, tmp
         },
     }
     job = prepared_job(tmp_path, **sections)
-    steady, jumping = (Deps(clock=JumpingClock(*jumps)) for jumps in (JUMPS["stands still"], JUMPS[name]))
-    train(job, "steady", steady)
-    result = train(job, "jumping", jumping)
+    # How often the clock is asked depends on when a save comes to its end; how many steps are made does not.
+    steady, jumping = (JumpingClock(*jumps, tick_s=0.0) for jumps in (JUMPS["stands still"], JUMPS[name]))
+    train(job, "steady", Deps(clock=steady, stop_requested=steady.step))
+    result = train(job, "jumping", Deps(clock=jumping, stop_requested=jumping.step))
     run = place_of(job, "jumping")
     assert result.reason in ("completed", "stopped_early")
     assert rows_of(run) == rows_of(place_of(job, "steady"))
