@@ -1,7 +1,8 @@
-"""Which rows are equal, among any number of them, in bounded memory: 40 bytes a row, on the disk once there are many.
+"""Which rows are equal, among any number of them: 40 bytes a row, on the disk once there are many.
 
 A row is known by 16 bytes of BLAKE2b: among a billion rows the chance that any two different ones share them is 1e-21. Rows are dealt into
-`PARTITIONS` files by their first bits; equal ones meet in one file, and each file is sorted alone.
+`PARTITIONS` files by their first bits; equal ones meet in one file, and each file is sorted alone. So what is held grows with the number of
+rows that equal one another (150 bytes each), not with that of all rows.
 """
 
 import struct
