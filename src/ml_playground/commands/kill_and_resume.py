@@ -4,7 +4,7 @@ import json
 import random
 import shutil
 import signal
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -18,7 +18,7 @@ from ml_playground.core.certificate import Certificate, Circumstances, Kill
 from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import RunError
 from ml_playground.core.run_folder import RunFolder, new_run_id, verifications_folder
-from ml_playground.core.run_schema import FINISHED
+from ml_playground.core.run_schema import FINISHED, Event
 from ml_playground.monitoring.comparison import Comparison, compare_runs, last_checkpoint
 from ml_playground.monitoring.reader import read_result, read_run
 from ml_playground.training.resume import differences, read_job
@@ -132,6 +132,7 @@ def _train_killed(run: RunFolder, job: JobConfig, plan: Plan, times: _Times, dep
         if len(kills) == plan.kills and any(kill.resumed_at < times.last_step for kill in kills):
             with TrainingProcess(run, deps, show) as process:
                 process.wait()
+            refuse_a_new_beginning(read_run(run).events, kills[-1])
             return kills
         # It was faster than the one that was left alone, and a resume with nothing to do proves nothing.
         latest_s = times.saved_s + (latest_s - times.saved_s) / 2
@@ -140,6 +141,22 @@ def _train_killed(run: RunFolder, job: JobConfig, plan: Plan, times: _Times, dep
         f"The run was over {TRIES} times before it could be killed, for the steps after its checkpoint take no time; "
         f"verify more of them: --more {10 * plan.more}."
     )
+
+
+def refuse_a_new_beginning(events: Sequence[Event], last: Kill) -> None:
+    """Equal bits prove a resume only where there was one: a run that begins anew ends with them too.
+
+    Raises:
+        RunError: The last process did not go on from the checkpoint that was there.
+    """
+    starts = [event for event in events if event.kind in ("started", "resumed")]
+    went_on = [event.step for event in starts if event.step]
+    # A job without metrics notes no starts.
+    if starts and last.resumed_at and last.resumed_at not in went_on:
+        raise RunError(
+            f"After the last kill a checkpoint of step {last.resumed_at} was there, but the run did not go on from it "
+            f"(it went on from: {', '.join(map(str, went_on)) or 'none, it began anew'}); nothing is certified."
+        )
 
 
 def _kill_it(run: RunFolder, plan: Plan, between_s: tuple[float, float], deps: Deps, show: Show) -> list[Kill]:

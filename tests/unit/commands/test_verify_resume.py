@@ -8,20 +8,22 @@ import shutil
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import typer
 
 from ml_playground.cli import main
-from ml_playground.commands.kill_and_resume import Verified
+from ml_playground.commands.kill_and_resume import Verified, refuse_a_new_beginning
 from ml_playground.commands.training_process import TrainingProcess, written_step
 from ml_playground.commands.verify_resume import verified_lines
 from ml_playground.configuration.loading import find_experiment, list_experiments
-from ml_playground.core.certificate import Certificate
+from ml_playground.core.certificate import Certificate, Kill
 from ml_playground.core.deps import Deps
-from ml_playground.core.error_handling import WorkerError
+from ml_playground.core.error_handling import RunError, WorkerError
 from ml_playground.core.run_folder import RunFolder, all_runs, runs_folder, verifications_folder
+from ml_playground.core.run_schema import Event
 from ml_playground.monitoring.comparison import compare_runs
 from tests.fakes.run_folder import bare_run, put_rows
 from tests.fakes.tiny_job import TEXT
@@ -83,6 +85,30 @@ def test_verify_resume_passes_and_leaves_a_certificate(
     assert "torch" in certificate.circumstances.packages
     assert "train.max_steps: 20 -> 36" in certificate.changed
     assert all_runs(runs_folder()) == []
+
+
+def a_kill(resumed_at: int) -> Kill:
+    """With a checkpoint of that step there."""
+    return Kill(signal="SIGKILL", seconds=1.0, written_step=9, saving=False, resumed_at=resumed_at)
+
+
+def starts(*steps: int) -> list[Event]:
+    """What a run notes at the start of each of its processes."""
+    now = datetime.now(UTC)
+    return [Event(time=now, step=step, kind="resumed" if step else "started") for step in steps]
+
+
+def test_run_that_begins_anew_is_not_certified() -> None:
+    """It ends with equal bits all the same, and proves nothing of resuming."""
+    with pytest.raises(
+        RunError, match=r"checkpoint of step 6 was there, but .* from: none, it began anew\); nothing is"
+    ):
+        refuse_a_new_beginning(starts(0, 0), a_kill(6))
+    with pytest.raises(RunError, match=r"did not go on from it \(it went on from: 3\)"):
+        refuse_a_new_beginning(starts(0, 3), a_kill(6))
+    refuse_a_new_beginning(starts(0, 6), a_kill(6))
+    refuse_a_new_beginning(starts(0, 0), a_kill(0))
+    refuse_a_new_beginning([], a_kill(6))
 
 
 @pytest.mark.slow
