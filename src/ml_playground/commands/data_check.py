@@ -260,12 +260,19 @@ def lines(
     kinds = [plural(report.count(severity), severity) for severity in ("error", "warning", "info")]
     yield f"found: {', '.join(kinds)}" if report.findings else "found: nothing"
     if separated is not None and quarantine is not None:
-        yield f"quarantine: {plural(separated.bad, 'entry', 'entries')} in {quarantine}, each with its reason"
+        entries = plural(separated.bad, "entry", "entries")
+        yield printable(f"quarantine: {entries} in {quarantine}, each with its reason")
     if separated is not None and clean is not None:
-        yield f"clean: {plural(separated.good, what)} in {clean}; go on with that file"
+        yield _clean_line(separated.good, clean)
     if separated is None and (report.count("error") or report.count("warning")):
         more = " --clean GOOD.jsonl" if report.kind == "chat" else ""
-        yield f"next: mlp data check {typed} --quarantine BAD.jsonl{more}"
+        yield printable(f"next: mlp data check {typed} --quarantine BAD.jsonl{more}")
+
+
+def _clean_line(rows: int, clean: Path) -> str:
+    if not rows:
+        return printable(f"clean: nothing is left, so {clean} was not written; mend the rows that are named above")
+    return printable(f"clean: {plural(rows, 'row')} in {clean}; go on with that file")
 
 
 def _block(finding: Finding) -> Iterator[str]:

@@ -102,6 +102,31 @@ def test_quarantine_and_clean_hold_all_rows_and_say_so(
     assert mlp(clean) == 0
 
 
+def test_row_with_an_error_takes_no_good_row_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An empty answer contradicts no other one; of the good rows the first of the copies stays."""
+    path, away, clean = tmp_path / "a.jsonl", tmp_path / "bad.jsonl", tmp_path / "good.jsonl"
+    hello, empty, other = (
+        json.dumps({"prompt": prompt, "completion": answer})
+        for prompt, answer in (("hi", "hello"), ("hi", ""), ("a", "b"))
+    )
+    path.write_text(f"{hello}\n{empty}\n{hello}\n{other}\n")
+    assert mlp(path, "--quarantine", away, "--clean", clean) == 2
+    assert "different_answers" not in capsys.readouterr().out
+    assert clean.read_text() == f"{hello}\n{other}\n"
+    entries = [json.loads(line) for line in away.read_text().splitlines()]
+    assert [(entry["line"], entry["codes"]) for entry in entries] == [(2, ["empty_answer"]), (3, ["duplicate_row"])]
+
+
+@pytest.mark.parametrize("rest", ["", "\n", " \n\n"])
+def test_clean_file_without_a_row_is_not_written(tmp_path: Path, capsys: pytest.CaptureFixture[str], rest: str) -> None:
+    """Blank lines are nothing to go on with."""
+    path, clean = tmp_path / "a.jsonl", tmp_path / "good.jsonl"
+    path.write_text(f"{BROKEN}\n{rest}")
+    assert mlp(path, "--clean", clean) == 2
+    assert f"clean: nothing is left, so {clean} was not written" in capsys.readouterr().out.splitlines()[-1]
+    assert not clean.exists()
+
+
 def test_quarantine_of_a_text_lists_its_bad_lines_and_documents(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -246,10 +271,21 @@ def test_names_and_keys_of_a_stranger_cannot_disturb_a_terminal(
     assert "\x1b" not in capsys.readouterr().out
 
 
+def test_names_of_what_is_written_cannot_disturb_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nor what is to be typed next."""
+    path = tmp_path / "a\x1b[31m.jsonl"
+    path.write_text(f"{WARNED}\n{GOOD}\n", encoding="utf-8")
+    assert mlp(path) == 0
+    assert mlp(path, "--quarantine", tmp_path / "b\x1b[2J.jsonl", "--clean", tmp_path / "g\x1b[2J.jsonl") == 0
+    shown = capsys.readouterr().out
+    assert all(word in shown for word in ("next: mlp data check", "quarantine: 1 entry", "clean: 1 row"))
+    assert "\x1b" not in shown
+
+
 def test_check_interrupted_leaves_nothing_behind(tmp_path: Path) -> None:
     """Ctrl-C while the quarantine is written: exit code 130, and no half of it."""
     path, away = tmp_path / "rows.jsonl", tmp_path / "bad.jsonl"
-    path.write_bytes(f"{WARNED}\n".encode() * 12_000)
+    path.write_bytes(f"{WARNED}\n".encode() * 60_000)
     command = [sys.executable, "-m", "ml_playground.cli", "data", "check", str(path), "--quarantine", str(away)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         while process.poll() is None and not away.with_name(".bad.jsonl.partial").exists():

@@ -18,6 +18,7 @@ from ml_playground.data_pipeline.checks.outliers import Fences, LogHistogram, st
 from ml_playground.data_pipeline.checks.repeats import Mask, Parts, Picked
 from ml_playground.data_pipeline.checks.report import Places, Report, findings_of
 from ml_playground.data_pipeline.checks.row_scan import RowPrint, RowScan, scan_row
+from ml_playground.data_pipeline.checks.table import CHECKS
 from ml_playground.data_pipeline.sources.jsonl_rows import lines
 
 
@@ -143,9 +144,11 @@ class _Pass:
             self.size_bytes += line.size_bytes + line.ended
 
     def _compare_later(self, row: int, place: Place, scan: RowScan, found: RowPrint) -> None:
-        self._prints.add(found.key, found.exact, row, place.offset)
-        if found.prompt is not None:
-            self._prompts.add(found.prompt, found.answer, row, place.offset)
+        # A row that cannot be used takes no good row with it: it contradicts nothing, and is the original of no copy.
+        if not any(CHECKS[fault.code].severity == "error" for fault in scan.faults):
+            self._prints.add(found.key, found.exact, row, place.offset)
+            if found.prompt is not None:
+                self._prompts.add(found.prompt, found.answer, row, place.offset)
         characters = found.characters
         self._characters += characters
         self._answer_characters += found.answer_characters

@@ -29,7 +29,7 @@ class Separated(NamedTuple):
     bad: int
     """Rows or lines with errors or warnings."""
     good: int
-    """Rows of the clean file; 0 where none was asked for."""
+    """Rows of the clean file; 0 where none was asked for, or only blank ones were left, for which there is no file."""
 
 
 def separate_rows(
@@ -38,13 +38,14 @@ def separate_rows(
     """Write the rows of the training files with an error or a warning to one file, and the others to another one.
 
     Each line of the quarantine is an object: file, line, offset, codes, reason, and the row as it was: `row`, or `row_base64` where it
-    is no UTF-8. Rows of `clean` are byte for byte those of the input, each with a line feed.
+    is no UTF-8. Rows of `clean` are byte for byte those of the input, each with a line feed; where all of them are blank there is no file.
 
     Raises:
         DataError: The input is not what was checked.
         StorageError: Something could not be written; neither file is there then.
     """
     row = bad = good = size_bytes = 0
+    something_left = False
     with ExitStack() as stack:
         away = stack.enter_context(whole_file(quarantine)) if quarantine is not None else None
         kept = stack.enter_context(whole_file(clean)) if clean is not None else None
@@ -64,8 +65,12 @@ def separate_rows(
                 elif kept is not None:
                     kept.write(line.raw + b"\n")
                     good += 1
+                    something_left = something_left or bool(line.raw.strip())
         if (row, size_bytes) != (check.report.rows, check.report.size_bytes):
             raise _changed("The input")
+    if clean is not None and not something_left:
+        clean.unlink()
+        return Separated(bad, 0)
     return Separated(bad, good)
 
 
