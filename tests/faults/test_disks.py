@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,7 +41,13 @@ class Disk:
     def lock(self) -> None:
         """Read-only for all that is opened from now on, as after an error of the disk."""
         subprocess.run(["mount", "--bind", self.place, self.place], check=True)
-        subprocess.run(["mount", "-o", "remount,bind,ro", self.place], check=True)
+        # It is busy for as long as a thread of the run has a file open for writing.
+        for _ in range(200):
+            done = subprocess.run(["mount", "-o", "remount,bind,ro", self.place], capture_output=True, check=False)
+            if done.returncode == 0:
+                return
+            time.sleep(0.05)
+        done.check_returncode()
 
     def unlock(self) -> None:
         """It can be written again."""

@@ -84,13 +84,19 @@ class DirectoryStore:
         """
         self._settle()
         self._damaged = {}
+        # A disk that is not to be written to does not keep a checkpoint from being read.
+        with suppress(StorageError):
+            # First, for a checkpoint that was being replaced goes back to its place by it.
+            atomic.sweep(self._folder)
         for step in reversed(steps_in(self._folder)):
             try:
                 found = self.open(step)
             except CheckpointError as error:
                 self._damaged[step] = str(error)
             else:
-                self._tidy(found)
+                if found.ending is not None:
+                    with suppress(StorageError):
+                        self._rotate(step)
                 return found
         if self._damaged:
             found = "\n".join(f"  {problem}" for problem in self._damaged.values())
@@ -190,13 +196,6 @@ class DirectoryStore:
         except StorageError as error:
             return replace(saved, problem=str(error))
         return saved
-
-    def _tidy(self, newest: CheckpointFolder) -> None:
-        # A disk that is not to be written to does not keep a checkpoint from being read.
-        with suppress(StorageError):
-            atomic.sweep(self._folder)
-            if newest.ending is not None:
-                self._rotate(newest.progress.step)
 
     def _rotate(self, just_saved: int) -> None:
         there = [Kept(saved.step, (saved.metrics or {}).get("loss")) for saved in self._complete()]
