@@ -144,14 +144,19 @@ def memory_problem(job: JobConfig, facts: Mapping[str, int], free_bytes: int | N
         facts: What the data give a model.
         free_bytes: Memory of the device that can still be had; none: unknown.
     """
-    # A run that divides its batches itself comes down to single rows.
-    least = with_rows(job, 1) if job.runtime.on_out_of_memory == "split" else job
-    planned = planned_bytes(least, facts).device
+    splits = job.runtime.on_out_of_memory == "split"
+    # A run that divides its batches itself comes down to single rows, but only where it hears of a lack in time: a system lends out
+    # more host memory than there is, and kills the process when it is used.
+    hears = job.runtime.device != "cpu"
+    planned = planned_bytes(with_rows(job, 1) if splits and hears else job, facts).device
     if free_bytes is None or planned <= PLAN_MAY_ERR * free_bytes:
         return None
+    too_late = (
+        " (on a CPU runtime.on_out_of_memory = 'split' would hear of it too late)" if splits and not hears else ""
+    )
     return (
         f"Training is planned to take {readable_size(planned)} of memory, and {readable_size(free_bytes)} are free on "
-        f"{job.runtime.device}; {memory_advice(job, facts, free_bytes)}"
+        f"{job.runtime.device}{too_late}; {memory_advice(job, facts, free_bytes)}"
     )
 
 

@@ -106,9 +106,19 @@ def test_memory_problem_unknown_memory_refuses_nothing(tmp_path: Path) -> None:
 
 
 def test_memory_problem_of_a_run_that_splits_counts_single_rows(tmp_path: Path) -> None:
-    """It would come down to them by itself."""
-    rows, split = {"micro_batch_rows": 1 << 20}, {"on_out_of_memory": "split"}
+    """On a GPU it would come down to them by itself."""
+    rows, split = {"micro_batch_rows": 1 << 20}, {"on_out_of_memory": "split", "device": "cuda"}
     assert memory_problem(tiny_job(tmp_path, data=rows, runtime=split), FACTS, 1_000_000_000) is None
+
+
+def test_memory_problem_of_a_run_that_splits_on_a_cpu_counts_all_rows(tmp_path: Path) -> None:
+    """The kernel would kill it before it could split; the advice is that of a run which does not."""
+    rows, split = {"micro_batch_rows": 1 << 20}, {"on_out_of_memory": "split"}
+    text = memory_problem(tiny_job(tmp_path, data=rows, runtime=split), FACTS, 1_000_000_000)
+    assert text is not None
+    assert (
+        "(on a CPU runtime.on_out_of_memory = 'split' would hear of it too late); --set data.micro_batch_rows=" in text
+    )
 
 
 def test_tokens_to_draw_are_those_of_enabled_hooks_and_the_last_step(tmp_path: Path) -> None:
