@@ -27,7 +27,7 @@ class Books:
         Raises:
             DataError: More is lost; says where, and what to do.
         """
-        check_ledger(self.manifest.ledger, limit)
+        check_ledger(self.manifest.ledger, limit, self.manifest.prepare.get("split_by", ""))
         check_epoch(self.epoch, limit)
 
     def as_json(self) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def build_dataset(
         raise changed_meanwhile(changes(before, after))
     _check_no_split_is_empty(settings, counted, writer)
     ledger = balanced(after, counted, writer, unknown, ends_marked=tokenizer.specials.eos is not None)
-    check_ledger(ledger, settings.max_loss_fraction)
+    check_ledger(ledger, settings.max_loss_fraction, settings.split_by)
     manifest = Manifest(
         created_at=now,
         prepare=settings.model_dump(mode="json"),

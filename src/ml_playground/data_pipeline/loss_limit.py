@@ -22,23 +22,39 @@ CAUSES: Mapping[LossReason, Cause] = {
     "not_utf8": Cause("in files that are not UTF-8", "write these files as UTF-8, or leave them out of the source"),
     "unknown": Cause(
         "in characters that the tokenizer does not know",
-        "take a tokenizer that knows every character (--set 'prepare.tokenizer={kind=\"byte_bpe\"}'), or show it these in "
-        "training (--set prepare.split_by=hash deals documents out evenly)",
+        "take a tokenizer that knows every character (--set 'prepare.tokenizer={kind=\"byte_bpe\"}')",
     ),
 }
+BY_HASH = ", or show it these in training (--set prepare.split_by=hash deals documents out evenly)"
+LEAST_DOCUMENTS_BY_HASH = 20
+"""Of fewer, dealt out by the hash of their names, one split may get none and another one most of what is rare."""
 
 
-def check_ledger(ledger: Ledger, limit: float) -> None:
+def check_ledger(ledger: Ledger, limit: float, split_by: str) -> None:
     """Refuse a data set that lost too much; one whose losses were not counted is let through.
+
+    Args:
+        ledger: What became of the text.
+        limit: `prepare.max_loss_fraction`.
+        split_by: `prepare.split_by` of the data set: what is set already is no advice.
 
     Raises:
         DataError: More than `limit` of the text is lost; says why, where most of it, and what to do.
     """
     if ledger.losses is not None:
-        check_loss(ledger.lost_bytes(), ledger.wanted_bytes(), limit, ledger.losses.rows)
+        documents = ledger.documents - sum(one.documents for one in ledger.dropped.values())
+        hash_helps = split_by != "hash" and documents >= LEAST_DOCUMENTS_BY_HASH
+        check_loss(ledger.lost_bytes(), ledger.wanted_bytes(), limit, ledger.losses.rows, hash_helps=hash_helps)
 
 
-def check_loss(lost: Mapping[LossReason, int], wanted_bytes: int, limit: float, rows: Sequence[LostRow]) -> None:
+def check_loss(
+    lost: Mapping[LossReason, int],
+    wanted_bytes: int,
+    limit: float,
+    rows: Sequence[LostRow],
+    *,
+    hash_helps: bool = False,
+) -> None:
     """Refuse to lose more of a text than its user allows.
 
     Args:
@@ -46,6 +62,7 @@ def check_loss(lost: Mapping[LossReason, int], wanted_bytes: int, limit: float, 
         wanted_bytes: Of the source, without what the settings leave out.
         limit: `prepare.max_loss_fraction`.
         rows: Where most is lost, most first.
+        hash_helps: Whether documents that are dealt out by hash could lose less.
 
     Raises:
         DataError: Too much is lost.
@@ -55,7 +72,9 @@ def check_loss(lost: Mapping[LossReason, int], wanted_bytes: int, limit: float, 
         return
     causes = ", ".join(f"{bytes_text(size)} {CAUSES[reason].what}" for reason, size in lost.items())
     most = f" Most is lost in {row_text(rows[0])}." if rows else ""
-    remedies = "; or ".join(CAUSES[reason].remedy for reason in lost)
+    remedies = "; or ".join(
+        CAUSES[reason].remedy + (BY_HASH if reason == "unknown" and hash_helps else "") for reason in lost
+    )
     raise DataError(
         f"{percent(fraction)} of the text would be lost, more than {LIMIT_KEY} = {limit:g} allows: {causes}.{most} "
         f"To keep it: {remedies}. To do without it: {_allowing(fraction)}."

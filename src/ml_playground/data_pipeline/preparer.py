@@ -57,7 +57,7 @@ def prepare(
         # What a preparation that was killed has left may be as large as the data set.
         sweep(folder.parent)
         if folder.exists() and not fresh:
-            return _reuse(folder, source, settings.max_loss_fraction, report)
+            return _reuse(folder, source, settings, report)
         if fresh and isinstance(source, RefetchedSource):
             source.fetch_anew()
         set_aside = _old_name(folder, deps.clock.now()) if folder.exists() else None
@@ -85,7 +85,7 @@ def _alone(folder: Path, report: Report) -> Generator[None]:
         lock.release()
 
 
-def _reuse(folder: Path, source: Source, max_loss_fraction: float, report: Report) -> Prepared:
+def _reuse(folder: Path, source: Source, settings: PrepareSettings, report: Report) -> Prepared:
     report(PrepareProgress("checking"))
     prepared = open_prepared(folder)
     recorded, found = prepared.manifest.source, source.provenance()
@@ -94,7 +94,7 @@ def _reuse(folder: Path, source: Source, max_loss_fraction: float, report: Repor
             f"The source changed since {folder} was prepared from it: {changes(recorded, found)}. "
             f"{ANEW}, or bring the old source back."
         )
-    check_ledger(prepared.manifest.ledger, max_loss_fraction)
+    check_ledger(prepared.manifest.ledger, settings.max_loss_fraction, settings.split_by)
     return replace(prepared, reused=True)
 
 

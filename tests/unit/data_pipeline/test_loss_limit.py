@@ -28,16 +28,32 @@ TEXT = "ab\n" * 30 + "ab\nabüzzzz"
 
 
 def test_prepare_that_loses_too_much_is_refused_before_anything_is_there(tmp_path: Path) -> None:
-    """How much, of what, where most, three ways out."""
+    """How much, of what, where most, two ways out; one document cannot be dealt out evenly."""
     with pytest.raises(DataError) as caught:
         prepared_text(tmp_path, TEXT, max_loss_fraction=0.01)
     assert str(caught.value) == (
         "5.9 % of the text would be lost, more than prepare.max_loss_fraction = 0.01 allows: 6 bytes in characters that the "
         "tokenizer does not know. Most is lost in text.txt, line 32, character 95: 'üzzzz' (6 bytes of val). To keep it: take a "
-        "tokenizer that knows every character (--set 'prepare.tokenizer={kind=\"byte_bpe\"}'), or show it these in training "
-        "(--set prepare.split_by=hash deals documents out evenly). To do without it: --set prepare.max_loss_fraction=0.06."
+        "tokenizer that knows every character (--set 'prepare.tokenizer={kind=\"byte_bpe\"}'). To do without it: "
+        "--set prepare.max_loss_fraction=0.06."
     )
     assert [path for path in data_folder().iterdir() if path.suffix != ".lock"] == []
+
+
+@pytest.mark.parametrize(
+    ("documents", "split_by", "advised"),
+    [(20, "document", True), (20, "position", True), (19, "document", False), (60, "hash", False)],
+)
+def test_dealing_out_by_hash_is_advised_only_where_it_helps(
+    tmp_path: Path, documents: int, split_by: str, advised: bool
+) -> None:
+    """Not where it is set already, nor for a handful of documents, of which a split may get none."""
+    letters = (chr(0x4E00 + number) for number in range(documents))
+    write_texts(tmp_path / "texts", {f"{number:02}.txt": f"ab{letter}\n" * 9 for number, letter in enumerate(letters)})
+    settings = text_settings(tmp_path / "texts", split_by=split_by, max_loss_fraction=0.01)
+    with pytest.raises(DataError, match=r"of the text would be lost") as caught:
+        prepare(settings, Deps())
+    assert ("prepare.split_by=hash" in str(caught.value)) == advised
 
 
 def test_prepare_with_copies_dropped_is_refused_as_without_the_copies(tmp_path: Path) -> None:
