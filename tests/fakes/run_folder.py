@@ -1,6 +1,7 @@
 """Run folders as a training process leaves them, without a training process."""
 
 import fcntl
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ml_playground.core.atomic import append_lines, write_file
+from ml_playground.core.checkpoint_format import step_folder_name
+from ml_playground.core.checkpoint_manifest import FileRecord, manifest_text
 from ml_playground.core.run_folder import RunFolder, runs_folder
 from ml_playground.core.run_schema import Event, MetricRow, Result, Status
 
@@ -46,6 +49,21 @@ def put_status(run: RunFolder, **changes: Any) -> Status:
     status = Status(**(plain | changes))
     write_file(run.status, status.model_dump_json())
     return status
+
+
+def put_checkpoint(run: RunFolder, step: int) -> None:
+    """A complete one, of no tensors."""
+    counters = {"step": step, "max_steps": 60, "epoch": 0.5, "targets": 64.0, "elapsed_s": 1.5}
+    progress = counters | {"metrics": None, "lr_factor": 1.0, "data_fingerprint": "abc"}
+    files = {"progress.json": json.dumps(progress), "config.json": json.dumps(CONFIG), "hooks.json": "{}"}
+    path = run.checkpoints / step_folder_name(step)
+    for name, content in files.items():
+        write_file(path / name, content)
+    records = {
+        name: FileRecord(size_bytes=len(content), sha256=hashlib.sha256(content.encode()).hexdigest())
+        for name, content in files.items()
+    }
+    write_file(path / "MANIFEST.json", manifest_text(records))
 
 
 def put_result(run: RunFolder, **changes: Any) -> None:

@@ -94,7 +94,7 @@ def _check_data(job: JobConfig, typed: str) -> None:
 
 
 def chosen_run(job: JobConfig, *, fresh: bool, resume: str | None) -> Choice:
-    """Which run a start begins or goes on with.
+    """Which run a start begins or goes on with; says which unfinished one it leaves behind.
 
     Raises:
         ConfigError: --fresh and --resume together.
@@ -103,7 +103,13 @@ def chosen_run(job: JobConfig, *, fresh: bool, resume: str | None) -> Choice:
     if fresh and resume is not None:
         raise ConfigError("--fresh begins a new run and --resume goes on with an old one; give only one of them.")
     named = find_run(resume) if resume is not None else None
-    return choose_run(job, runs_folder(), fresh=fresh, named=named)
+    choice = choose_run(job, runs_folder(), fresh=fresh, named=named)
+    if choice.passed_over is not None:
+        typer.echo(
+            f"note: a new run begins; {choice.passed_over.id}, of other settings, ended before its first checkpoint",
+            err=True,
+        )
+    return choice
 
 
 def train_job(job: JobConfig, *, fresh: bool = False, resume: str | None = None) -> "JobResult":

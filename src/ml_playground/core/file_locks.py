@@ -1,5 +1,6 @@
 """Locks that end with their process, on what a writer works on: unlocked means that no live process writes it."""
 
+import errno
 import fcntl
 import os
 import shutil
@@ -41,6 +42,26 @@ def locked_folder(path: Path) -> int | None:
         if _lies_at(descriptor, path):
             return descriptor
         os.close(descriptor)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether some process holds the lock of a file, which ends with that process; looking does not take it.
+
+    A process id would not do: after a kill it may belong to a stranger.
+    """
+    try:
+        # A pipe of that name opens at once, and is held by nobody.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            # Shared, so that two viewers never see each other; the lock is given back at once.
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        return error.errno in (errno.EWOULDBLOCK, errno.EACCES)
+    return False
 
 
 def _lies_at(descriptor: int, path: Path) -> bool:

@@ -1,8 +1,5 @@
 """Reads run folders, of this process or another, without torch: torn last lines and missing files are no surprise."""
 
-import errno
-import fcntl
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,6 +10,7 @@ from pydantic import ValidationError
 
 from ml_playground.core.atomic import read_lines
 from ml_playground.core.error_handling import RunError
+from ml_playground.core.file_locks import is_locked
 from ml_playground.core.foreign_files import json_table, parsed_json, read_at_most
 from ml_playground.core.run_folder import RunFolder, all_runs
 from ml_playground.core.run_schema import SCHEMA_VERSION, Event, MetricRow, Result, Status, complaint
@@ -178,23 +176,8 @@ def state_of(run: RunFolder, status: Status | None, result: Result | None) -> st
 
 
 def is_held(run: RunFolder) -> bool:
-    """Whether a process on this machine is training the run: it holds the lock, which ends with the process.
-
-    A process id would not do: after a kill it may belong to a stranger.
-    """
-    try:
-        # A pipe of that name opens at once, and is held by nobody.
-        descriptor = os.open(run.lock, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            # Shared, so that two viewers never see each other; the lock is given back at once.
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        finally:
-            os.close(descriptor)
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        return error.errno in (errno.EWOULDBLOCK, errno.EACCES)
-    return False
+    """Whether a process on this machine is training the run."""
+    return is_locked(run.lock)
 
 
 def started_at(run: RunFolder) -> datetime | None:

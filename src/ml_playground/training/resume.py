@@ -9,7 +9,9 @@ from pydantic import ValidationError
 
 from ml_playground.configuration.base import HookSettings
 from ml_playground.configuration.models import JobConfig, RuntimeSettings
+from ml_playground.core.checkpoint_format import list_complete
 from ml_playground.core.error_handling import RunError
+from ml_playground.core.file_locks import is_locked
 from ml_playground.core.foreign_files import read_at_most
 from ml_playground.core.run_folder import RunFolder
 from ml_playground.core.run_schema import FINISHED, Result, complaint
@@ -96,10 +98,14 @@ class Choice:
     run: RunFolder | None = None
     differences: Sequence[Difference] = ()
     """Those of a resumed run that are not free: it is a branch from here on."""
+    passed_over: RunFolder | None = None
+    """An unfinished run of other settings beside which a new one begins, for there is nothing in it to go on from."""
 
 
 def choose_run(job: JobConfig, runs: Path, *, fresh: bool = False, named: RunFolder | None = None) -> Choice:
     """Go on with the newest run of equal settings; else begin another one, unless an unfinished run differs.
+
+    A run that died before its first checkpoint, and that nobody trains, holds nothing to lose and stands in nobody's way.
 
     Args:
         job: The job as it is wanted now.
@@ -116,13 +122,23 @@ def choose_run(job: JobConfig, runs: Path, *, fresh: bool = False, named: RunFol
     if fresh or not candidates:
         return Choice("new")
     unfinished: RunFolder | None = None
+    empty: RunFolder | None = None
     for config in candidates:
         run = RunFolder(config.parent)
         finished = finished_result(run) is not None
         if not _changed(job, run):
             return Choice("nothing_to_do" if finished else "resume", run)
-        unfinished = unfinished or (None if finished else run)
-    return Choice("new") if unfinished is None else _go_on(job, unfinished, named=False)
+        if not finished and _has_something_to_lose(run):
+            unfinished = unfinished or run
+        elif not finished:
+            empty = empty or run
+    return Choice("new", passed_over=empty) if unfinished is None else _go_on(job, unfinished, named=False)
+
+
+def _has_something_to_lose(run: RunFolder) -> bool:
+    """Whether it holds a complete checkpoint, or is being trained by a process that may soon have one."""
+    # The lock first: a process that ends between the two has written its checkpoint by then.
+    return is_locked(run.lock) or bool(list_complete(run.checkpoints))
 
 
 def _go_on(job: JobConfig, run: RunFolder, *, named: bool) -> Choice:

@@ -17,6 +17,7 @@ from ml_playground.commands.train import (
     train_job,
 )
 from ml_playground.core.error_handling import ConfigError, DataError
+from ml_playground.core.run_folder import runs_folder
 from ml_playground.core.run_schema import Reason
 from ml_playground.training.protocols import JobResult
 from tests.fakes.tiny_job import tiny_job
@@ -198,6 +199,26 @@ def test_train_source_that_was_moved_away_is_no_matter(tmp_path: Path, capsys: p
     told = capsys.readouterr()
     assert "the source changed" not in told.err
     assert '"reason": "completed"' in told.out
+
+
+def test_train_other_settings_after_a_run_without_checkpoint_begins_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It died of its numbers before it was first saved; the next try is not told to choose."""
+    from ml_playground.commands.prepare import prepare
+
+    experiment = experiment_on(tmp_path)
+    prepare(str(experiment))
+    with pytest.raises(typer.Exit):
+        train(str(experiment), sets=["optimizer.lr=1e30", "train.grad_clip=0"])
+    (dead,) = runs_folder().glob("mine/*")
+    capsys.readouterr()
+    train(str(experiment), check=True)
+    assert "ended before its first checkpoint" in capsys.readouterr().err
+    train(str(experiment))
+    told = capsys.readouterr()
+    assert f"note: a new run begins; mine/{dead.name}, of other settings, ended before its first checkpoint" in told.err
+    assert told.out.startswith("completed: ")
 
 
 def test_train_again_has_nothing_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ from ml_playground.core.error_handling import RunError
 from ml_playground.core.run_folder import RunFolder
 from ml_playground.core.run_schema import Reason, Result
 from ml_playground.training.resume import (
+    Choice,
     choose_run,
     differences,
     finished_result,
@@ -18,6 +19,7 @@ from ml_playground.training.resume import (
     read_job,
     with_decided_runtime,
 )
+from tests.fakes.run_folder import held, put_checkpoint
 
 
 def job_of(**sections: Any) -> JobConfig:
@@ -154,7 +156,7 @@ def test_choose_run_settings_that_decide_the_end_are_recorded(tmp_path: Path) ->
 
 def test_choose_run_unfinished_with_other_recorded_settings_asks(tmp_path: Path) -> None:
     """Neither is silently right."""
-    run_with(tmp_path, "20260101-000000-aaaa", job_of())
+    put_checkpoint(run_with(tmp_path, "20260101-000000-aaaa", job_of()), 5)
     with pytest.raises(RunError) as caught:
         choose_run(job_of(optimizer={"lr": 0.5}), tmp_path)
     assert str(caught.value) == (
@@ -163,6 +165,32 @@ def test_choose_run_unfinished_with_other_recorded_settings_asks(tmp_path: Path)
         "Start a new run beside it: --fresh. Or go on with the changed settings, as a branch: "
         "--resume toy/20260101-000000-aaaa."
     )
+
+
+@pytest.mark.parametrize("reason", [None, "nan", "out_of_memory"])
+def test_choose_run_ended_before_its_first_checkpoint_is_in_nobodys_way(tmp_path: Path, reason: Reason | None) -> None:
+    """There is nothing in it to go on from, whatever killed it."""
+    run = run_with(tmp_path, "20260101-000000-aaaa", job_of(), reason)
+    (run.checkpoints / "step_000004").mkdir(parents=True)
+    other = job_of(optimizer={"lr": 0.5}, model={"n_layer": 3})
+    assert choose_run(other, tmp_path) == Choice("new", passed_over=run)
+    assert choose_run(job_of(), tmp_path) == Choice("resume", run)
+
+
+def test_choose_run_empty_run_hides_no_older_one_with_a_checkpoint(tmp_path: Path) -> None:
+    """The one that holds something is asked about."""
+    put_checkpoint(run_with(tmp_path, "20260101-000000-aaaa", job_of()), 5)
+    run_with(tmp_path, "20260102-000000-aaaa", job_of())
+    with pytest.raises(RunError, match="The run toy/20260101-000000-aaaa was started with other settings"):
+        choose_run(job_of(optimizer={"lr": 0.5}), tmp_path)
+
+
+def test_choose_run_without_checkpoint_but_being_trained_asks(tmp_path: Path) -> None:
+    """Its first checkpoint may come in a minute."""
+    run = run_with(tmp_path, "20260101-000000-aaaa", job_of())
+    with held(run), pytest.raises(RunError, match="was started with other settings"):
+        choose_run(job_of(optimizer={"lr": 0.5}), tmp_path)
+    assert choose_run(job_of(optimizer={"lr": 0.5}), tmp_path).action == "new"
 
 
 def test_choose_run_named_with_other_recorded_settings_is_a_branch(tmp_path: Path) -> None:
