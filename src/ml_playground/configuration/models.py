@@ -63,7 +63,7 @@ class PrepareSettings(Strict):
     duplicates: Literal["keep", "drop"] = "keep"
     """Documents with the very text of an earlier one: `drop` leaves them out; counted they are either way."""
     max_loss_fraction: Probability = 0.01
-    """Share of the text that may be lost unasked: files that are no text, characters without an id, cut rows. Above it nothing is done."""
+    """Share of text that may be lost unasked: modules that are not UTF-8, characters without an id, cut rows. Above it nothing is done."""
 
     @model_validator(mode="after")
     def _something_is_left_to_train_on(self) -> "PrepareSettings":

@@ -239,3 +239,24 @@ def test_read_glob_that_meets_a_loop_of_links_says_so(tmp_path: Path) -> None:
     write_texts(tmp_path, {"a.txt": "1"})
     (tmp_path / "b.txt").symlink_to(tmp_path / "b.txt")
     assert read(tmp_path) == [Document("a.txt", "1")]
+
+
+@pytest.mark.parametrize("content", [b"\x89PNG\r\n\0\0\0", "Stra\xdfe".encode("latin-1")])
+@pytest.mark.parametrize(("path", "key"), [("", "prepare.source.pattern"), ("*.txt", "prepare.source.path")])
+def test_file_among_others_that_is_no_text_can_be_left_out(tmp_path: Path, content: bytes, path: str, key: str) -> None:
+    """The message names the setting that chooses files; with it, or without the file, the others are read."""
+    (tmp_path / "a.txt").write_text("good")
+    (tmp_path / "b.txt").write_bytes(content)
+    with pytest.raises(DataError, match=rf"b\.txt .*leave this file out: move it .*narrow {key} so") as caught:
+        list(build(TextFile(path=tmp_path / path), Deps()).documents())
+    assert "a.txt" not in str(caught.value)
+    narrower = TextFile(path=tmp_path, pattern="a*.txt") if not path else TextFile(path=tmp_path / "a*.txt")
+    assert [document.text for document in build(narrower, Deps()).documents()] == ["good"]
+
+
+def test_only_file_that_is_no_text_is_not_to_be_left_out(tmp_path: Path) -> None:
+    """Nothing would remain of what was named."""
+    (tmp_path / "b.txt").write_bytes(b"\0\1")
+    with pytest.raises(DataError, match=r"b\.txt is binary") as caught:
+        list(build(TextFile(path=tmp_path / "b.txt"), Deps()).documents())
+    assert "leave this file out" not in str(caught.value)

@@ -35,9 +35,12 @@ class TextFiles:
         empty = True
         for file in files:
             name = file.relative_to(root).as_posix()
-            for text in text_pieces(file, self._settings.encoding):
-                empty = False
-                yield Document(name, text)
+            try:
+                for text in text_pieces(file, self._settings.encoding):
+                    empty = False
+                    yield Document(name, text)
+            except DataError as error:
+                raise DataError(f"{error}{self._without_it()}") from error
         if empty:
             raise _empty(self._settings.path, len(files))
 
@@ -78,6 +81,14 @@ class TextFiles:
         else:
             raise _missing(path)
         return root, files
+
+    def _without_it(self) -> str:
+        """How to go on without a file that is one of several; nothing where it was named itself."""
+        path = self._settings.path
+        if path.is_file():
+            return ""
+        key = "prepare.source.pattern" if path.is_dir() else "prepare.source.path"
+        return f" Or leave this file out: move it to another folder, or narrow {key} so that it does not match."
 
     def _check_pattern_unused(self, what: str) -> None:
         """A pattern chooses among the files of a folder; elsewhere it would have no effect."""
