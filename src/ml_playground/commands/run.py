@@ -7,24 +7,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ml_playground.commands.budget import Request, check_request, planned_job, record_of, verdict
-from ml_playground.commands.options import ConfigFiles, Experiment, Json, Sets
+from ml_playground.commands.budget import Request, check_request, former_job, planned_job, record_of, verdict
+from ml_playground.commands.options import ConfigFiles, Experiment, Json, Sets, as_typed
 from ml_playground.commands.prepare import prepare_job, summary_of
 from ml_playground.commands.sample import draw_from
 from ml_playground.commands.train import Fresh, Resume, exit_code_of, train_job
 from ml_playground.commands.train import summary_of as training_summary_of
-from ml_playground.configuration.loading import load
+from ml_playground.configuration.loading import Loaded, load
 from ml_playground.configuration.models import JobConfig
 from ml_playground.configuration.origins import Layer
-from ml_playground.core.error_handling import PlaygroundError
+from ml_playground.core.error_handling import PlaygroundError, RunError
 from ml_playground.core.humanise import json_text
 from ml_playground.core.registry import load_object
-from ml_playground.core.run_folder import RunFolder
+from ml_playground.core.run_folder import RunFolder, runs_folder
 from ml_playground.core.run_schema import FINISHED
 from ml_playground.data_pipeline.manifest import Prepared
 from ml_playground.monitoring.reader import read_run
 from ml_playground.monitoring.report import write_report
 from ml_playground.monitoring.report_parts import budget_of
+from ml_playground.training.resume import unfinished_run
 
 if TYPE_CHECKING:
     from ml_playground.training.protocols import JobResult
@@ -62,7 +63,7 @@ def run(
     request = None if minutes is None else Request(experiment, sets or (), files or (), minutes)
     loaded = load(experiment, sets=sets or (), files=files or ())
     if request is not None:
-        check_request(request, loaded)
+        check_start(request, loaded, chosen=fresh or resume is not None)
     job = loaded.job
     _stage(1, "prepare", json_output=json_output)
     prepared = prepare_job(job)
@@ -106,6 +107,28 @@ def _training_summary(job: JobConfig, result: "JobResult", minutes: float | None
         verdict(job, result.metrics.get("loss")),
     )
     return "\n".join(filter(None, lines))
+
+
+def check_start(request: Request, asked: Loaded, *, chosen: bool = False) -> None:
+    """Refuse before the planning what cannot be planned, and what no plan could be trained beside.
+
+    Args:
+        request: What was typed.
+        asked: The job without a plan.
+        chosen: Whether its user said which run it is to be, a new one or one by its name.
+
+    Raises:
+        ConfigError: It cannot be planned; says why.
+        RunError: An unfinished run of the experiment was begun by another command.
+    """
+    fixed = check_request(request, asked)
+    run = None if chosen else unfinished_run(asked.job.name, runs_folder())
+    if run is not None and former_job(request, fixed) is None:
+        typed = as_typed(request.experiment, request.sets, request.files)
+        raise RunError(
+            f"The run {run.id} is unfinished, and was started with other settings. "
+            f"To begin a new one beside it: mlp run {typed} {request.layer} --fresh"
+        )
 
 
 def check_prompts(job: JobConfig, prepared: Prepared) -> None:

@@ -118,13 +118,11 @@ def choose_run(job: JobConfig, runs: Path, *, fresh: bool = False, named: RunFol
     """
     if named is not None:
         return _go_on(job, named, named=True)
-    candidates = sorted((runs / job.name).glob("*/config.json"), reverse=True)
-    if fresh or not candidates:
+    if fresh:
         return Choice("new")
     unfinished: RunFolder | None = None
     empty: RunFolder | None = None
-    for config in candidates:
-        run = RunFolder(config.parent)
+    for run in _runs_of(job.name, runs):
         finished = finished_result(run) is not None
         if not _changed(job, run):
             return Choice("nothing_to_do" if finished else "resume", run)
@@ -133,6 +131,21 @@ def choose_run(job: JobConfig, runs: Path, *, fresh: bool = False, named: RunFol
         elif not finished:
             empty = empty or run
     return Choice("new", passed_over=empty) if unfinished is None else _go_on(job, unfinished, named=False)
+
+
+def unfinished_run(experiment: str, runs: Path) -> RunFolder | None:
+    """The newest run of an experiment that `choose_run` leaves for no other settings unasked.
+
+    Raises:
+        RunError: How a run ended cannot be read.
+    """
+    candidates = (run for run in _runs_of(experiment, runs) if finished_result(run) is None)
+    return next((run for run in candidates if _has_something_to_lose(run)), None)
+
+
+def _runs_of(experiment: str, runs: Path) -> list[RunFolder]:
+    """Newest first."""
+    return [RunFolder(config.parent) for config in sorted((runs / experiment).glob("*/config.json"), reverse=True)]
 
 
 def _has_something_to_lose(run: RunFolder) -> bool:

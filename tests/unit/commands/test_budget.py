@@ -12,11 +12,14 @@ import pytest
 
 from ml_playground.cli import main
 from ml_playground.commands.budget import Request, check_request, fixed_by_user, verdict
-from ml_playground.core.error_handling import ConfigError
+from ml_playground.commands.run import check_start
+from ml_playground.core.atomic import write_file
+from ml_playground.core.error_handling import ConfigError, RunError
 from ml_playground.core.run_folder import RunFolder, runs_folder
 from ml_playground.core.run_schema import Event
 from ml_playground.planning.budget import ANCHOR
-from ml_playground.planning.recipe import recipe_of, without
+from ml_playground.planning.recipe import HOOK, recipe_of, without
+from tests.fakes.run_folder import put_checkpoint
 from tests.fakes.tiny_job import tiny_job
 
 CONFIG = """\
@@ -129,6 +132,34 @@ def test_check_other_model_is_refused(experiment: Path) -> None:
         ConfigError, match="--minutes plans models of kind gpt, and this job has model.kind = 'next_token'"
     ):
         check_request(request_of(experiment), type(loaded)(other, loaded.origins, loaded.folder))
+
+
+def test_check_start_unfinished_run_of_another_command_is_refused_before_the_planning(experiment: Path) -> None:
+    """In one line that can be typed as it stands; not by all the settings that a plan would have chosen."""
+    request = request_of(experiment, "model.n_layer=1")
+    loaded = request.load()
+    check_start(request, loaded)
+    run = RunFolder(runs_folder() / "toy" / "20260101-000000-aaaa")
+    write_file(run.config, loaded.job.model_dump_json())
+    check_start(request, loaded)
+    put_checkpoint(run, 5)
+    check_start(request, loaded, chosen=True)
+    with pytest.raises(RunError) as caught:
+        check_start(request, loaded)
+    assert str(caught.value) == (
+        "The run toy/20260101-000000-aaaa is unfinished, and was started with other settings. "
+        f"To begin a new one beside it: mlp run {experiment} --set model.n_layer=1 --minutes 1 --fresh"
+    )
+
+
+def test_check_start_unfinished_run_of_the_same_command_goes_on(experiment: Path) -> None:
+    """Its plan is the one that was made then."""
+    request = request_of(experiment)
+    loaded = request.load(recipe_of(ANCHOR, 500) | {"hooks": {HOOK: {"kind": "time_budget", "minutes": 1.0}}})
+    run = RunFolder(runs_folder() / "toy" / "20260101-000000-aaaa")
+    write_file(run.config, loaded.job.model_dump_json())
+    put_checkpoint(run, 5)
+    check_start(request, request.load())
 
 
 def test_verdict_compares_forecast_and_result(tmp_path: Path) -> None:
