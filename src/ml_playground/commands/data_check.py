@@ -22,7 +22,7 @@ from ml_playground.core.humanise import count, printable
 from ml_playground.core.registry import kind_of, load_object
 from ml_playground.data_pipeline.checks.checking_rows import check_rows
 from ml_playground.data_pipeline.checks.checking_texts import check_texts
-from ml_playground.data_pipeline.checks.held_out import SplitWatcher
+from ml_playground.data_pipeline.checks.held_out import SplitWatcher, watcher_of
 from ml_playground.data_pipeline.checks.inputs import Input, document_inputs, file_input, named_input
 from ml_playground.data_pipeline.checks.quarantine import Separated, separate_lines, separate_rows
 from ml_playground.data_pipeline.checks.report import Finding, Report, as_json
@@ -177,12 +177,12 @@ def _of_experiment(job: JobConfig, kind: Kind | None, most_characters: int | Non
     settings = job.prepare
     source: Source = load_object(kind_of("source", SOURCES, settings.source.kind_name).build)(settings.source, Deps())
     if not isinstance(source, FileSource):
-        return Job(kind or "text", lambda: document_inputs(source), 0, lambda: SplitWatcher(settings))
+        return Job(kind or "text", lambda: document_inputs(source), 0, lambda: watcher_of(settings))
     named = [named_input(file) for file in source.files()]
     size_bytes = sum(one.size_bytes for one in named)
     if kind == "chat":
         return Job("chat", lambda: iter(named), size_bytes, most_characters=most_characters or characters_that_fit(job))
-    return Job("text", lambda: iter(named), size_bytes, lambda: SplitWatcher(settings))
+    return Job("text", lambda: iter(named), size_bytes, lambda: watcher_of(settings))
 
 
 def characters_that_fit(job: JobConfig) -> int | None:

@@ -180,6 +180,21 @@ def test_characters_that_fit_are_those_of_the_prepared_text(tmp_path: Path) -> N
     assert characters_that_fit(tiny_job(tmp_path)) == 16
 
 
+@pytest.mark.parametrize(("duplicates", "leaks"), [("keep", True), ("drop", False)])
+def test_copies_that_are_dropped_are_no_leak(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], duplicates: str, leaks: bool
+) -> None:
+    """They are in no part of the data set, so nothing of them is validated on."""
+    for number in range(6):
+        (tmp_path / f"{number}.txt").write_text("".join(f"{number % 5} has line {line}\n" for line in range(30)))
+    source = f'prepare.source={{kind="text_file", path="{tmp_path}"}}'
+    words = ["shakespeare", "--set", source, "--set", "prepare.split_by=document"]
+    assert mlp(*words, "--set", f"prepare.duplicates={duplicates}") == 0
+    shown = capsys.readouterr().out
+    assert "duplicate_document: 1 document" in shown
+    assert ("validation_leak" in shown) == leaks
+
+
 def test_val_file_is_compared_with_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The same question on both sides; --clean takes it out of the training rows."""
     train, val, clean = tmp_path / "train.jsonl", tmp_path / "val.jsonl", tmp_path / "clean.jsonl"

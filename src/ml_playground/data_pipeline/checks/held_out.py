@@ -12,6 +12,14 @@ LEAST_UNITS = 3
 """Documents or characters that give train, val and test one each."""
 
 
+def watcher_of(settings: PrepareSettings) -> "SplitWatcher | None":
+    """What finds leaks between the parts of a source; none where copies are dropped.
+
+    The split is drawn over what is left then, which is not known here: whole copies would pass for leaks that are none.
+    """
+    return SplitWatcher(settings) if settings.duplicates == "keep" else None
+
+
 class SplitWatcher:
     """Remembers of each document what its split depends on: some bytes a document, and some for each 64 KiB."""
 
