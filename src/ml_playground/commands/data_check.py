@@ -113,7 +113,7 @@ def check(
     if len(targets) == 1 and not val and _is_experiment(targets[0]):
         job = _of_experiment(load(targets[0], sets=sets or (), files=files or ()).job, kind, max_characters)
     else:
-        _refuse_unused(sets, files)
+        _refuse_unused(targets, val or [], sets, files)
         job = _of_files([Path(target) for target in targets], val or [], kind, max_characters)
     _check_options(job, quarantine, clean, max_characters)
     progress = shown_progress(job.size_bytes)
@@ -166,7 +166,12 @@ def _is_experiment(target: str) -> bool:
     return plain or os.path.isdir(path) or target in experiment_names()  # noqa: PTH112
 
 
-def _refuse_unused(sets: Sequence[str] | None, files: Sequence[Path] | None) -> None:
+def _refuse_unused(
+    targets: Sequence[str], val: Sequence[Path], sets: Sequence[str] | None, files: Sequence[Path] | None
+) -> None:
+    named = [target for target in targets if target in experiment_names() and _is_experiment(target)]
+    if named and val:
+        raise ConfigError(f"--val takes FILEs beside FILEs, and {named[0]} is an experiment; leave --val out.")
     if sets or files:
         option = "--set" if sets else "--config"
         raise ConfigError(f"{option} has no effect on files; it changes settings of an experiment. Leave it out.")

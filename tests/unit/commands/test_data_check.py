@@ -221,6 +221,8 @@ def test_max_examples_bounds_what_is_shown(tmp_path: Path, capsys: pytest.Captur
     [
         (["gone.jsonl"], "gone.jsonl does not exist"),
         (["pythn_stdlib"], "python_stdlib"),
+        (["shakespeare", "--val", "gone.txt"], "--val takes FILEs beside FILEs, and shakespeare is an experiment"),
+        (["a.txt", "--val", "gone.txt"], "gone.txt does not exist"),
         (["a.jsonl", "--set", "seed=1"], "--set has no effect on files"),
         (["a.jsonl", "--config", "a.txt"], "--config has no effect on files"),
         (["a.jsonl", "a.txt"], "Some files are rows (.jsonl) and some are texts"),
