@@ -3,9 +3,12 @@
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from ml_playground.configuration.models import JobConfig
 
 
 def complete_experiment(incomplete: str) -> list[str]:
@@ -50,6 +53,14 @@ def as_typed(experiment: str, sets: Sequence[str] | None, files: Sequence[Path] 
     for text in sets or ():
         words += ["--set", text]
     return shlex.join(words)
+
+
+def at_lower_rate(job: "JobConfig", command: str) -> str:
+    """A command with a tenth of the learning rate, for a new run beside the one whose numbers gave out."""
+    rates = [name for name in ("lr", "matrix_lr") if isinstance(getattr(job.optimizer, name, None), float)]
+    # What was typed for a rate stands before, and the last one counts.
+    lower = [f"--set optimizer.{name}={getattr(job.optimizer, name) / 10:.4g}" for name in rates]
+    return " ".join([command, *lower, "--fresh"])
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]

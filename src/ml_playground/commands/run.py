@@ -75,7 +75,7 @@ def run(
         job = planned_job(request, prepared, began_s, fresh=fresh)
     result = train_job(job, fresh=fresh, resume=resume)
     if not json_output:
-        typer.echo(_training_summary(job, result, minutes))
+        typer.echo(_training_summary(job, result, minutes, f"mlp run {as_typed(experiment, sets, files)}"))
     texts: list[str] = []
     if result.reason in FINISHED:
         _stage(3, "sample", json_output=json_output)
@@ -96,9 +96,9 @@ def run(
         raise typer.Exit(code)
 
 
-def _training_summary(job: JobConfig, result: "JobResult", minutes: float | None) -> str:
+def _training_summary(job: JobConfig, result: "JobResult", minutes: float | None, command: str) -> str:
     """What `mlp train` would say; of a budget that ran out that its time was used, and how good the forecast was."""
-    summary = training_summary_of(result)
+    summary = training_summary_of(result, job, command if minutes is None else f"{command} --minutes {minutes:g}")
     # A rule of another hook may have ended the run long before.
     if minutes is None or budget_of(read_run(RunFolder(result.run)).events).get("used") is not True:
         return summary

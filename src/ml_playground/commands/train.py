@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ml_playground.commands.options import ConfigFiles, Experiment, Json, Sets, as_typed
+from ml_playground.commands.options import ConfigFiles, Experiment, Json, Sets, as_typed, at_lower_rate
 from ml_playground.configuration.fingerprint import prepared_folder
 from ml_playground.configuration.loading import load
 from ml_playground.configuration.models import JobConfig
@@ -72,7 +72,7 @@ def train(
     if json_output:
         typer.echo(json_text(asdict(result) | {"run": str(result.run)}))
     else:
-        typer.echo(summary_of(result))
+        typer.echo(summary_of(result, job, f"mlp train {typed}"))
     if (code := exit_code_of(result)) != 0:
         raise typer.Exit(code)
 
@@ -195,15 +195,14 @@ def exit_code_of(result: "JobResult") -> int:
     return EXHAUSTED if result.reason in ("nan", "out_of_memory") else 0
 
 
-def summary_of(result: "JobResult") -> str:
-    """How it ended, where it lies, what to type next."""
+def summary_of(result: "JobResult", job: JobConfig, command: str) -> str:
+    """How it ended, where it lies, what to type next; `command` is what was typed."""
     run = RunFolder(Path(result.run))
-    experiment = run.path.parent.name
     loss = f", validation loss {result.metrics['loss']:.4f}" if "loss" in result.metrics else ""
     place = f"step {result.step:,} of {result.max_steps:,}{loss}"
     if result.nothing_to_do:
         head = f"nothing to do: {run.id} is finished ({result.reason.replace('_', ' ')}, {place})"
-        return f"{head}\nnext: mlp sample {run.id}   or begin another one: mlp train {experiment} --fresh"
+        return f"{head}\nnext: mlp sample {run.id}   or begin another one: {command} --fresh"
     lines = {
         "completed": f"completed: {place}",
         "stopped_early": f"stopped early: {place}",
@@ -212,4 +211,6 @@ def summary_of(result: "JobResult") -> str:
         "out_of_memory": f"out of memory: {result.message}",
     }
     next_line = f"next: mlp sample {run.id}\n" if result.reason in FINISHED else ""
+    if result.reason == "nan":
+        next_line = f"next: {at_lower_rate(job, command)}\n"
     return f"{lines[result.reason]}\n{next_line}run:  {run.path}"

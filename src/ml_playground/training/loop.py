@@ -17,7 +17,7 @@ from ml_playground.training.guard import BadStep, Guard
 from ml_playground.training.hook_protocols import Hook, Journal, StepEvent, StepReading
 from ml_playground.training.memory import Room
 from ml_playground.training.protocols import Data, Learner
-from ml_playground.training.readings import Meter, bad_step_message, rolled_back_message
+from ml_playground.training.readings import Meter, nan_message, rolled_back_message
 from ml_playground.training.saving import Saves
 from ml_playground.training.wishes import Wishes
 
@@ -232,7 +232,7 @@ class _Loop:
             hook.on_step(StepEvent(at, readings))
         self._saves.settle(at, wait=True)
         if bad.remedy == "stop":
-            return Ending("nan", self._step, self._metrics, bad_step_message(bad, self._saves.durable_step))
+            return Ending("nan", self._step, self._metrics, nan_message(bad, self._saves.durable_step, parts.train))
         undone = parts.guard.undo(bad)
         parts.journal.note("rolled_back", bad.step, **undone.model_dump(mode="json"))
         parts.tell(rolled_back_message(undone, self._saves.durable_step))

@@ -6,6 +6,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from ml_playground.configuration.models import TrainSettings
 from ml_playground.core.course import RollBack
 from ml_playground.core.deps import Clock
 from ml_playground.core.values import Sum
@@ -60,14 +61,14 @@ def not_finite(loss: Tensor, grad_norm: Tensor) -> Tensor:
     return (~(torch.isfinite(loss) & torch.isfinite(grad_norm))).float()
 
 
-def bad_step_message(bad: BadStep, saved_step: int) -> str:
+def nan_message(bad: BadStep, saved_step: int, settings: TrainSettings) -> str:
     """What happened, what was tried, what is kept, what to change."""
     kept = f"the checkpoint of step {saved_step} is from before" if saved_step else "no checkpoint was saved before"
     tried = f" after {bad.tried} such steps (train.bad_step_tries)" if bad.tried else ""
-    return (
-        f"at step {bad.step} {bad.why}{tried}; {kept}. "
-        "Lower optimizer.lr, lengthen schedule.warmup_steps, or set train.grad_clip to 1."
-    )
+    clipped = 0 < settings.grad_clip <= 1
+    more = "" if clipped else ", or set train.grad_clip to 1"
+    ways = f"Lower optimizer.lr{' or' if clipped else ','} lengthen schedule.warmup_steps{more}."
+    return f"at step {bad.step} {bad.why}{tried}; {kept}. {ways}"
 
 
 def rolled_back_message(undone: RollBack, saved_step: int) -> str:

@@ -53,7 +53,10 @@ def result_of(reason: Reason, message: str = "", *, nothing_to_do: bool = False)
         ),
         (
             result_of("nan", "at step 7 the loss was nan"),
-            "the numbers gave out: at step 7 the loss was nan\nrun:  /runs/toy/20260101-000000-aaaa",
+            (
+                "the numbers gave out: at step 7 the loss was nan\nnext: mlp train toy --set seed=2 --set optimizer.lr=0.0001 "
+                "--fresh\nrun:  /runs/toy/20260101-000000-aaaa"
+            ),
         ),
         (
             result_of("out_of_memory", "halve the rows"),
@@ -63,14 +66,15 @@ def result_of(reason: Reason, message: str = "", *, nothing_to_do: bool = False)
             result_of("completed", nothing_to_do=True),
             (
                 "nothing to do: toy/20260101-000000-aaaa is finished (completed, step 1,200 of 5,000, validation loss "
-                "1.5000)\nnext: mlp sample toy/20260101-000000-aaaa   or begin another one: mlp train toy --fresh"
+                "1.5000)\nnext: mlp sample toy/20260101-000000-aaaa   or begin another one: mlp train toy --set seed=2 --fresh"
             ),
         ),
     ],
 )
-def test_summary_says_how_it_ended_and_what_is_next(result: JobResult, text: str) -> None:
-    """Each end in its own words."""
-    assert summary_of(result) == text
+def test_summary_says_how_it_ended_and_what_is_next(tmp_path: Path, result: JobResult, text: str) -> None:
+    """Each end in its own words; what was typed stands in what to type next."""
+    job = tiny_job(tmp_path, optimizer={"lr": 0.001})
+    assert summary_of(result, job, "mlp train toy --set seed=2") == text
 
 
 @pytest.mark.parametrize(
