@@ -13,6 +13,7 @@ from ml_playground.commands.options import ConfigFiles, Experiment, Json, Sets, 
 from ml_playground.configuration.loading import load
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.deps import Deps
+from ml_playground.core.error_handling import DataError
 from ml_playground.core.humanise import json_text
 from ml_playground.data_pipeline.books import open_books
 from ml_playground.data_pipeline.manifest import Prepared
@@ -54,9 +55,17 @@ def prepare(
 ) -> None:
     """Turn a source of text into token files, or check that those on disk still belong to it."""
     job = load(experiment, sets=sets or (), files=files or ()).job
-    prepared = prepare_job(job, fresh=fresh, workers=workers)
     typed = as_typed(experiment, sets, files)
-    typer.echo(json_text(facts_of(prepared, job)) if json_output else summary_of(prepared, job, typed))
+    try:
+        prepared = prepare_job(job, fresh=fresh, workers=workers)
+    except DataError as error:
+        raise DataError(_naming(str(error), typed)) from error
+    typer.echo(json_text(facts_of(prepared, job)) if json_output else _naming(summary_of(prepared, job, typed), typed))
+
+
+def _naming(text: str, typed: str) -> str:
+    """A text of those who do not know which experiment it is, with what was typed for it."""
+    return text.replace("`mlp prepare EXPERIMENT", f"`mlp prepare {typed}")
 
 
 def prepare_job(

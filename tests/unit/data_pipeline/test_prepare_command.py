@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -24,6 +25,17 @@ def source(tmp_path: Path) -> list[str]:
     """What to type after --set to prepare a small text, in the form that messages recommend."""
     path = write_texts(tmp_path, {"text.txt": TEXT}) / "text.txt"
     return [f'prepare.source={{kind="text_file", path="{path}"}}', 'prepare.tokenizer={kind="char"}']
+
+
+def test_prepare_of_a_damaged_data_set_says_what_to_type(source: list[str], home: Path) -> None:
+    """The experiment and the settings as they were typed, not a word that stands for them."""
+    prepare("shakespeare", sets=source)
+    (folder,) = (home / "data").glob("*/")
+    (folder / "train.tokens").write_bytes(b"")
+    typed = shlex.join(["shakespeare", "--set", source[0], "--set", source[1]])
+    with pytest.raises(DataError, match=re.escape(f"Prepare it anew with `mlp prepare {typed} --fresh`")):
+        prepare("shakespeare", sets=source)
+    prepare("shakespeare", sets=source, fresh=True)
 
 
 def test_prepare_prints_each_split_vocabulary_and_folder(
