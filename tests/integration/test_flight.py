@@ -5,11 +5,9 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +28,8 @@ from ml_playground.training.flight import checked, checked_alone
 from ml_playground.training.flight_trial import BEFORE_A_RUN, Trial
 from ml_playground.training.learner import GradientLearner
 from ml_playground.training.protocols import TensorGroups
-from ml_playground.training.resume import Choice, choose_run
-from ml_playground.training.run_lock import held, nothing_left_of_a_false_start, write_job
+from ml_playground.training.resume import Choice
+from ml_playground.training.run_lock import held
 from ml_playground.training.weights import differing
 from tests.fakes.hooks import Told
 from tests.fakes.tiny_job import tiny_job
@@ -257,61 +255,6 @@ class Greedy(Ragged):
     def batch_at(self, index: int) -> Any:
         """Never comes."""
         return torch.empty(2**60)
-
-
-class SecondStart:
-    """A clock that starts the same job once more in another thread, when the first start has begun its check."""
-
-    def __init__(self, job: JobConfig, runs: Path) -> None:
-        self._job, self._runs = job, runs
-        self.said: list[str] = []
-
-    def now(self) -> datetime:
-        """The time of day."""
-        return datetime.now(UTC)
-
-    def tick(self) -> float:
-        """Seconds; the first time it takes what the second start takes to be refused."""
-        if not self.said:
-            self.said.append("")
-            choice = choose_run(self._job, self._runs)
-            with pytest.raises(RunError) as caught:
-                run_job(self._job, Deps(), choice)
-            self.said.append(str(caught.value))
-        return time.monotonic()
-
-
-def test_run_that_is_being_checked_is_found_by_a_second_start(tmp_path: Path) -> None:
-    """It is refused, and begins no twin."""
-    job = prepared(tmp_path)
-    runs = tmp_path / "home" / "runs"
-    clock = SecondStart(job, runs)
-    run_job(job, Deps(clock=clock))
-    assert "is being trained by another process" in clock.said[1]
-    assert len(list((runs / job.name).iterdir())) == 1
-
-
-def test_run_that_was_killed_in_its_check_is_begun_and_a_refusal_takes_it_away(tmp_path: Path) -> None:
-    """Its settings alone lie there: nothing was computed."""
-    job = prepared(tmp_path)
-    ready, _, run = parts_of(job, tmp_path)
-    write_job(run, ready.job)
-    with pytest.raises(KeyboardInterrupt), nothing_left_of_a_false_start(run, ready.job):
-        raise KeyboardInterrupt
-    assert not run.path.exists()
-    write_job(run, ready.job)
-    result = run_job(job, Deps())
-    assert (result.run, result.reason) == (run.path, "completed")
-
-
-def test_refused_resume_leaves_the_run_as_it_is(tmp_path: Path) -> None:
-    """It holds steps that were computed, even where the record of its environment is gone."""
-    job = prepared(tmp_path)
-    run = RunFolder(run_job(job, stopping_after(9)).run)
-    run.environment.unlink()
-    with pytest.raises(KeyboardInterrupt), nothing_left_of_a_false_start(run, job):
-        raise KeyboardInterrupt
-    assert tensors(run)
 
 
 def test_checked_alone_leaves_nothing_behind_and_reports_all(tmp_path: Path) -> None:

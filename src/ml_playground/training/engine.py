@@ -39,7 +39,7 @@ def run_job(job: JobConfig, deps: Deps, choice: Choice | None = None) -> JobResu
         return _finished_before(choice.run)
     run = choice.run or new_run(job.name, deps.clock.now())
     ready = opened(job, run)
-    with held(run), nothing_left_of_a_false_start(run), traceback_in(run.log, ready.job):
+    with held(run), nothing_left_of_a_false_start(run, ready.job), traceback_in(run.log, ready.job):
         if choice.action == "resume" and not choice.differences and finished_result(run) is not None:
             return _finished_before(run)  # by another process, while this one was starting
         ending = _train(ready, deps, run, choice)

@@ -24,6 +24,7 @@ from ml_playground.training.deciding import Decisions
 from ml_playground.training.flight_report import CHECKED, NOTES, FlightReport
 from ml_playground.training.hooks.records import EventLog, Tell, tell_stderr
 from ml_playground.training.resume import Choice
+from ml_playground.training.run_lock import write_job
 
 CHECKOUT = Path(__file__).parents[3]
 """Where `src/` lies, if this is a checkout."""
@@ -106,7 +107,7 @@ def record_start(
         events.note("environment_changed", step, changes=changes)
         tell(f"the environment is not that of this run's last start, so its numbers may differ: {'; '.join(changes)}")
     write_file(run.environment, json.dumps(record, indent=2) + "\n")
-    write_file(run.config, json.dumps(ready.job.model_dump(mode="json"), indent=2) + "\n")
+    write_job(run, ready.job)
 
 
 def _recorded(path: Path) -> Mapping[str, Any]:

@@ -1,5 +1,6 @@
 """One process for each run; a start that fails leaves nothing behind."""
 
+import json
 import shutil
 import traceback
 from collections.abc import Generator
@@ -10,6 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ml_playground.configuration.models import JobConfig
+from ml_playground.core.atomic import write_file
 from ml_playground.core.error_handling import PlaygroundError, RunError
 from ml_playground.core.run_folder import RunFolder
 from ml_playground.core.storage_errors import storage_errors
@@ -17,14 +19,27 @@ from ml_playground.training.memory import what_to_change
 
 
 @contextmanager
-def nothing_left_of_a_false_start(run: RunFolder) -> Generator[None]:
-    """A run whose parts could not be built leaves no folder behind."""
+def nothing_left_of_a_false_start(run: RunFolder, job: JobConfig) -> Generator[None]:
+    """A run is found by other processes from here on; one that was refused before it began leaves no folder behind.
+
+    Without that a second start would begin a twin while the first is still being built and checked.
+    """
+    # Also one that was killed before it began, whatever it left: it holds nothing that was computed.
+    begun = run.environment.exists() or run.checkpoints.exists()
     try:
+        if not run.config.exists():
+            write_job(run, job)
         yield
     except BaseException:
-        if not run.config.exists():
+        # Its environment is the first that is written of a run that begins.
+        if not (begun or run.environment.exists()):
             shutil.rmtree(run.path)
         raise
+
+
+def write_job(run: RunFolder, job: JobConfig) -> None:
+    """Keep the resolved job of a run, by which later starts find it."""
+    write_file(run.config, json.dumps(job.model_dump(mode="json"), indent=2) + "\n")
 
 
 @contextmanager
