@@ -215,6 +215,12 @@ def test_utf_16_is_one_error_that_names_it() -> None:
         assert encoding in finding.examples[0].note or finding.examples[0].note == "it is utf-16"
 
 
+def test_binary_file_is_one_error_that_says_so() -> None:
+    """No encoding would help: it is left out, as preparing says."""
+    (finding,) = of_texts(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\n\xff\xfe\n" * 50).findings
+    assert (finding.code, finding.count, finding.examples[0].note) == ("nul", 1, "the file is binary")
+
+
 SAMPLES = {
     "cp1252": "Schöne Grüße aus Köln, für 5 €",
     "cp1250": "Zażółć gęślą jaźń, proszę bardzo",

@@ -78,8 +78,8 @@ def scan_document(
     exact, spaceless = blake2b(digest_size=8), blake2b(digest_size=KEY_BYTES)
     try:
         for stretch in stretches(document.blocks()):
-            if not stretch.offset and (name := _not_bytewise(stretch.data)):
-                yield TextFault(Fault("wrong_encoding", f"it is {name}"), 1, 0, b"")
+            if not stretch.offset and (fault := _not_text(stretch.data)):
+                yield TextFault(fault, 1, 0, b"")
                 return
             exact.update(stretch.data)
             spaceless.update(stretch.data.translate(None, WHITE_SPACE))
@@ -92,6 +92,19 @@ def scan_document(
         documents.add(spaceless.digest(), int.from_bytes(exact.digest(), "little"), seen.first_row, 0)
     for fault in _document_faults(seen):
         yield TextFault(fault, 1, 0, b"")
+
+
+def _not_text(start: bytes) -> Fault | None:
+    """The one fault of a document whose lines would each be one, and none say what to do."""
+    if name := _not_bytewise(start):
+        return Fault("wrong_encoding", f"it is {name}")
+    if b"\0" not in start[:SAMPLE_BYTES]:
+        return None
+    try:
+        codecs.getincrementaldecoder("utf-8")("strict").decode(start)
+    except UnicodeDecodeError:
+        return Fault("nul", "the file is binary")
+    return None
 
 
 def _not_bytewise(start: bytes) -> str | None:
