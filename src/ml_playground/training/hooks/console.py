@@ -44,6 +44,7 @@ class ConsoleHook(BaseHook):
         self._terminal = terminal
         self._pace = Pace(context.clock, context.max_steps)
         self._numbers = Numbers(context.run.id, context.unit, context.max_steps, facts=context.facts)
+        self._numbers.saved_step = context.first_step
         self._every_seconds = LIVE_SECONDS if live else settings.every_seconds
         self._next_s = -math.inf
         self._evaluating: tuple[Event, Thread] | None = None
@@ -91,6 +92,7 @@ class ConsoleHook(BaseHook):
 
     def on_saved(self, progress: Progress, reference: str) -> None:
         """A line for each checkpoint, in a log; the live picture has better things to show."""
+        self._numbers.saved_step = progress.step
         if self._live is None:
             self._say(saved_line(progress, reference))
 

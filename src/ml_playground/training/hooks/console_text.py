@@ -50,6 +50,8 @@ class Numbers:
     validation_loss: float | None = None
     best: float | None = None
     best_step: int = 0
+    saved_step: int = 0
+    """Of the newest checkpoint; 0: there is none."""
     sample: LiveSample | None = None
     facts: Mapping[str, str] = field(default_factory=dict[str, str])
 
@@ -90,7 +92,8 @@ def saved_line(progress: Progress, reference: str) -> str:
 
 def end_line(numbers: Numbers, reason: Reason | None, error: BaseException | None) -> str:
     """How the run ended, and what came of it."""
-    ended = ENDS[reason] if reason else "goes back to its last checkpoint"
+    back = f"the checkpoint of step {numbers.saved_step:,}" if numbers.saved_step else "its beginning"
+    ended = ENDS[reason] if reason else f"goes back to {back}"
     how = ended if error is None else f"failed ({type(error).__name__})"
     if isinstance(error, KeyboardInterrupt):
         how = "interrupted; the same command does the steps since the last save again"

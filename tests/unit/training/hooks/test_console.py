@@ -224,7 +224,7 @@ def test_build_output_is_no_terminal_writes_plain_lines_to_stderr(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "\x1b" not in captured.err
-    assert captured.err.splitlines()[-1].endswith(": goes back to its last checkpoint")
+    assert captured.err.splitlines()[-1].endswith(": goes back to its beginning")
 
 
 def test_plain_evaluation_that_takes_long_says_that_it_is_under_way(tmp_path: Path) -> None:

@@ -3,6 +3,14 @@
 from ml_playground.training.hooks.console_text import Numbers, end_line, start_line
 
 
+def test_end_line_of_a_run_that_goes_back_says_where_to() -> None:
+    """Nobody is told of a checkpoint that there is none of."""
+    assert end_line(Numbers("a/b", "token", 9), None, None).endswith(": goes back to its beginning")
+    assert end_line(Numbers("a/b", "token", 9, saved_step=4), None, None).endswith(
+        ": goes back to the checkpoint of step 4"
+    )
+
+
 def test_end_line_after_the_second_ctrl_c_says_what_the_same_command_does() -> None:
     """Not a failure, and nothing to worry about."""
     numbers = Numbers("toy/run", "token", 60, step=43, targets=100.0, elapsed_s=2.0)
