@@ -1,6 +1,7 @@
 """`mlp runs`: what was trained, and how far each run has come. Needs no torch."""
 
 import json
+import math
 from typing import Annotated, Any
 
 import typer
@@ -8,7 +9,7 @@ import typer
 from ml_playground.commands.config import columns
 from ml_playground.commands.options import Json
 from ml_playground.core.error_handling import RunError
-from ml_playground.core.humanise import count, duration, printable
+from ml_playground.core.humanise import count, duration, loss_text, printable
 from ml_playground.core.registry import did_you_mean
 from ml_playground.core.run_folder import all_runs, runs_folder
 from ml_playground.monitoring.reader import RunSummary, list_runs
@@ -44,12 +45,14 @@ def cells_of(summary: RunSummary) -> tuple[str, ...]:
     if status is None:
         return (name, summary.state, *["-"] * 5, started, "-")
     speed = "-" if status.targets_per_s is None else f"{count(status.targets_per_s)} {status.unit}s/s"
-    losses = (status.loss, status.validation_loss, status.best_validation_loss)
+    # The last mean was taken over the steps whose loss was a number.
+    loss = math.nan if summary.state == "nan" else status.loss
+    losses = (loss, status.validation_loss, status.best_validation_loss)
     return (
         name,
         summary.state.replace("_", " "),
         f"{status.step:,}/{status.max_steps:,}",
-        *("-" if loss is None else f"{loss:.4f}" for loss in losses),
+        *("-" if loss is None else loss_text(loss) for loss in losses),
         speed,
         started,
         duration(status.elapsed_s),

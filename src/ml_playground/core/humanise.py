@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
+HUGE_LOSS = 1e5
+"""Nats above which decimals tell nothing."""
 
 
 def duration(seconds: float | None) -> str:
@@ -32,6 +34,17 @@ def count(number: float | None) -> str:
         if abs(number) >= 0.9995 * 10**power:
             return f"{number / 10**power:#.3g}".rstrip(".") + prefix
     return f"{number:.3g}"
+
+
+def loss_text(loss: float) -> str:
+    """Four decimals; of a huge one four figures: `2.5000`, `7.213e+14`, `nan`."""
+    return f"{loss:.4f}" if abs(loss) < HUGE_LOSS else f"{loss:.4g}"
+
+
+def plural(number: float, noun: str) -> str:
+    """`1 minute`, `0.5 minutes`, `3,000 saves`."""
+    digits = f"{number:,}" if isinstance(number, int) else f"{number:g}"
+    return f"{digits} {noun}{'' if number == 1 else 's'}"
 
 
 def printable(text: str, encoding: str = "utf-8") -> str:

@@ -36,6 +36,15 @@ def test_runs_several_are_listed_newest_first(capsys: pytest.CaptureFixture[str]
     ]
 
 
+def test_runs_died_of_its_numbers_shows_no_loss_of_before(capsys: pytest.CaptureFixture[str]) -> None:
+    """And a huge one takes no more room than others."""
+    run = bare_run("a", "20260101-000000-aaaa")
+    put_status(run, state="ended", reason="nan", loss=7.6, validation_loss=7.213e14)
+    put_result(run, reason="nan")
+    assert main(["runs"]) == 0
+    assert " nan 20/60 nan 7.213e+14 2.2500 " in " ".join(capsys.readouterr().out.splitlines()[1].split())
+
+
 def test_runs_json_holds_states_and_last_words(capsys: pytest.CaptureFixture[str]) -> None:
     """For programs: one object."""
     run = bare_run()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ml_playground.core.humanise import count, duration, json_text, printable
+from ml_playground.core.humanise import count, duration, json_text, loss_text, plural, printable
 
 
 @pytest.mark.parametrize(
@@ -70,3 +70,17 @@ def test_json_text_something_else_is_refused() -> None:
     """Only JSON values have a text."""
     with pytest.raises(TypeError):
         json_text({"place": object()})
+
+
+@pytest.mark.parametrize(
+    ("loss", "text"), [(2.5, "2.5000"), (99_999.0, "99999.0000"), (7.2131e14, "7.213e+14"), (float("nan"), "nan")]
+)
+def test_loss_text_huge_loss_stays_short(loss: float, text: str) -> None:
+    """A table keeps its width."""
+    assert loss_text(loss) == text
+
+
+@pytest.mark.parametrize(("number", "text"), [(1.0, "1 minute"), (0.5, "0.5 minutes"), (3, "3 minutes")])
+def test_plural_one_alone_is_singular(number: float, text: str) -> None:
+    """As people say it."""
+    assert plural(number, "minute") == text

@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ml_playground.core.humanise import count, duration, printable
+from ml_playground.core.humanise import count, duration, loss_text, printable
 from ml_playground.core.run_schema import Reason
 from ml_playground.core.values import Progress
 from ml_playground.training.flight_report import CHECKED, NOTES
@@ -75,7 +75,7 @@ def progress_line(numbers: Numbers) -> str:
 def evaluation_line(numbers: Numbers, metrics: Mapping[str, float]) -> str:
     """One line for an evaluation; says when it is the best so far."""
     others = "".join(f"  {name} {value:.4g}" for name, value in metrics.items() if name != "loss")
-    loss = f"  validation loss {metrics['loss']:.4f}" if "loss" in metrics else ""
+    loss = f"  validation loss {loss_text(metrics['loss'])}" if "loss" in metrics else ""
     best = "  best so far" if "loss" in metrics and metrics["loss"] == numbers.best else ""
     return f"step {numbers.step:,}/{numbers.max_steps:,}{loss}{others}{best}"
 
@@ -97,8 +97,8 @@ def end_line(numbers: Numbers, reason: Reason | None, error: BaseException | Non
     how = ended if error is None else f"failed ({type(error).__name__})"
     if isinstance(error, KeyboardInterrupt):
         how = "interrupted; the same command does the steps since the last save again"
-    validation = "" if numbers.validation_loss is None else f", validation loss {numbers.validation_loss:.4f}"
-    best = "" if numbers.best is None else f" (best {numbers.best:.4f} at step {numbers.best_step:,})"
+    validation = "" if numbers.validation_loss is None else f", validation loss {loss_text(numbers.validation_loss)}"
+    best = "" if numbers.best is None else f" (best {loss_text(numbers.best)} at step {numbers.best_step:,})"
     return (
         f"{numbers.run}: step {numbers.step:,}/{numbers.max_steps:,} after {duration(numbers.elapsed_s)}, "
         f"{count(numbers.targets)} {numbers.unit}s{validation}{best}: {how}"
@@ -108,11 +108,11 @@ def end_line(numbers: Numbers, reason: Reason | None, error: BaseException | Non
 def named_values(numbers: Numbers) -> Iterator[tuple[str, str]]:
     """Name and value of each number that is known, the most wanted first."""
     if numbers.loss is not None:
-        yield "loss", f"{numbers.loss:.4f}"
+        yield "loss", loss_text(numbers.loss)
     if numbers.validation_loss is not None:
-        yield "val", f"{numbers.validation_loss:.4f}"
+        yield "val", loss_text(numbers.validation_loss)
     if numbers.best is not None:
-        yield "best", f"{numbers.best:.4f}"
+        yield "best", loss_text(numbers.best)
     if numbers.targets_per_s is not None:
         yield f"{numbers.unit}s/s", count(numbers.targets_per_s)
     if numbers.reading is not None:
