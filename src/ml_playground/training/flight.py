@@ -26,9 +26,11 @@ from ml_playground.training.flight_ahead import (
     what_is_ahead,
 )
 from ml_playground.training.flight_check import CHECKPOINT_FILES_BYTES, TENSOR_NAME_BYTES, DiskPlan, disk_problem
+from ml_playground.training.flight_patience import said_when_long
 from ml_playground.training.flight_report import FlightReport, Memory
 from ml_playground.training.flight_trial import ALONE, BEFORE_A_RUN, Tell, Trial, Tried
 from ml_playground.training.hook_protocols import Hook
+from ml_playground.training.hooks.records import tell_stderr
 from ml_playground.training.protocols import TensorGroups
 from ml_playground.training.resume import Choice
 from ml_playground.training.run_lock import held
@@ -51,7 +53,8 @@ def checked(opened: Opened, parts: Assembly, run: RunFolder, clock: Clock) -> Fl
         return None
     if left < LEAST_STEPS or measured_before(opened.job):
         return _report(opened, parts, run, None, [])
-    return _flown(opened, parts, run, Trial(opened, parts, clock, BEFORE_A_RUN, _in_silence))
+    with said_when_long(tell_stderr) as tell:
+        return _flown(opened, parts, run, Trial(opened, parts, clock, BEFORE_A_RUN, tell))
 
 
 def checked_alone(job: JobConfig, deps: Deps, choice: Choice, tell: Tell) -> FlightReport:
@@ -73,10 +76,6 @@ def checked_alone(job: JobConfig, deps: Deps, choice: Choice, tell: Tell) -> Fli
         parts = assembled(ready, run)
         hooks = build_hooks(ready.job, context_of(ready, parts, run, deps.clock, {}), parts.checkpoint)
         return _flown(ready, parts, run, Trial(ready, parts, deps.clock, ALONE, tell), run.path.parent, hooks)
-
-
-def _in_silence(_what: str) -> None:
-    """Nobody is told."""
 
 
 def _flown(
