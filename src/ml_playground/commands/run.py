@@ -17,7 +17,7 @@ from ml_playground.configuration.loading import Loaded, load
 from ml_playground.configuration.models import JobConfig
 from ml_playground.configuration.origins import Layer
 from ml_playground.core.error_handling import PlaygroundError, RunError
-from ml_playground.core.humanise import json_text
+from ml_playground.core.humanise import json_text, plural
 from ml_playground.core.registry import load_object
 from ml_playground.core.run_folder import RunFolder, runs_folder
 from ml_playground.core.run_schema import FINISHED
@@ -103,7 +103,7 @@ def _training_summary(job: JobConfig, result: "JobResult", minutes: float | None
     if minutes is None or budget_of(read_run(RunFolder(result.run)).events).get("used") is not True:
         return summary
     lines = (
-        summary.replace("stopped early:", f"used its {minutes:g} minutes:", 1),
+        summary.replace("stopped early:", f"used its {plural(minutes, 'minute')}:", 1),
         verdict(job, result.metrics.get("loss")),
     )
     return "\n".join(filter(None, lines))

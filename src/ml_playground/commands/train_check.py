@@ -10,7 +10,7 @@ import typer
 from ml_playground.commands.bench import say
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.deps import Deps
-from ml_playground.core.humanise import count, duration, json_text
+from ml_playground.core.humanise import count, duration, json_text, plural
 from ml_playground.core.storage_errors import readable_size
 from ml_playground.training.resume import Choice
 
@@ -97,7 +97,7 @@ def _disk(report: "FlightReport") -> str:
     disk = report.disk
     there = f", {readable_size(disk.there_bytes)} of it there" if disk.there_bytes else ""
     return (
-        f"{readable_size(disk.more_bytes)} more for the whole run ({disk.at_once} checkpoints at once at most{there}; metrics "
+        f"{readable_size(disk.more_bytes)} more for the whole run ({plural(disk.at_once, 'checkpoint')} at once at most{there}; metrics "
         f"{readable_size(disk.records_bytes)}); {readable_size(report.free_disk_bytes)} are free"
     )
 
@@ -110,5 +110,5 @@ def _time(report: "FlightReport") -> str:
     each = duration(evaluation_s) if evaluation_s > MANY_SECONDS else f"{evaluation_s:.2g} s"
     return (
         f"about {duration(time.likely_s)} ({duration(time.low_s)} to {duration(time.high_s)}), "
-        f"with {ahead.evaluations:,} evaluations of {each} each and at most {ahead.saves:,} saves"
+        f"with {plural(ahead.evaluations, 'evaluation')} of {each} each and at most {plural(ahead.saves, 'save')}"
     )

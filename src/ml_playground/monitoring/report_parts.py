@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from ml_playground.core.humanise import count, duration, printable
+from ml_playground.core.humanise import count, duration, plural, printable
 from ml_playground.core.run_schema import Event
 from ml_playground.monitoring.reader import Curve, RunView, SampleText
 
@@ -42,7 +42,7 @@ def outcome_of(view: RunView) -> Outcome:
     word = WORDS.get(view.state, view.state)
     budget = budget_of(view.events)
     if budget.get("used") is True and view.state == "stopped_early":
-        word = f"used its {budget['minutes']:g} minutes"
+        word = f"used its {plural(budget['minutes'], 'minute')}"
     if view.status is None:
         return Outcome(word, tone, "nothing was written yet")
     status = view.status
