@@ -21,7 +21,7 @@ from ml_playground.core.error_handling import ConfigError
 from ml_playground.core.humanise import count, printable
 from ml_playground.core.registry import kind_of, load_object
 from ml_playground.data_pipeline.checks.checking_rows import check_rows
-from ml_playground.data_pipeline.checks.checking_texts import check_texts
+from ml_playground.data_pipeline.checks.checking_texts import check_texts, some_text
 from ml_playground.data_pipeline.checks.held_out import SplitWatcher, watcher_of
 from ml_playground.data_pipeline.checks.inputs import Input, document_inputs, file_input, named_input
 from ml_playground.data_pipeline.checks.quarantine import Separated, separate_lines, separate_rows
@@ -136,7 +136,7 @@ def _run(
     """What was found, and what was written if something was asked for."""
     separated: Separated | None = None
     if job.kind == "text":
-        texts = check_texts(job.inputs(), most_examples=most_examples, split=job.split(), progress=progress)
+        texts = some_text(check_texts(job.inputs(), most_examples=most_examples, split=job.split(), progress=progress))
         if quarantine is not None:
             separated = separate_lines(job.inputs(), texts, quarantine, progress)
         return texts.report, separated

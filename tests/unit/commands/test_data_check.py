@@ -232,6 +232,7 @@ def test_max_examples_bounds_what_is_shown(tmp_path: Path, capsys: pytest.Captur
         (["a.jsonl", "--clean", "a.jsonl"], "--clean a.jsonl is there already"),
         (["a.jsonl", "--clean", "x", "--quarantine", "x"], "both name x"),
         (["empty.jsonl"], "There is no row to check"),
+        (["empty.jsonl", "--kind", "text"], "There is no text to check: the files are empty"),
     ],
 )
 def test_wrong_use_is_refused_with_the_reason(

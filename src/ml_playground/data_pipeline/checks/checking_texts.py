@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from ml_playground.core.error_handling import DataError
 from ml_playground.core.humanise import count
 from ml_playground.data_pipeline.checks import repeats
 from ml_playground.data_pipeline.checks.findings import Place, Tally
@@ -96,6 +97,17 @@ def check_texts(
         together.paragraphs(paragraphs, parts, size_bytes, held_bytes)
     report = Report("text", read, rows, size_bytes, findings_of(tally, together.notes))
     return TextCheck(report, copies)
+
+
+def some_text(check: TextCheck) -> TextCheck:
+    """The same check, of texts that are not all empty: preparing refuses those.
+
+    Raises:
+        DataError: They are.
+    """
+    if not check.report.size_bytes and all(one.code == "empty_document" for one in check.report.findings):
+        raise DataError("There is no text to check: the files are empty.")
+    return check
 
 
 class _Together:
