@@ -121,7 +121,9 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=SCRIPTS, default=SCRIPTS, help="some of them")
     parser.add_argument("--litgpt", metavar="PYTHON", help="the interpreter that has litgpt, if it is not this one")
     parser.add_argument(
-        "--nanogpt", metavar="DIR", help="a checkout of nanoGPT, its data prepared: what our speed and time to a loss are held against"
+        "--nanogpt",
+        metavar="DIR",
+        help="a checkout of nanoGPT, its data prepared: what our speed and time to a loss are held against",
     )
     options = parser.parse_args()
     began = datetime.now(UTC)
