@@ -17,7 +17,8 @@ from ml_playground.training.protocols import Movable
 T = TypeVar("T")
 
 # torch.OutOfMemoryError is CUDA's; the allocators of CPU and MPS, and libraries, raise a plain RuntimeError with these texts.
-TEXTS = ("can't allocate memory", "out of memory", "ALLOC_FAILED", "std::bad_alloc")
+# The last is all that oneDNN says where it finds no memory for its own buffers.
+TEXTS = ("can't allocate memory", "out of memory", "ALLOC_FAILED", "std::bad_alloc", "could not create a primitive")
 
 
 class UpdateOutOfMemoryError(MemoryError):
