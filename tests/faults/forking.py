@@ -45,7 +45,8 @@ def load_all(job: JobConfig) -> None:
         families.OBJECTIVES[job.objective.kind_name],
         families.OPTIMIZERS[job.optimizer.kind_name],
         families.SCHEDULES[job.schedule.kind_name],
-        families.PREVIEWS[job.objective.kind_name],
+        # Not every objective draws.
+        *(preview for kind, preview in families.PREVIEWS.items() if kind == job.objective.kind_name),
         *(families.HOOKS[hook.kind_name] for hook in job.hooks.values()),
     ]
     for path in (families.COSTS[job.model.kind_name], *(row.build for row in rows)):

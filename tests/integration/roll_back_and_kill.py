@@ -3,7 +3,6 @@
 Torch is imported once; each attempt is a forked child. Nothing here runs a torch operation before the last fork.
 """
 
-import importlib
 import json
 import os
 import random
@@ -14,14 +13,13 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ml_playground.configuration import families
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.deps import Deps
-from ml_playground.core.registry import load_object
 from ml_playground.core.run_folder import RunFolder
 from ml_playground.training.engine import run_job
 from ml_playground.training.resume import Choice
 from tests.fakes.poisoned import known_kinds
+from tests.faults.forking import load_all
 
 Moment = Callable[[RunFolder], bool]
 
@@ -71,17 +69,7 @@ def main(folder: Path) -> None:
     """One whole run, one killed at random moments."""
     os.environ["MLP_HOME"] = str(folder / "home")
     job = JobConfig.model_validate_json((folder / "job.json").read_bytes())
-    importlib.import_module("torch._dynamo")
-    rows = [
-        families.DATA[job.data.kind_name],
-        families.MODELS[job.model.kind_name],
-        families.OBJECTIVES[job.objective.kind_name],
-        families.OPTIMIZERS[job.optimizer.kind_name],
-        families.SCHEDULES[job.schedule.kind_name],
-        *(families.HOOKS[hook.kind_name] for hook in job.hooks.values()),
-    ]
-    for path in (families.COSTS[job.model.kind_name], *(row.build for row in rows)):
-        load_object(path)
+    load_all(job)
     whole, killed = (RunFolder(folder / "home" / "runs" / job.name / name) for name in ("whole", "killed"))
     attempt(job, whole, None)
     pauses = random.Random(folder.name)
