@@ -5,7 +5,7 @@ PYTHON ?= python3
 WORKERS ?= 2
 BIN := .venv/bin
 STAMP := .venv/.installed
-EXTRAS := hf,export,dev
+EXTRAS := hf,data,tokenizers,vision,sweep,export,dev
 
 # uv does not read pip's settings: hand over what the environment says of ready wheels (pip separates by space, uv by
 # comma), of another index, and of certificates.

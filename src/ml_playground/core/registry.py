@@ -55,7 +55,18 @@ def load_object(path: str) -> Any:
     return getattr(module, name)
 
 
-EXTRA_OF = {"transformers": "hf", "gguf": "export", "xllamacpp": "export"}
+EXTRA_OF = {
+    "transformers": "hf",
+    "datasets": "hf",
+    "pyarrow": "data",
+    "zstandard": "data",
+    "tiktoken": "tokenizers",
+    "sentencepiece": "tokenizers",
+    "sklearn": "vision",
+    "optuna": "sweep",
+    "gguf": "export",
+    "xllamacpp": "export",
+}
 
 
 def install_command(package: str) -> str:
