@@ -1,7 +1,7 @@
 """Planned against measured memory of training: each case a real run in a process of its own, its peak above what importing takes.
 
 `--part NAME` measures one case and prints its figures with those of the plan, which is how the constants of
-src/ml_playground/planning/memory.py are fitted: `memory_table.py --json FILE` keeps every figure of every case.
+src/ml_playground/models/utils/memory.py are fitted: `memory_table.py --json FILE` keeps every figure of every case.
 """
 
 import argparse
@@ -88,6 +88,8 @@ def measure(case: Case) -> None:
         run_job(job, Deps())
         peak = (peak_bytes() or 0) - before
     plan = planned_bytes(job, {"vocab_size": case.shape.vocabulary, "sequence_tokens": case.shape.context})
+    if plan is None:
+        raise SystemExit(f"the memory of models of kind {job.model.kind_name} is not planned")
     print(json.dumps({"measured": peak, "planned": plan.total, **asdict(plan)}))
 
 

@@ -75,7 +75,7 @@ def share_of_limit(anatomy: "Anatomy", cost: ModelCost, rates: Rates) -> float:
     return anatomy.targets_per_s * cost.flops_per_token / rates.flops_per_s(anatomy.job.runtime.dtype)
 
 
-def as_json(anatomy: "Anatomy", cost: ModelCost, rates: Rates, plan: MemoryPlan) -> Mapping[str, object]:
+def as_json(anatomy: "Anatomy", cost: ModelCost, rates: Rates, plan: MemoryPlan | None) -> Mapping[str, object]:
     """Everything that was found, in seconds and bytes."""
     measured = {name: value for name, value in asdict(anatomy).items() if name not in {"job", "facts"}}
     return {
@@ -86,11 +86,11 @@ def as_json(anatomy: "Anatomy", cost: ModelCost, rates: Rates, plan: MemoryPlan)
         "share_of_limit": share_of_limit(anatomy, cost, rates),
         "rates": asdict(rates),
         "model": asdict(cost),
-        "planned_bytes": asdict(plan) | {"device": plan.device, "total": plan.total},
+        "planned_bytes": None if plan is None else asdict(plan) | {"device": plan.device, "total": plan.total},
     }
 
 
-def lines(anatomy: "Anatomy", cost: ModelCost, rates: Rates, plan: MemoryPlan) -> Iterator[str]:
+def lines(anatomy: "Anatomy", cost: ModelCost, rates: Rates, plan: MemoryPlan | None) -> Iterator[str]:
     """The same as a table with bars."""
     job, runtime = anatomy.job, anatomy.job.runtime
     how = [str(runtime.dtype), f"{runtime.attention} attention", *(["compiled"] if runtime.compile is True else [])]
@@ -108,7 +108,7 @@ def lines(anatomy: "Anatomy", cost: ModelCost, rates: Rates, plan: MemoryPlan) -
     if not rates.undisturbed:
         yield "        (measured while other work was running: too low)"
     held = "unknown here" if anatomy.peak_bytes is None else f"{_size(anatomy.peak_bytes)} at most"
-    yield f"memory  {held}; planned {_size(plan.device)}: {_plan(plan)}"
+    yield f"memory  {held}; {_plan(plan, job.model.kind_name)}"
     if job.train.max_steps is not None:
         seconds = job.train.max_steps * anatomy.step_s
         yield f"run     {job.train.max_steps:,} steps take {duration(seconds)}, evaluations and checkpoints aside"
@@ -117,10 +117,13 @@ def lines(anatomy: "Anatomy", cost: ModelCost, rates: Rates, plan: MemoryPlan) -
         yield from _bars(title, shares, anatomy.step_s)
 
 
-def _plan(plan: MemoryPlan) -> str:
+def _plan(plan: MemoryPlan | None, kind: str) -> str:
     """The parts of the plan, the largest first."""
+    if plan is None:
+        return f"not planned for models of kind {kind}"
     parts = {name: size for name, size in asdict(plan).items() if size and name != "snapshot"}
-    return ", ".join(f"{name} {_size(parts[name])}" for name in sorted(parts, key=parts.__getitem__, reverse=True))
+    words = (f"{name} {_size(parts[name])}" for name in sorted(parts, key=parts.__getitem__, reverse=True))
+    return f"planned {_size(plan.device)}: {', '.join(words)}"
 
 
 def _bars(title: str, shares: Mapping[str, float], step_s: float) -> Iterator[str]:

@@ -78,7 +78,9 @@ def lines(report: "FlightReport") -> Iterator[tuple[str, str]]:
         yield "note", note
 
 
-def _memory(memory: "Memory") -> str:
+def _memory(memory: "Memory | None") -> str:
+    if memory is None:
+        return "unknown: nothing was tried, and it is not planned for this kind of model"
     there = "" if memory.there_bytes is None else f"; {readable_size(memory.there_bytes)} are there"
     return f"{readable_size(memory.peak_bytes)} at its peak{'' if memory.measured else ', as planned'}{there}"
 

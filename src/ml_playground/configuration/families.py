@@ -15,7 +15,8 @@ One signature per family:
 | preview   | by the kind of objective: `build(model, attachments, sample settings) -> Preview`                |
 | engine    | by `sample.engine`: `build(model, precision, export) -> Decoder` (models.protocols)              |
 
-Beside them, free of torch: `COSTS`, kind of model -> `cost(settings, facts) -> ModelCost` (core.values); `FATES`, kind of
+Beside them, free of torch: `COSTS`, kind of model -> `cost(settings, facts) -> ModelCost` (core.values); `MEMORIES`, kind of model ->
+`memory(settings, context, dtype) -> TokenMemory`, where it is known: without a row the memory of a run is not planned; `FATES`, kind of
 data -> `fates(settings, folder) -> Mapping[str, Fates]` (core.values): what one epoch does with each token of each split;
 and `BOOKS`, `open_books(folder, data settings) -> Books`: that, and what preparing did with the text.
 """
@@ -62,6 +63,10 @@ MODELS = {
 
 COSTS: Mapping[str, str] = {
     "gpt": "ml_playground.models.utils.counting:cost",
+}
+
+MEMORIES: Mapping[str, str] = {
+    "gpt": "ml_playground.models.utils.memory:gpt",
 }
 
 OBJECTIVES = {

@@ -115,25 +115,23 @@ class ModelCost:
     parameters: int
     """Trainable numbers; a tied table counts once."""
     matrix_parameters: int
-    """Those of the matrices inside the blocks, which Muon orthogonalises."""
+    """Those of the matrices between hidden states, which Muon orthogonalises."""
     flops_per_token: int
     """Floating-point operations of one token's forward and backward pass, at the data's sequence length."""
-    layers: int
-    """Blocks."""
-    width: int
-    """Numbers of the residual stream for each token."""
-    qkv_width: int
-    """Numbers of a block's queries, keys and values for each token."""
-    normalised_width: int
-    """Those among them that are normalised."""
-    inner_width: int
-    """Numbers of a block's feed-forward layer for each token, a gate counted beside."""
-    heads: int
-    """Query heads of a block: attention keeps heads * sequence_tokens weights for each token of a sequence."""
     vocab_size: int
     """Logits of each token."""
     sequence_tokens: int
     """Tokens of a training sequence."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenMemory:
+    """Bytes that training takes for each token of a micro-batch, embeddings and layers together; logits are planned for all alike."""
+
+    activations: int
+    """Left by the forward pass for the backward pass."""
+    working: int
+    """Held for a moment on the way back."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,32 @@
 """What a model offers, and what draws from it. B rows, T tokens, C width, V vocabulary."""
 
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor
 
 from ml_playground.models.layers.packed_linear import Precision
 
+NOTHING_MEASURED: Mapping[str, Tensor] = {}
+
+
+class States(NamedTuple):
+    """What a model makes of ids before its head: for the loss, and for what is reported beside it."""
+
+    hidden: Tensor
+    """(B, T, C), as `NextTokenModel.hidden` gives it."""
+    auxiliary: Tensor | None = None
+    """(B,) nats that training adds to each target of a row; of the row's own ids alone, so that no split of a batch changes it."""
+    measures: Mapping[str, Tensor] = NOTHING_MEASURED
+    """Name -> (B,): what an evaluation reports beside the loss, as the mean over rows."""
+
 
 class NextTokenModel(Protocol):
-    """A torch.nn.Module that gives, for each position, logits of the next token from it and what came before."""
+    """A torch.nn.Module that gives, for each position, logits of the next token from it and what came before.
+
+    One that adds to its loss, or has something to report, offers `states(ids) -> States` beside `hidden`.
+    """
 
     @property
     def vocab_size(self) -> int:
@@ -78,3 +95,9 @@ class Decoder(Protocol):
     def logits(self, ids: Tensor) -> Tensor:
         """Logits (B, T, V) of ids (B, T), without a cache: what a precision costs is measured with it."""
         ...
+
+
+def states_of(model: NextTokenModel, ids: Tensor) -> States:
+    """The states of ids (B, T), with what the model adds to its loss if it does."""
+    offered = getattr(model, "states", None)
+    return States(model.hidden(ids)) if offered is None else cast(States, offered(ids))

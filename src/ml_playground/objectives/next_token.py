@@ -9,7 +9,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint  # pyright: ignore[reportUnknownVariableType]
 
 from ml_playground.data_pipeline.batches import NO_TARGET, TokenBatch
-from ml_playground.models.protocols import NextTokenModel
+from ml_playground.models.protocols import NextTokenModel, states_of
 from ml_playground.objectives.settings import NextToken
 
 LARGEST_LOGITS = 1 << 26
@@ -29,18 +29,31 @@ class NextTokenObjective:
         return float((batch.labels != NO_TARGET).sum())
 
     def loss_sum(self, model: NextTokenModel, batch: TokenBatch) -> Tensor:
-        """() nats over the targets, plus z_loss times the squared log-partitions; float32, or float64 for such a model."""
-        return self._nats(model, batch, self._z_loss)
+        """() nats over the targets, plus z_loss times the squared log-partitions; float32, or float64 for such a model.
+
+        What the model adds of its own (`States.auxiliary`) is in the gradient and not in the value: the loss of a step is that
+        of the text, comparable between models and with an evaluation.
+        """
+        states = states_of(model, batch.ids)
+        nats = self._nats(model, states.hidden, batch.labels, self._z_loss)
+        if states.auxiliary is None:
+            return nats
+        added = (states.auxiliary * (batch.labels != NO_TARGET).sum(-1)).sum()
+        return nats + (added - added.detach())
 
     @torch.no_grad()
     def sums(self, model: NextTokenModel, batch: TokenBatch) -> Mapping[str, Tensor]:
-        """Nats and targets, (2,), without z_loss."""
-        nats = self._nats(model, batch, 0.0)
-        return {"loss": torch.stack([nats, (batch.labels != NO_TARGET).sum().to(nats.dtype)])}
+        """Nats and targets, (2,), without z_loss; what the model measures of itself, and rows."""
+        states = states_of(model, batch.ids)
+        nats = self._nats(model, states.hidden, batch.labels, 0.0)
+        sums = {"loss": torch.stack([nats, (batch.labels != NO_TARGET).sum().to(nats.dtype)])}
+        for name, rows in states.measures.items():
+            sums[name] = torch.stack([rows.sum(), rows.new_tensor(len(rows))])
+        return sums
 
-    def _nats(self, model: NextTokenModel, batch: TokenBatch, z_loss: float) -> Tensor:
+    def _nats(self, model: NextTokenModel, states: Tensor, targets: Tensor, z_loss: float) -> Tensor:
         """The whole batch at once, or in parts whose logits are forgotten and computed again on the way back."""
-        hidden, labels = model.hidden(batch.ids).flatten(0, 1), batch.labels.flatten()
+        hidden, labels = states.flatten(0, 1), targets.flatten()
         positions = max(1, self._largest_logits // model.vocab_size)
         if len(labels) <= positions:
             return _part(model, hidden, labels, z_loss)

@@ -1,4 +1,4 @@
-"""How much memory training will take, from a job's settings alone. P parameters, N tokens of a micro-batch, L blocks.
+"""How much memory training will take, from a job's settings alone. P parameters, N tokens of a micro-batch.
 
 | part | bytes |
 |---|---|
@@ -8,13 +8,13 @@
 | optimizer | AdamW 8 P; Muon 4 for each number of a hidden matrix, 8 for the others |
 | averaged | 4 P where `train.ema_decay` is on |
 | copies | of the weights in bfloat16, where matrix products are: 2 P; their gradients come when activations have gone |
-| activations | N times what a token leaves in each of L blocks; with recomputation one block, and the input of each |
-| working | N times what the way back through one block holds for a moment; or, if that is more, what Muon's iteration does |
+| activations | N times what a token leaves in the layers, by kind of model |
+| working | N times what the way back holds for a moment; or, if that is more, what Muon's iteration does |
 | logits | of at most `LARGEST_LOGITS` at once |
 | snapshot | what a checkpoint holds (weights, optimizer, averaged weights), copied before it is written |
 
-What a block leaves is counted from its layers; what is held for a moment is fitted to peaks (docs/LOG.md). `benchmarks/memory_table.py`
-holds the sum against the peaks of real runs: a tenth at most lies between them.
+What a token takes is the model's to say (the table `MEMORIES` of configuration/families.py); a kind that is not there is not planned.
+`benchmarks/memory_table.py` holds the sum against the peaks of real runs: a tenth at most lies between them.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ from ml_playground.configuration import families
 from ml_playground.configuration.models import JobConfig, RuntimeSettings
 from ml_playground.core.machine import has_native_bfloat16
 from ml_playground.core.registry import load_object
-from ml_playground.core.values import ModelCost
+from ml_playground.core.values import ModelContext, ModelCost, TokenMemory
 
 MASTER_BYTES = 4
 """Weights, gradients, states and means are float32."""
@@ -34,10 +34,6 @@ LARGEST_LOGITS = 1 << 26
 
 # Threads, tables of kernels and hooks; recomputation imports torch._dynamo. Resident megabytes of the smallest runs.
 PROGRAM_BYTES, RECOMPUTING_BYTES = 32_000_000, 77_000_000
-# For each number of the residual stream, of the feed-forward layer and of attention's weights: what the way back through a block
-# holds for a moment. Fitted to runs with and without recomputation, whose peaks differ in the blocks that are kept; in float32
-# what is recomputed lies beside what it is for.
-WORKING_BYTES = {"bfloat16": (16, 21, 4), "float32": (28, 32, 8), "float32, recomputed": (48, 54, 14)}
 # Logits in the precision of products and in float32, their logarithmic softmax, and the gradients of both logits.
 LOGIT_BYTES = {"bfloat16": 16, "float32": 12}
 # Updates, the stack of equal shapes, its copy in bfloat16 and the iteration's products, for each number of a hidden matrix.
@@ -85,22 +81,28 @@ class MemoryPlan:
         return self.device if device == "cuda" else self.total
 
 
-def planned_bytes(job: JobConfig, facts: Mapping[str, int]) -> MemoryPlan:
-    """The memory of a training run.
+def planned_bytes(job: JobConfig, facts: Mapping[str, int]) -> MemoryPlan | None:
+    """The memory of a training run; None where nobody has said what a model of this kind takes.
 
     Args:
         job: What is trained. A runtime that is not decided yet counts as what a CPU would choose, without recomputation.
         facts: What the data give a model: vocab_size, sequence_tokens.
     """
-    cost: ModelCost = load_object(families.COSTS[job.model.kind_name])(job.model, facts)
+    kind = job.model.kind_name
+    if kind not in families.MEMORIES:
+        return None
+    cost: ModelCost = load_object(families.COSTS[kind])(job.model, facts)
     rows: int = cast(Any, job.data).micro_batch_rows
     tokens = rows * cost.sequence_tokens
     dtype = dtype_of(job.runtime)
     recomputes = job.runtime.activation_checkpointing is True
+    attention = "fused" if job.runtime.attention == "fused" else "math"
+    context = ModelContext(facts, attention=attention, activation_checkpointing=recomputes)
+    token: TokenMemory = load_object(families.MEMORIES[kind])(job.model, context, dtype)
     weights = MASTER_BYTES * cost.parameters
     optimizer = STATE_BYTES[job.optimizer.kind_name](cost)
     averaged = weights if job.train.ema_decay else 0
-    activations = tokens * activation_bytes(cost, job.runtime)
+    activations = tokens * token.activations
     logits = min(tokens * cost.vocab_size, LARGEST_LOGITS) * LOGIT_BYTES[dtype]
     iteration = UPDATE_BYTES[job.optimizer.kind_name](cost)
     return MemoryPlan(
@@ -111,31 +113,10 @@ def planned_bytes(job: JobConfig, facts: Mapping[str, int]) -> MemoryPlan:
         averaged=averaged,
         copies=weights // 2 if dtype == "bfloat16" else 0,
         activations=activations,
-        working=max(tokens * working_bytes(cost, job.runtime), iteration - activations - logits),
+        working=max(tokens * token.working, iteration - activations - logits),
         logits=logits,
         snapshot=weights + optimizer + averaged,
     )
-
-
-def activation_bytes(cost: ModelCost, runtime: RuntimeSettings) -> int:
-    """What one token leaves behind in all blocks for the backward pass."""
-    size = 2 if dtype_of(runtime) == "bfloat16" else MASTER_BYTES
-    # The residual stream is float32: the inputs of two norms. Products keep their inputs, which are the norms' results, attention's
-    # result before and after its heads are joined, queries, keys and values, the activation's input and result. What normalises
-    # queries and keys keeps its results beside what the products keep.
-    kept = 4 * cost.width + cost.qkv_width + cost.normalised_width + 2 * cost.inner_width
-    block = 2 * MASTER_BYTES * cost.width + size * (kept + _attention_weights(cost, runtime))
-    if runtime.activation_checkpointing is True:
-        return MASTER_BYTES * cost.width * cost.layers + block
-    return block * cost.layers
-
-
-def working_bytes(cost: ModelCost, runtime: RuntimeSettings) -> int:
-    """What the way back through one block holds for a moment, for each token."""
-    dtype = dtype_of(runtime)
-    again = runtime.activation_checkpointing is True and dtype == "float32"
-    of_width, of_inner, of_weights = WORKING_BYTES[f"{dtype}, recomputed" if again else dtype]
-    return of_width * cost.width + of_inner * cost.inner_width + of_weights * _attention_weights(cost, runtime)
 
 
 def dtype_of(runtime: RuntimeSettings) -> str:
@@ -143,11 +124,6 @@ def dtype_of(runtime: RuntimeSettings) -> str:
     if runtime.dtype != "auto":
         return runtime.dtype
     return "bfloat16" if runtime.device in {"cuda", "mps"} or has_native_bfloat16() else "float32"
-
-
-def _attention_weights(cost: ModelCost, runtime: RuntimeSettings) -> int:
-    """Weights of attention that one token has in a block; a fused kernel keeps none."""
-    return 0 if runtime.attention == "fused" else cost.heads * cost.sequence_tokens
 
 
 def _adamw_state(cost: ModelCost) -> int:

@@ -84,8 +84,8 @@ class Work:
     """Floating-point operations of one of them."""
     sequence_tokens: int
     """Tokens of a training sequence."""
-    planned_bytes: Callable[[RuntimeSettings], int]
-    """Memory that training takes on its device under a decided runtime."""
+    planned_bytes: Callable[[RuntimeSettings], int | None]
+    """Memory that training takes on its device under a decided runtime; none: nobody knows it of this kind of model."""
 
     def seconds(self, rates: Rates, dtype: str, compiling: Compiling) -> float:
         """About how long the run takes without compiling."""
@@ -189,8 +189,10 @@ def _recompute(here: Here, work: Work | None, runtime: RuntimeSettings) -> Decis
         return Decision("auto", f"where a run's plan takes more than {most:.1f} of {here.free_bytes / GIB:.1f} GiB")
     kept = runtime.model_copy(update={"activation_checkpointing": False})
     plan = work.planned_bytes(kept)
+    if plan is None:
+        return Decision(False, "what this kind of model takes is unknown")
     sums = f"the plan takes {plan / GIB:.1f} of {here.free_bytes / GIB:.1f} GiB"
     if plan <= FILLED_AT_MOST * here.free_bytes:
         return Decision(False, sums)
     less = work.planned_bytes(kept.model_copy(update={"activation_checkpointing": True}))
-    return Decision(True, f"{sums}; recomputing makes it {less / GIB:.1f}")
+    return Decision(True, sums if less is None else f"{sums}; recomputing makes it {less / GIB:.1f}")

@@ -137,8 +137,10 @@ def _span(opened: Opened, parts: Assembly, ahead: Ahead, tried: Tried | None) ->
     return time_to_finish(ahead, tried.pace(tokens), left_s)
 
 
-def _planned_memory(opened: Opened) -> Memory:
+def _planned_memory(opened: Opened) -> Memory | None:
     plan = planned_bytes(opened.job, opened.data.facts)
+    if plan is None:
+        return None
     if opened.job.runtime.device == "cuda":
         return Memory(plan.device, opened.free_bytes, measured=False)
     held = resident_bytes() or 0

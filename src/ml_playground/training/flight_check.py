@@ -148,14 +148,14 @@ def memory_problem(job: JobConfig, facts: Mapping[str, int], free_bytes: int | N
     # A run that divides its batches itself comes down to single rows, but only where it hears of a lack in time: a system lends out
     # more host memory than there is, and kills the process when it is used.
     hears = job.runtime.device != "cpu"
-    planned = planned_bytes(with_rows(job, 1) if splits and hears else job, facts).device
-    if free_bytes is None or planned <= PLAN_MAY_ERR * free_bytes:
+    plan = planned_bytes(with_rows(job, 1) if splits and hears else job, facts)
+    if plan is None or free_bytes is None or plan.device <= PLAN_MAY_ERR * free_bytes:
         return None
     too_late = (
         " (on a CPU runtime.on_out_of_memory = 'split' would hear of it too late)" if splits and not hears else ""
     )
     return (
-        f"Training is planned to take {readable_size(planned)} of memory, and {readable_size(free_bytes)} are free on "
+        f"Training is planned to take {readable_size(plan.device)} of memory, and {readable_size(free_bytes)} are free on "
         f"{job.runtime.device}{too_late}; {memory_advice(job, facts, free_bytes)}"
     )
 
@@ -163,6 +163,12 @@ def memory_problem(job: JobConfig, facts: Mapping[str, int], free_bytes: int | N
 def memory_advice(job: JobConfig, facts: Mapping[str, int], free_bytes: int) -> str:
     """Settings with which training is planned to fit: the same step in smaller batches, then recomputation."""
     rows, count = micro_batch_rows(job), job.train.micro_batches_per_step
+    least = planned_bytes(with_rows(job, 1, recomputing=True), facts)
+    if least is None:
+        return (
+            f"what a model of kind {job.model.kind_name!r} takes is unknown: make data.micro_batch_rows smaller (it is {rows}) and "
+            f"train.micro_batches_per_step as many times larger (it is {count})."
+        )
     for recomputing in (False, True):
         if recomputing and job.runtime.activation_checkpointing is True:
             continue
@@ -170,16 +176,16 @@ def memory_advice(job: JobConfig, facts: Mapping[str, int], free_bytes: int) -> 
             # Fewer rows alone, or as many as there are with recomputation: never a larger batch.
             if fewer > rows or (fewer == rows and not recomputing):
                 continue
-            smaller = with_rows(job, fewer, recomputing=recomputing)
-            planned = planned_bytes(smaller, facts).device
-            if planned <= ADVISED_SHARE * free_bytes:
+            plan = planned_bytes(with_rows(job, fewer, recomputing=recomputing), facts)
+            if plan is not None and plan.device <= ADVISED_SHARE * free_bytes:
                 words = (
                     f"--set data.micro_batch_rows={fewer} --set train.micro_batches_per_step={rows * count // fewer}"
                 )
                 more = " --set runtime.activation_checkpointing=true" if recomputing else ""
-                return f"{words}{more} makes the same step in {readable_size(planned)}."
-    least = planned_bytes(with_rows(job, 1, recomputing=True), facts).device
-    return f"even one row at a time takes {readable_size(least)}: make the model or data.sequence_tokens smaller."
+                return f"{words}{more} makes the same step in {readable_size(plan.device)}."
+    return (
+        f"even one row at a time takes {readable_size(least.device)}: make the model or data.sequence_tokens smaller."
+    )
 
 
 def micro_batch_rows(job: JobConfig) -> int:

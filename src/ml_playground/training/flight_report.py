@@ -59,8 +59,8 @@ class FlightReport:
     """What a target is: token, image."""
     tried: Sequence[str]
     """What was done on the run's own parts, in words; empty: the figures are planned."""
-    memory: Memory
-    """Of the device that computes."""
+    memory: Memory | None
+    """Of the device that computes; none: nothing was tried, and what this kind of model takes is unknown."""
     host: Memory | None
     """Of the machine, where the device has its own memory."""
     disk: DiskNeed
@@ -84,7 +84,7 @@ class FlightReport:
         if self.tried:
             *others, last = self.tried
             yield f"{', '.join(others)} and {last} tried" if others else f"{last} tried"
-        yield f"peak {self.memory}"
+        yield f"peak {self.memory or 'unknown'}"
         yield f"checkpoints {readable_size(self.disk.checkpoint_bytes)}"
         yield f"needs {readable_size(self.disk.more_bytes)} of {readable_size(self.free_disk_bytes)} disk"
         if self.time is not None:

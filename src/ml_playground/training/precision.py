@@ -60,8 +60,9 @@ def work_of(job: JobConfig, facts: Mapping[str, int], max_steps: int) -> Work:
     rows: int = cast(Any, job.data).micro_batch_rows
     tokens = rows * cost.sequence_tokens * job.train.micro_batches_per_step
 
-    def plan(runtime: RuntimeSettings) -> int:
-        return planned_bytes(job.model_copy(update={"runtime": runtime}), facts).needed_by(runtime.device)
+    def plan(runtime: RuntimeSettings) -> int | None:
+        planned = planned_bytes(job.model_copy(update={"runtime": runtime}), facts)
+        return None if planned is None else planned.needed_by(runtime.device)
 
     return Work(max_steps, tokens * cost.flops_per_token, cost.sequence_tokens, plan)
 

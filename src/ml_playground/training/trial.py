@@ -135,5 +135,5 @@ def factor(step: int, steps: int) -> float:
 def fits_in_memory(job: JobConfig, facts: Mapping[str, int], share: float) -> bool:
     """Whether a job is planned to take less than a share of what is free on the device that trains."""
     device = device_for(job.runtime.device)
-    free = free_bytes(device)
-    return free is None or planned_bytes(job, facts).needed_by(device) < share * free
+    free, plan = free_bytes(device), planned_bytes(job, facts)
+    return free is None or plan is None or plan.needed_by(device) < share * free

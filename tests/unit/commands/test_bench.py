@@ -19,12 +19,6 @@ COST = ModelCost(
     parameters=2_500_000,
     matrix_parameters=2_000_000,
     flops_per_token=10_000_000,
-    layers=2,
-    width=16,
-    qkv_width=48,
-    normalised_width=0,
-    inner_width=64,
-    heads=2,
     vocab_size=65,
     sequence_tokens=16,
 )
@@ -124,6 +118,12 @@ def test_bench_lines_unknown_peak_is_said(tmp_path: Path) -> None:
     """On macOS nobody can tell the peak of a part of a program."""
     text = "\n".join(lines(anatomy(tmp_path, peak_bytes=None), COST, RATES, PLAN))
     assert "memory  unknown here; planned" in text
+
+
+def test_bench_lines_kind_that_nobody_can_plan_is_named(tmp_path: Path) -> None:
+    """No plan is better than a wrong one."""
+    text = "\n".join(lines(anatomy(tmp_path), COST, RATES, None))
+    assert "memory  2.00 MB at most; not planned for models of kind gpt" in text.splitlines()
 
 
 def test_share_of_limit_is_that_of_the_precision_in_use(tmp_path: Path) -> None:

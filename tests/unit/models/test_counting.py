@@ -5,10 +5,17 @@ import sys
 
 import pytest
 
-from ml_playground.configuration.families import COSTS, MODELS
+from ml_playground.configuration.families import COSTS, MEMORIES, MODELS
 from ml_playground.core.registry import load_object
 from ml_playground.models.settings import Gpt
-from ml_playground.models.utils.counting import cost, flops_per_token, parameter_counts, utilisation
+from ml_playground.models.utils.counting import (
+    cost,
+    flops_per_token,
+    parameter_counts,
+    qkv_width,
+    up_matrices,
+    utilisation,
+)
 from tests.unit.models.test_gpt import LENGTH, VARIANTS, VOCAB, model_of, settings_of
 
 
@@ -56,17 +63,16 @@ def test_cost_equals_what_the_built_model_has(variant: str) -> None:
     assert found.parameters == sum(p.numel() for p in model.parameters())
     assert found.matrix_parameters == settings.n_layer * sum(p.numel() for p in block)
     # What leaves a block's matrices for each token: q, k, v; attention's and the feed-forward's outputs; the inner layer.
-    assert found.qkv_width + 2 * found.width + found.inner_width == sum(p.shape[0] for p in block)
-    heads = settings.n_head + settings.key_heads
-    assert found.normalised_width == (heads * settings.head_width if settings.qk_norm else 0)
-    assert (found.layers, found.heads, found.sequence_tokens) == (settings.n_layer, settings.n_head, LENGTH)
+    inner = up_matrices(settings) * settings.inner_width
+    assert qkv_width(settings) + 2 * settings.n_embd + inner == sum(p.shape[0] for p in block)
+    assert (found.vocab_size, found.sequence_tokens) == (VOCAB, LENGTH)
 
 
 def test_cost_longer_context_than_the_data_has_more_positions() -> None:
     """`block_size` may exceed the sequences: the table of positions is that long."""
     facts = {"vocab_size": VOCAB, "sequence_tokens": LENGTH}
     short, long = (cost(settings_of(block_size=size), facts) for size in (None, 3 * LENGTH))
-    assert long.parameters - short.parameters == 2 * LENGTH * short.width
+    assert long.parameters - short.parameters == 2 * LENGTH * settings_of().n_embd
     assert long.flops_per_token == short.flops_per_token
 
 
@@ -77,7 +83,7 @@ def test_every_model_has_a_cost_that_needs_no_torch() -> None:
         "import sys\n"
         "sys.modules['torch'] = None\n"
         "from ml_playground.core.registry import load_object\n"
-        f"for path in {sorted(COSTS.values())!r}: load_object(path)\n"
+        f"for path in {sorted([*COSTS.values(), *MEMORIES.values()])!r}: load_object(path)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")

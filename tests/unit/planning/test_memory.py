@@ -20,7 +20,9 @@ def plan(*sets: str, vocab_size: int = 65) -> MemoryPlan:
     """The plan of the demo's job with some settings changed, all decided."""
     decided = ["runtime.dtype=bfloat16", "runtime.attention=math", "runtime.activation_checkpointing=false"]
     job = load("python_stdlib", sets=["data.sequence_tokens=64", "data.micro_batch_rows=12", *decided, *sets]).job
-    return planned_bytes(job, {"vocab_size": vocab_size, "sequence_tokens": 64})
+    found = planned_bytes(job, {"vocab_size": vocab_size, "sequence_tokens": 64})
+    assert found is not None
+    return found
 
 
 def test_plan_knows_every_optimizer() -> None:

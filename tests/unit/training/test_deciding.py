@@ -171,6 +171,13 @@ def test_recomputation_reason_names_plan_memory_and_what_it_brings() -> None:
     assert (unknown.value, unknown.reason) == (False, "the memory of this device is unknown")
 
 
+def test_recomputation_of_a_kind_that_nobody_can_plan_is_off_and_says_so() -> None:
+    """No plan is better than a wrong one."""
+    found = decide_runtime(RuntimeSettings(), HERE, replace(WORK, planned_bytes=lambda runtime: None))
+    decision = found["activation_checkpointing"]
+    assert (decision.value, decision.reason) == (False, "what this kind of model takes is unknown")
+
+
 @pytest.mark.parametrize(
     ("dtype", "tokens", "attention"),
     [("bfloat16", 64, "math"), ("bfloat16", 4096, "math"), ("float32", 512, "math"), ("float32", 1024, "fused")],

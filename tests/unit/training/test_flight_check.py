@@ -173,11 +173,12 @@ SPAN = Span(130.0, 110.0, 160.0)
                 "needs 29.2 MB of 50.0 GB disk, about 2m 10s (1m 50s to 2m 40s)"
             ),
         ),
+        ((), None, None, "peak unknown, checkpoints 9.7 MB, needs 29.2 MB of 50.0 GB disk"),
         ((), PLANNED, None, "peak about 300.0 MB, checkpoints 9.7 MB, needs 29.2 MB of 50.0 GB disk"),
     ],
 )
 def test_report_line_says_what_was_tried_and_what_is_needed(
-    tmp_path: Path, tried: tuple[str, ...], memory: Memory, span: Span | None, line: str
+    tmp_path: Path, tried: tuple[str, ...], memory: Memory | None, span: Span | None, line: str
 ) -> None:
     """One line for whoever starts a run; a planned figure is called one."""
     job = saving(tmp_path)

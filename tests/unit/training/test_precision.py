@@ -54,6 +54,8 @@ def test_work_of_a_job_on_a_gpu_leaves_the_snapshot_on_the_host() -> None:
         work.planned_bytes(RuntimeSettings(device=device, dtype="float32", attention="math"))
         for device in ("cuda", "cpu")
     )
+    assert on_cuda is not None
+    assert on_cpu is not None
     assert on_cuda < on_cpu
 
 

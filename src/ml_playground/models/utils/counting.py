@@ -30,12 +30,6 @@ def cost(settings: Gpt, facts: Mapping[str, int]) -> ModelCost:
         parameters=parameter_counts(settings, vocab_size=vocab_size, block_size=block_size).total,
         matrix_parameters=settings.n_layer * _block_matrices(settings),
         flops_per_token=flops_per_token(settings, vocab_size=vocab_size, sequence_tokens=sequence_tokens),
-        layers=settings.n_layer,
-        width=settings.n_embd,
-        qkv_width=_qkv_width(settings),
-        normalised_width=(settings.n_head + settings.key_heads) * settings.head_width if settings.qk_norm else 0,
-        inner_width=_up_matrices(settings) * settings.inner_width,
-        heads=settings.n_head,
         vocab_size=vocab_size,
         sequence_tokens=sequence_tokens,
     )
@@ -74,11 +68,12 @@ def utilisation(tokens_per_s: float, flops_per_token: float, peak_flops_per_s: f
     return tokens_per_s * flops_per_token / peak_flops_per_s
 
 
-def _qkv_width(settings: Gpt) -> int:
+def qkv_width(settings: Gpt) -> int:
+    """Queries, keys and values of a block for each token."""
     return (settings.n_head + 2 * settings.key_heads) * settings.head_width
 
 
-def _up_matrices(settings: Gpt) -> int:
+def up_matrices(settings: Gpt) -> int:
     """Matrices from the residual stream to the inner width: SwiGLU has a gate beside."""
     return 2 if settings.feed_forward == "swiglu" else 1
 
@@ -86,8 +81,8 @@ def _up_matrices(settings: Gpt) -> int:
 def _block_matrices(settings: Gpt) -> int:
     """Weights of the matrices of one block."""
     width = settings.n_embd
-    attention = (_qkv_width(settings) + settings.n_head * settings.head_width) * width
-    return attention + (_up_matrices(settings) + 1) * width * settings.inner_width
+    attention = (qkv_width(settings) + settings.n_head * settings.head_width) * width
+    return attention + (up_matrices(settings) + 1) * width * settings.inner_width
 
 
 def _block_vectors(settings: Gpt) -> int:
@@ -95,7 +90,7 @@ def _block_vectors(settings: Gpt) -> int:
     gains = 2 * _norm(settings) + (2 * settings.head_width if settings.qk_norm else 0)
     if not settings.bias:
         return gains
-    return gains + _qkv_width(settings) + 2 * settings.n_embd + _up_matrices(settings) * settings.inner_width
+    return gains + qkv_width(settings) + 2 * settings.n_embd + up_matrices(settings) * settings.inner_width
 
 
 def _norm(settings: Gpt) -> int:
