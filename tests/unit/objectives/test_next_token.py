@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ml_playground.data_pipeline.batches import NO_TARGET, TokenBatch
+from ml_playground.models.protocols import States
 from ml_playground.objectives.next_token import NextTokenObjective, build
 from ml_playground.objectives.settings import NextToken
 
@@ -123,3 +124,48 @@ def test_vocabulary_beyond_the_limit_still_goes_one_position_at_a_time() -> None
     loss = NextTokenObjective(NextToken(), largest_logits=1).loss_sum(model, a_batch(1, 2))
     assert math.isfinite(loss.item())
     assert model.largest_head == 1
+
+
+class Opinionated(Bigrams):
+    """Adds to its loss what its embeddings come to, row by row, and reports it."""
+
+    def states(self, ids: Tensor) -> States:
+        """As it should be: of the row's own ids alone."""
+        hidden = self.hidden(ids)
+        rows = hidden.square().mean((1, 2))
+        return States(hidden, auxiliary=0.5 * rows, measures={"size": rows})
+
+
+def test_auxiliary_loss_counts_in_the_gradient_once_a_target_and_not_in_the_value() -> None:
+    """What is reported stays the loss of the text; what is minimised has both."""
+    model, batch = Opinionated().double(), a_batch()
+    loss = build(NextToken()).loss_sum(model, batch)
+    loss.backward()
+    plain = Bigrams().double()
+    nats = build(NextToken()).loss_sum(plain, batch)
+    targets = (batch.labels != NO_TARGET).sum(-1)
+    added = 0.5 * (plain.hidden(batch.ids).square().mean((1, 2)) * targets).sum()
+    (nats + added).backward()
+    assert loss.item() == nats.item()
+    torch.testing.assert_close(model.table.weight.grad, plain.table.weight.grad)
+
+
+def test_auxiliary_loss_of_rows_apart_is_that_of_the_rows_together() -> None:
+    """Gradients do not tell how rows were spread over micro-batches, however unequal their targets."""
+    gradients = []
+    for parts in (1, 4):
+        model = Opinionated().double()
+        for part in a_batch().split(parts):
+            build(NextToken()).loss_sum(model, part).backward()
+        gradients.append(model.table.weight.grad)
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_sums_reports_what_a_model_measures_as_the_mean_over_rows() -> None:
+    """Beside the loss, which stays what it is without."""
+    model, batch = Opinionated(), a_batch()
+    sums = build(NextToken()).sums(model, batch)
+    assert sums["loss"].tolist() == build(NextToken()).sums(Bigrams(), batch)["loss"].tolist()
+    total, rows = sums["size"].tolist()
+    assert rows == 4
+    assert total == pytest.approx(model.states(batch.ids).measures["size"].sum().item())
