@@ -35,6 +35,25 @@ SOURCES = {
     "python_stdlib": Kind(
         "ml_playground.data_pipeline.settings:PythonStdlib", "ml_playground.data_pipeline.sources.python_stdlib:build"
     ),
+    "csv_text": Kind(
+        "ml_playground.data_pipeline.sources.settings:CsvText", "ml_playground.data_pipeline.sources.csv_text:build"
+    ),
+    "jsonl_text": Kind(
+        "ml_playground.data_pipeline.sources.settings:JsonlText", "ml_playground.data_pipeline.sources.jsonl_text:build"
+    ),
+    "parquet": Kind(
+        "ml_playground.data_pipeline.sources.settings:Parquet", "ml_playground.data_pipeline.sources.parquet_rows:build"
+    ),
+    "hub_dataset": Kind(
+        "ml_playground.data_pipeline.sources.settings:HubDataset",
+        "ml_playground.data_pipeline.sources.hub_dataset:build",
+    ),
+    "tei_xml": Kind(
+        "ml_playground.data_pipeline.sources.settings:TeiXml", "ml_playground.data_pipeline.sources.tei_xml:build"
+    ),
+    "mixture": Kind(
+        "ml_playground.data_pipeline.sources.settings:Mixture", "ml_playground.data_pipeline.sources.mixture:build"
+    ),
 }
 
 TOKENIZERS = {

@@ -64,6 +64,10 @@ def job_schema() -> dict[str, Any]:
 class _JobSchema(GenerateJsonSchema):
     """Knows what the kinds of a family are, which the core schema holds as a function only."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._around: list[str] = []
+
     def dict_schema(self, schema: core_schema.DictSchema) -> JsonSchemaValue:
         """A table of names has no other names than those of the pattern."""
         table = super().dict_schema(schema)
@@ -74,7 +78,13 @@ class _JobSchema(GenerateJsonSchema):
         owner = getattr(schema["function"]["function"], "__self__", None)
         if not isinstance(owner, ByKind):
             return super().function_plain_schema(schema)
-        choices = [self.generate_inner(kind.__pydantic_core_schema__) for kind in kinds_of(owner.family).values()]
+        kinds = kinds_of(owner.family)
+        if owner.family in self._around:
+            # Parts of a mixture: spelling out all kinds in each other would have no end.
+            return {"type": "object", "properties": {"kind": {"enum": list(kinds)}}, "required": ["kind"]}
+        self._around.append(owner.family)
+        choices = [self.generate_inner(kind.__pydantic_core_schema__) for kind in kinds.values()]
+        self._around.pop()
         return {"oneOf": [{"allOf": [choice], "required": ["kind"]} for choice in choices]}
 
 
