@@ -59,8 +59,22 @@ SOURCES = {
 TOKENIZERS = {
     "char": Kind("ml_playground.tokenization.settings:Char", "ml_playground.tokenization.char:CharTokenizer"),
     "byte": Kind("ml_playground.tokenization.settings:Byte", "ml_playground.tokenization.byte:ByteTokenizer"),
+    "word": Kind("ml_playground.tokenization.settings:Word", "ml_playground.tokenization.word:WordTokenizer"),
+    "ngram": Kind("ml_playground.tokenization.settings:Ngram", "ml_playground.tokenization.ngram:NgramTokenizer"),
     "byte_bpe": Kind(
         "ml_playground.tokenization.settings:ByteBpe", "ml_playground.tokenization.byte_bpe:ByteBpeTokenizer"
+    ),
+    "tiktoken_bpe": Kind(
+        "ml_playground.tokenization.settings:TiktokenBpe",
+        "ml_playground.tokenization.tiktoken_bpe:TiktokenBpeTokenizer",
+    ),
+    "sentencepiece_model": Kind(
+        "ml_playground.tokenization.settings:SentencepieceModel",
+        "ml_playground.tokenization.sentencepiece_model:SentencepieceTokenizer",
+    ),
+    "hugging_face": Kind(
+        "ml_playground.tokenization.settings:HuggingFace",
+        "ml_playground.tokenization.hugging_face:HuggingFaceTokenizer",
     ),
 }
 
