@@ -96,7 +96,8 @@ def lines(anatomy: "Anatomy", cost: ModelCost, rates: Rates, plan: MemoryPlan | 
     how = [str(runtime.dtype), f"{runtime.attention} attention", *(["compiled"] if runtime.compile is True else [])]
     if runtime.device == "cpu":
         how.insert(1, f"{runtime.threads} threads" if runtime.threads != 1 else "1 thread")
-    yield f"{job.name}: {count(cost.parameters)} parameters on {runtime.device} ({', '.join(how)})"
+    active = "" if cost.active_parameters is None else f", {count(cost.active_parameters)} of them for any one token,"
+    yield f"{job.name}: {count(cost.parameters)} parameters{active} on {runtime.device} ({', '.join(how)})"
     yield ""
     yield f"speed   {count(anatomy.targets_per_s)} {anatomy.unit}s/s: {_time(anatomy.step_s)} for a step of {anatomy.targets:,.0f}"
     yield f"        (median of {anatomy.steps}; the first took {_time(anatomy.first_step_s)})"

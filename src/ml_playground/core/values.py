@@ -122,6 +122,8 @@ class ModelCost:
     """Logits of each token."""
     sequence_tokens: int
     """Tokens of a training sequence."""
+    active_parameters: int | None = None
+    """Those among the parameters that work on any one token, where experts share the work; none: all of them."""
 
 
 @dataclass(frozen=True, slots=True)

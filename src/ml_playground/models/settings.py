@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ml_playground.configuration.base import Component, ConfigPath, Positive, Probability
+from ml_playground.configuration.base import Component, ConfigPath, NonNegative, Positive, Probability
 
 ROPE_THETA = 10000.0
 """The base that RoFormer and Llama use."""
@@ -16,6 +16,11 @@ Width = Annotated[int, Field(ge=1, le=1 << 22)]
 Positions = Annotated[int, Field(ge=1, le=1 << 24)]
 Rows = Annotated[int, Field(ge=0, le=1 << 32)]
 Vocabulary = Annotated[int, Field(ge=1, le=1 << 32)]
+ExpertCount = Annotated[int, Field(ge=0, le=1 << 12)]
+Used = Annotated[int, Field(ge=1, le=1 << 12)]
+
+ROUTING = ("n_expert_used", "expert_balance", "expert_z_loss")
+"""Settings that only a router heeds."""
 
 
 class Gpt(Component):
@@ -41,16 +46,28 @@ class Gpt(Component):
     """`learned`: a table added to the embeddings; `rotary`: queries and keys turned by their position."""
     rope_theta: Positive = ROPE_THETA
     """Base of the rotary wavelengths."""
+    attention_window: Positions | None = None
+    """Newest tokens that a token attends to, itself among them (sliding window); none: all before it."""
+    full_attention_every: Layers | None = None
+    """Every so many blocks one attends to everything, the last of each group; none: every block has the window."""
     norm: Literal["layer_norm", "rms_norm"] = "layer_norm"
     """Normalisation before attention, feed-forward and head."""
     norm_eps: Positive = 1e-5
     """Added to the variance."""
     feed_forward: Literal["gelu", "gelu_tanh", "swiglu", "relu2"] = "gelu"
     """`gelu_tanh` is what GPT-2's published weights need, slower on a CPU; `swiglu` Llama's and Qwen's; `relu2` the squared rectifier."""
+    n_expert: ExpertCount = 0
+    """Feed-forward layers of each block among which a router chooses for each token (mixture of experts); 0: one for all tokens."""
+    n_expert_used: Used = 2
+    """Experts that work on each token, k of the n_expert; their results are added by their share of the router's probability."""
+    expert_balance: NonNegative = 0.01
+    """Weight of the loss that spreads the tokens of each sequence over the experts; training's and evaluation's loss report without it."""
+    expert_z_loss: NonNegative = 0.001
+    """Weight of the squared log-partition of the router, which keeps its logits small; reported as little as expert_balance."""
     qk_norm: bool = False
     """RMS-normalise queries and keys of each head, with a learned gain."""
     bias: bool = True
-    """Biases in linear layers and in LayerNorm."""
+    """Biases in linear layers and in LayerNorm; routers and experts have none."""
     tied_head: bool = True
     """The output layer is the embedding table."""
     bigram_rows: Rows = 0
@@ -58,7 +75,11 @@ class Gpt(Component):
     zero_init: bool = False
     """Start the projections into the residual stream at zero, so that each block begins as the identity."""
     dropout: Probability = 0.0
-    """On embeddings, attention and what is added to the residual stream."""
+    """On embeddings; on attention and what is added to the residual stream too, where the next two say nothing else."""
+    attention_dropout: Probability | None = None
+    """On the weights of attention; none: as dropout."""
+    residual_dropout: Probability | None = None
+    """On what attention and feed-forward add to the residual stream; none: as dropout."""
     weights: ConfigPath | None = None
     """A Hugging Face folder (GPT-2, Llama or Qwen3 layout) to start from; none: random weights."""
     vocab_size: Vocabulary | None = None
@@ -84,6 +105,30 @@ class Gpt(Component):
         return self
 
     @model_validator(mode="after")
+    def _windows_and_experts_fit(self) -> "Gpt":
+        if self.full_attention_every is not None:
+            if self.attention_window is None:
+                raise ValueError(
+                    f"full_attention_every = {self.full_attention_every} has no effect without attention_window, for every "
+                    "block attends to everything; remove it or state a window"
+                )
+            if not 1 < self.full_attention_every <= self.n_layer:
+                raise ValueError(
+                    f"full_attention_every = {self.full_attention_every} leaves {self.n_layer} blocks of one kind; use 2 to "
+                    f"{self.n_layer}, or remove it or attention_window"
+                )
+        if not self.n_expert:
+            stated = [name for name in ROUTING if getattr(self, name) != type(self).model_fields[name].default]
+            if stated:
+                raise ValueError(f"{', '.join(stated)}: no effect with n_expert = 0; remove it or state n_expert")
+        elif self.n_expert_used > self.n_expert:
+            raise ValueError(
+                f"n_expert_used = {self.n_expert_used} of n_expert = {self.n_expert} experts cannot be chosen; "
+                f"use n_expert_used <= {self.n_expert}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _everything_stated_has_an_effect(self) -> "Gpt":
         if self.position == "learned" and self.rope_theta != ROPE_THETA:
             raise ValueError(
@@ -105,6 +150,21 @@ class Gpt(Component):
     def head_width(self) -> int:
         """Width of a head as resolved."""
         return self.n_embd // self.n_head if self.head_dim is None else self.head_dim
+
+    @property
+    def attention_drop(self) -> float:
+        """Share of attention's weights that are dropped, as resolved."""
+        return self.dropout if self.attention_dropout is None else self.attention_dropout
+
+    @property
+    def residual_drop(self) -> float:
+        """Share of what is added to the residual stream that is dropped, as resolved."""
+        return self.dropout if self.residual_dropout is None else self.residual_dropout
+
+    def window_of(self, block: int) -> int | None:
+        """Newest tokens that block number `block` attends to; none: all."""
+        every = self.full_attention_every
+        return None if every is not None and (block + 1) % every == 0 else self.attention_window
 
     def bigram_table_rows(self, vocab_size: int) -> int:
         """Rows of the table of token pairs: one for each pair, a first token's missing predecessor among them, if they fit."""

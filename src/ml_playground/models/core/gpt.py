@@ -14,16 +14,18 @@ from ml_playground.models.core.gpt_decoder import GptDecoder
 from ml_playground.models.layers.attention import Attention, causal_mask
 from ml_playground.models.layers.bigram import BigramEmbedding, previous_of
 from ml_playground.models.layers.dropout import dropped
-from ml_playground.models.layers.feed_forward import FeedForward, GatedFeedForward
+from ml_playground.models.layers.experts import ExpertFeedForward, Routed, Use
+from ml_playground.models.layers.feed_forward import feed_forward_of
 from ml_playground.models.layers.norm import LayerNorm, RmsNorm
 from ml_playground.models.layers.packed_linear import Precision
 from ml_playground.models.layers.precision import product_dtype
 from ml_playground.models.layers.rotary import Rotary, Rotation
+from ml_playground.models.protocols import States
 from ml_playground.models.settings import Gpt
 from ml_playground.models.utils.init import initialise
 from ml_playground.models.weights.hugging_face import check_fits, load_hugging_face
 
-RESIDUAL_PROJECTIONS = {"attention.projection", "feed_forward.down"}
+RESIDUAL_PROJECTIONS = {"attention.projection", "feed_forward.down", "experts.down"}
 """The matrices that write into the residual stream."""
 
 MOST_ANGLES = 1 << 28
@@ -40,19 +42,22 @@ def norm_of(settings: Gpt) -> nn.Module:
 class Block(nn.Module):
     """Attention, then feed-forward, each added to the residual stream."""
 
-    def __init__(self, settings: Gpt, *, fused: bool) -> None:
+    def __init__(self, settings: Gpt, *, fused: bool, window: int | None) -> None:
         super().__init__()
         self.attention_norm = norm_of(settings)
-        self.attention = Attention(settings, fused=fused)
+        self.attention = Attention(settings, fused=fused, window=window)
         self.feed_forward_norm = norm_of(settings)
-        gated = settings.feed_forward == "swiglu"
-        self.feed_forward = GatedFeedForward(settings) if gated else FeedForward(settings)
-        self.dropout = settings.dropout
+        routed = settings.n_expert > 0
+        self.feed_forward = ExpertFeedForward(settings) if routed else feed_forward_of(settings, bias=settings.bias)
+        self.dropout = settings.residual_drop
 
-    def forward(self, x: Tensor, rotation: Rotation | None, mask: Tensor | None) -> Tensor:
-        """(B, T, C) -> (B, T, C)."""
+    def forward(self, x: Tensor, rotation: Rotation | None, mask: Tensor | None) -> Tensor | Routed:
+        """(B, T, C) -> (B, T, C); with experts how they were used, too."""
         x = x + self._dropped(self.attention(self.attention_norm(x), rotation, mask))
-        return x + self._dropped(self.feed_forward(self.feed_forward_norm(x)))
+        y = cast(Tensor | Routed, self.feed_forward(self.feed_forward_norm(x)))
+        if isinstance(y, Routed):
+            return Routed(x + self._dropped(y.result), y.use)
+        return x + self._dropped(y)
 
     def _dropped(self, x: Tensor) -> Tensor:
         return dropped(x, self.dropout) if self.training and self.dropout else x
@@ -66,13 +71,16 @@ class GptModel(nn.Module):
         self.settings = settings.model_copy(update={"vocab_size": vocab_size, "block_size": block_size})
         self.vocab_size, self.block_size = vocab_size, block_size
         self.fused, self.recompute = fused, recompute
+        self._drops = max(settings.dropout, settings.attention_drop, settings.residual_drop) > 0
         self.token_embedding = nn.Embedding(vocab_size, settings.n_embd)
         pairs = settings.bigram_table_rows(vocab_size)
         self.bigram_embedding = BigramEmbedding(pairs, settings.n_embd, vocab_size=vocab_size) if pairs else None
         learned = settings.position == "learned"
         self.position_embedding = nn.Embedding(block_size, settings.n_embd) if learned else None
         self.rotary = None if learned else Rotary(settings.head_width, length=block_size, theta=settings.rope_theta)
-        self.blocks = nn.ModuleList(Block(settings, fused=fused) for _ in range(settings.n_layer))
+        windows = [settings.window_of(block) for block in range(settings.n_layer)]
+        self._windows = set(windows)
+        self.blocks = nn.ModuleList(Block(settings, fused=fused, window=window) for window in windows)
         self.final_norm = norm_of(settings)
         self.output = None if settings.tied_head else nn.Linear(settings.n_embd, vocab_size, bias=False)
         initialise(self, n_layer=settings.n_layer, residual=RESIDUAL_PROJECTIONS, zero_residual=settings.zero_init)
@@ -92,32 +100,64 @@ class GptModel(nn.Module):
         Raises:
             DataError: More tokens than block_size.
         """
+        return self.states(ids).hidden
+
+    def states(self, ids: Tensor) -> States:
+        """The same, with what experts add to the loss and how they were used, where there are any.
+
+        Raises:
+            DataError: More tokens than block_size.
+        """
         length = ids.shape[1]
         if length > self.block_size:
             raise DataError(
                 f"The model reads at most block_size = {self.block_size} tokens, got rows of {length}; "
                 "shorten them, or train with a larger model.block_size."
             )
+        dtype = product_dtype(self.token_embedding.weight)
+        rotation = None if self.rotary is None else self.rotary.first(length, dtype)
+        masks = {window: self._mask(length, window, dtype, ids.device) for window in self._windows}
+        draws = self.training and self._drops
+        recompute = self.recompute and torch.is_grad_enabled()
+        x = self._embedded(ids)
+        uses: list[Use] = []
+        for block in self.blocks:
+            seen = rotation, masks[cast(Block, block).attention.window]
+            given = cast(
+                Tensor | Routed,
+                checkpoint(block, x, *seen, use_reentrant=False, preserve_rng_state=draws)
+                if recompute
+                else block(x, *seen),
+            )
+            if isinstance(given, Routed):
+                uses.append(given.use)
+                x = given.result
+            else:
+                x = given
+        hidden = self.final_norm(x)
+        return self._with_use(hidden, uses) if uses else States(hidden)
+
+    def _embedded(self, ids: Tensor) -> Tensor:
+        """(B, T) -> what goes into the first block, (B, T, C)."""
         x = self.token_embedding(ids)
         if self.bigram_embedding is not None:
             x = x + self.bigram_embedding(ids, previous_of(ids))
-        dtype = product_dtype(self.token_embedding.weight)
-        rotation = None
         if self.position_embedding is not None:
-            x = x + self.position_embedding.weight[:length]
-        if self.rotary is not None:
-            rotation = self.rotary.first(length, dtype)
-        mask = None if self.fused else causal_mask(length, dtype=dtype, device=ids.device)
-        draws = self.training and self.settings.dropout > 0
-        if draws:
-            x = dropped(x, self.settings.dropout)
-        recompute = self.recompute and torch.is_grad_enabled()
-        for block in self.blocks:
-            if recompute:
-                x = cast(Tensor, checkpoint(block, x, rotation, mask, use_reentrant=False, preserve_rng_state=draws))
-            else:
-                x = cast(Tensor, block(x, rotation, mask))
-        return self.final_norm(x)
+            x = x + self.position_embedding.weight[: ids.shape[1]]
+        return dropped(x, self.settings.dropout) if self.training and self.settings.dropout else x
+
+    def _mask(self, length: int, window: int | None, dtype: torch.dtype, device: torch.device) -> Tensor | None:
+        """What is added to the scores of blocks with this window; none where the fused kernel needs none."""
+        reaches = window is not None and window < length
+        if self.fused and not reaches:
+            return None
+        return causal_mask(length, dtype=dtype, device=device, window=window if reaches else None)
+
+    def _with_use(self, hidden: Tensor, uses: list[Use]) -> States:
+        """The states, with the means over blocks of how experts were used."""
+        balance, z, busiest = (torch.stack(parts).mean(0) for parts in zip(*uses, strict=True))
+        added = self.settings.expert_balance * balance + self.settings.expert_z_loss * z
+        return States(hidden, added, {"expert_balance": balance, "busiest_expert": busiest})
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits (..., V) of states (..., C)."""
@@ -132,8 +172,9 @@ class GptModel(nn.Module):
         return GptDecoder(self, precision)
 
     def hidden_matrices(self) -> list[nn.Parameter]:
-        """The matrices inside the blocks: those that map hidden states to hidden states, as Muon asks."""
-        return [parameter for parameter in self.blocks.parameters() if parameter.ndim > 1]
+        """The matrices inside the blocks: those that map hidden states to hidden states, as Muon asks. A router maps to choices."""
+        named = self.blocks.named_parameters()
+        return [parameter for name, parameter in named if parameter.ndim > 1 and not name.endswith("router.weight")]
 
     def crop_block_size(self, block_size: int) -> None:
         """Read at most `block_size` tokens from here on; positions beyond are forgotten.
@@ -160,10 +201,16 @@ def build(settings: Gpt, context: ModelContext) -> GptModel:
         ConfigError: Settings contradict the data or the weights.
         CheckpointError: The folder of weights is incomplete.
     """
+    block_size = _block_size(settings, context)
+    if settings.attention_window is not None and settings.attention_window >= block_size:
+        raise ConfigError(
+            f"model.attention_window = {settings.attention_window} has no effect on {block_size} tokens of context; use less than "
+            f"{block_size}, remove it, or lengthen data.sequence_tokens."
+        )
     model = GptModel(
         settings,
         vocab_size=_vocab_size(settings, context),
-        block_size=_block_size(settings, context),
+        block_size=block_size,
         fused=context.attention == "fused",
         recompute=context.activation_checkpointing,
     )

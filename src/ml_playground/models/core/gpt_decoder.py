@@ -4,8 +4,6 @@ H query heads, K key heads, D features of a head, S reserved positions. Weights 
 numbers keep the model's own type, for there are few of them and converting costs more than it saves.
 """
 
-from collections.abc import Callable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -14,29 +12,14 @@ from torch.nn import functional
 
 from ml_playground.core.error_handling import DataError
 from ml_playground.models.layers.attention import Attention
-from ml_playground.models.layers.feed_forward import FeedForward, GatedFeedForward
 from ml_playground.models.layers.kv_cache import KeyValueCache
 from ml_playground.models.layers.norm import LayerNorm, RmsNorm
-from ml_playground.models.layers.packed_linear import Linear, Precision, packed
+from ml_playground.models.layers.packed_feed_forward import packed_feed_forward
+from ml_playground.models.layers.packed_linear import Precision, packed
 from ml_playground.models.layers.rotary import Rotation, rotated
 
 if TYPE_CHECKING:
     from ml_playground.models.core.gpt import Block, GptModel
-
-
-def gated(inner: Tensor) -> Tensor:
-    """(N, 2 I), gate beside up -> (N, I)."""
-    gate, up = inner.chunk(2, dim=-1)
-    return functional.silu(gate) * up
-
-
-ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "gelu": functional.gelu,
-    "gelu_tanh": partial(functional.gelu, approximate="tanh"),
-    "relu2": lambda x: functional.relu(x).square_(),
-    "swiglu": gated,
-}
-"""In one operation where torch has one; there is no way back to prepare for."""
 
 
 class GptDecoder:
@@ -50,9 +33,10 @@ class GptDecoder:
         # Few numbers are cached for each token, and a CPU multiplies a vector and a small matrix best in float32.
         halved = precision != "float32" and weight.device.type != "cpu"
         self._cache_dtype = torch.bfloat16 if halved else weight.dtype
-        activation = ACTIVATIONS[model.settings.feed_forward]
         self._blocks = [
-            DecoderBlock(cast("Block", block), precision, cache_dtype=self._cache_dtype, activation=activation)
+            DecoderBlock(
+                cast("Block", block), precision, cache_dtype=self._cache_dtype, kind=self._settings.feed_forward
+            )
             for block in model.blocks
         ]
         self._final_norm = Norm(model.final_norm)
@@ -80,7 +64,8 @@ class GptDecoder:
                 "shorten the prompt or generate fewer tokens."
             )
         shape = (rows, self._settings.key_heads, length, self._settings.head_width)
-        return KeyValueCache.empty(len(self._blocks), shape, starts, dtype=self._cache_dtype, device=self.device)
+        windows = [self._settings.window_of(block) for block in range(len(self._blocks))]
+        return KeyValueCache.empty(windows, shape, starts, dtype=self._cache_dtype, device=self.device)
 
     @torch.no_grad()
     def step(self, ids: Tensor, state: KeyValueCache) -> Tensor:
@@ -115,10 +100,13 @@ class GptDecoder:
             x = x + functional.embedding(positions, self._model.position_embedding.weight.detach())
         if self._model.rotary is not None:
             rotation = self._model.rotary.at(positions, self._cache_dtype)
-        mask = state.mask(new, self._cache_dtype, queries=self._settings.n_head // self._settings.key_heads)
+        group = self._settings.n_head // self._settings.key_heads
+        masks = {
+            window: state.mask(new, self._cache_dtype, queries=group, window=window) for window in set(state.windows)
+        }
         x = x.view(rows * new, -1)
         for number, block in enumerate(self._blocks):
-            x = block(x, rotation, mask, state, number)
+            x = block(x, rotation, masks[state.windows[number]], state, number)
         state.seen, state.last = state.seen + new, ids[:, -1]
         return x
 
@@ -142,33 +130,17 @@ class Norm:
 class DecoderBlock:
     """Attention to what was seen, then feed-forward, each added to the residual stream."""
 
-    def __init__(
-        self,
-        block: "Block",
-        precision: Precision,
-        *,
-        cache_dtype: torch.dtype,
-        activation: Callable[[Tensor], Tensor],
-    ) -> None:
+    def __init__(self, block: "Block", precision: Precision, *, cache_dtype: torch.dtype, kind: str) -> None:
         self._attention_norm, self._feed_forward_norm = Norm(block.attention_norm), Norm(block.feed_forward_norm)
         self._attention = DecoderAttention(block.attention, precision, dtype=cache_dtype)
-        layer = block.feed_forward
-        self._up, self._activation = packed_up(layer, precision), activation
-        self._down = packed(layer.down.weight, layer.down.bias, precision)
+        self._feed_forward = packed_feed_forward(block.feed_forward, kind, precision)
 
     def __call__(
         self, x: Tensor, rotation: Rotation | None, mask: Tensor | None, cache: KeyValueCache, number: int
     ) -> Tensor:
         """(N, C) -> (N, C)."""
         x = x + self._attention(self._attention_norm(x), rotation, mask, cache, number)
-        return x + self._down(self._activation(self._up(self._feed_forward_norm(x))))
-
-
-def packed_up(layer: FeedForward | GatedFeedForward, precision: Precision) -> Linear:
-    """The matrices that read the residual stream, gate above up, as one product."""
-    parts = [layer.gate, layer.up] if isinstance(layer, GatedFeedForward) else [layer.up]
-    biases: list[Tensor] = [part.bias for part in parts if cast(Tensor | None, part.bias) is not None]
-    return packed(torch.cat([part.weight for part in parts]), torch.cat(biases) if biases else None, precision)
+        return x + self._feed_forward(self._feed_forward_norm(x))
 
 
 class DecoderAttention:

@@ -15,12 +15,17 @@ QUERIES_AT_ONCE = 256
 """Longer rows are attended from in parts of so many queries on the CPU; 128 and 512 are slower at 1024 tokens in bfloat16."""
 
 
-def causal_mask(length: int, *, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(T, T), added to the scores: minus infinity where a key lies behind its query."""
-    return torch.full((length, length), float("-inf"), dtype=dtype, device=device).triu_(1)
+def causal_mask(length: int, *, dtype: torch.dtype, device: torch.device, window: int | None = None) -> Tensor:
+    """(T, T), added to the scores: minus infinity where a key lies behind its query, or `window` tokens or more before it."""
+    if window is None:
+        return torch.full((length, length), float("-inf"), dtype=dtype, device=device).triu_(1)
+    before = torch.arange(length, device=device)[:, None] - torch.arange(length, device=device)
+    return torch.zeros((), dtype=dtype, device=device).where((before >= 0) & (before < window), float("-inf"))
 
 
-def math_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, dropout: float) -> Tensor:
+def math_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor, dropout: float, *, window: int | None = None
+) -> Tensor:
     """Attention written out: matrix product, masked softmax, matrix product.
 
     Scale and mask ride on the first product. The softmax adds up in float32 whatever its input is, so that nothing of
@@ -32,6 +37,7 @@ def math_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, dropout: float
         v: Values, (B, H, T, D).
         mask: (T, T), added to the scores.
         dropout: Share of the weights dropped.
+        window: Newest tokens that a query attends to, as the mask says too; none: all.
 
     Returns:
         (B, H, T, D).
@@ -39,7 +45,7 @@ def math_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, dropout: float
     rows, heads, length, width = q.shape
     q, k, v = (x.reshape(rows * heads, length, width) for x in (q, k, v))
     if length > QUERIES_AT_ONCE and not dropout and q.device.type == "cpu" and not torch.compiler.is_compiling():
-        return cast(Tensor, _AttentionInParts.apply(q, k, v, mask)).view(rows, heads, length, width)
+        return cast(Tensor, _AttentionInParts.apply(q, k, v, mask, window)).view(rows, heads, length, width)
     scores = torch.baddbmm(mask, q, k.transpose(1, 2), alpha=width**-0.5)
     weights = functional.softmax(scores, dim=-1)
     if dropout:
@@ -48,67 +54,80 @@ def math_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, dropout: float
 
 
 class _AttentionInParts(torch.autograd.Function):
-    """The same without most of what the mask hides: some queries at once, and only the keys up to the last of them.
+    """The same without most of what the mask hides: some queries at once, and only the keys that one of them may see.
 
     Forward and backward of (12, 1024, 64) in bfloat16 take 38 ms against 48 on one core, of (12, 2048, 64) 131 against 175,
     in float32 92 against 133; torch's fused kernel 89, 284 and 106.
     """
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, window: int | None) -> Tensor:
         """(N, T, D) each -> (N, T, D)."""
         length, scale = q.shape[1], q.shape[2] ** -0.5
         weights: list[Tensor] = []
         mixed: list[Tensor] = []
         for start in range(0, length, QUERIES_AT_ONCE):
             end = min(start + QUERIES_AT_ONCE, length)
-            scores = torch.baddbmm(mask[start:end, :end], q[:, start:end], k[:, :end].mT, alpha=scale)
+            first = _first_key(start, window)
+            scores = torch.baddbmm(mask[start:end, first:end], q[:, start:end], k[:, first:end].mT, alpha=scale)
             weights.append(functional.softmax(scores, dim=-1))
-            mixed.append(torch.bmm(weights[-1], v[:, :end]))
+            mixed.append(torch.bmm(weights[-1], v[:, first:end]))
         ctx.save_for_backward(q, k, v, *weights)
+        ctx.window = window
         return torch.cat(mixed, dim=1)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Part by part; what a part gives to its keys and values is added to what the others gave."""
         q, k, v, *weights = cast(tuple[Tensor, ...], ctx.saved_tensors)
         of_q, of_k, of_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
         for number, part in enumerate(weights):
-            start, end = number * QUERIES_AT_ONCE, part.shape[2]
+            start = number * QUERIES_AT_ONCE
+            first, end = _first_key(start, ctx.window), start + part.shape[1]
             of_mixed = grad[:, start:end]
-            of_v[:, :end] += torch.bmm(part.mT, of_mixed)
-            of_weights = torch.bmm(of_mixed, v[:, :end].mT)
+            of_v[:, first:end] += torch.bmm(part.mT, of_mixed)
+            of_weights = torch.bmm(of_mixed, v[:, first:end].mT)
             of_scores = torch.ops.aten._softmax_backward_data(of_weights, part, -1, part.dtype)
             of_scores.mul_(q.shape[2] ** -0.5)
-            of_q[:, start:end] = torch.bmm(of_scores, k[:, :end])
-            of_k[:, :end] += torch.bmm(of_scores.mT, q[:, start:end])
-        return of_q, of_k, of_v, None
+            of_q[:, start:end] = torch.bmm(of_scores, k[:, first:end])
+            of_k[:, first:end] += torch.bmm(of_scores.mT, q[:, start:end])
+        return of_q, of_k, of_v, None, None
+
+
+def _first_key(query: int, window: int | None) -> int:
+    """The oldest that it may see."""
+    return 0 if window is None else max(0, query - window + 1)
 
 
 class Attention(nn.Module):
-    """Each token gathers from the tokens before it."""
+    """Each token gathers from the tokens before it, or from the newest `window` of them."""
 
-    def __init__(self, settings: Gpt, *, fused: bool) -> None:
+    def __init__(self, settings: Gpt, *, fused: bool, window: int | None) -> None:
         super().__init__()
         self.heads, self.key_heads, self.width = settings.n_head, settings.key_heads, settings.head_width
-        self.fused, self.dropout = fused, settings.dropout
+        self.fused, self.dropout, self.window = fused, settings.attention_drop, window
         self.qkv = nn.Linear(settings.n_embd, (self.heads + 2 * self.key_heads) * self.width, bias=settings.bias)
         self.projection = nn.Linear(self.heads * self.width, settings.n_embd, bias=settings.bias)
         self.query_norm = RmsNorm(self.width, eps=settings.norm_eps) if settings.qk_norm else None
         self.key_norm = RmsNorm(self.width, eps=settings.norm_eps) if settings.qk_norm else None
 
     def forward(self, x: Tensor, rotation: Rotation | None, mask: Tensor | None) -> Tensor:
-        """(B, T, C) -> (B, T, C); `mask` (T, T) is what `math` attention adds to the scores."""
+        """(B, T, C) -> (B, T, C); `mask` (T, T) is added to the scores, none where the fused kernel needs none."""
         q, k, v = self._split(x, rotation)
         dropout = self.dropout if self.training else 0.0
+        group = self.heads // self.key_heads
         if mask is None:
-            shared = self.heads != self.key_heads
-            y = functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, enable_gqa=shared)
+            y = functional.scaled_dot_product_attention(
+                q, k, v, dropout_p=dropout, is_causal=True, enable_gqa=group > 1
+            )
+            return self.projection(y.transpose(1, 2).flatten(2))
+        if group > 1:
+            # Of the fused kernels, those that take a mask take no shared keys.
+            k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
+        if self.fused:
+            y = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
         else:
-            group = self.heads // self.key_heads
-            if group > 1:
-                k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
-            y = math_attention(q, k, v, mask, dropout)
+            y = math_attention(q, k, v, mask, dropout, window=self.window)
         return self.projection(y.transpose(1, 2).flatten(2))
 
     def _split(self, x: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:

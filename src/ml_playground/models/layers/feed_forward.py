@@ -75,10 +75,10 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 class FeedForward(nn.Module):
     """C -> inner width -> C with a nonlinearity between."""
 
-    def __init__(self, settings: Gpt) -> None:
+    def __init__(self, settings: Gpt, *, bias: bool) -> None:
         super().__init__()
-        self.up = nn.Linear(settings.n_embd, settings.inner_width, bias=settings.bias)
-        self.down = nn.Linear(settings.inner_width, settings.n_embd, bias=settings.bias)
+        self.up = nn.Linear(settings.n_embd, settings.inner_width, bias=bias)
+        self.down = nn.Linear(settings.inner_width, settings.n_embd, bias=bias)
         self.activation = ACTIVATIONS[settings.feed_forward]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -89,12 +89,17 @@ class FeedForward(nn.Module):
 class GatedFeedForward(nn.Module):
     """SwiGLU: down(silu(gate(x)) * up(x)); source: Shazeer 2020, arXiv 2002.05202."""
 
-    def __init__(self, settings: Gpt) -> None:
+    def __init__(self, settings: Gpt, *, bias: bool) -> None:
         super().__init__()
-        self.gate = nn.Linear(settings.n_embd, settings.inner_width, bias=settings.bias)
-        self.up = nn.Linear(settings.n_embd, settings.inner_width, bias=settings.bias)
-        self.down = nn.Linear(settings.inner_width, settings.n_embd, bias=settings.bias)
+        self.gate = nn.Linear(settings.n_embd, settings.inner_width, bias=bias)
+        self.up = nn.Linear(settings.n_embd, settings.inner_width, bias=bias)
+        self.down = nn.Linear(settings.inner_width, settings.n_embd, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., C)."""
         return self.down(functional.silu(self.gate(x)) * self.up(x))
+
+
+def feed_forward_of(settings: Gpt, *, bias: bool) -> FeedForward | GatedFeedForward:
+    """The layer that the settings name, or one of its experts."""
+    return (GatedFeedForward if settings.feed_forward == "swiglu" else FeedForward)(settings, bias=bias)

@@ -22,14 +22,14 @@ def initialise(module: nn.Module, *, n_layer: int, residual: set[str], zero_resi
     Args:
         module: Its parameters are filled in the order of their names' first appearance.
         n_layer: Blocks, for the spread of the residual projections.
-        residual: Last two parts of the names of the matrices that write into the residual stream.
+        residual: Last two parts, numbers left out, of the names of the matrices that write into the residual stream.
         zero_residual: Those start at zero instead.
     """
     for name, parameter in module.named_parameters():
         if parameter.dim() < 2:  # noqa: PLR2004 - a vector is a bias or a gain
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
-        elif ".".join(name.split(".")[-3:-1]) in residual:
+        elif ".".join([part for part in name.split(".") if not part.isdigit()][-3:-1]) in residual:
             _fill(parameter, 0.0 if zero_residual else residual_std(n_layer))
         else:
             _fill(parameter, EMBEDDING_AND_LINEAR_STD)

@@ -45,6 +45,8 @@ def _missing(settings: Gpt) -> list[str]:
         {
             "position": ("learned",),
             "bigram_rows": (0,),
+            "attention_window": (None,),
+            "n_expert": (0,),
             "norm": ("layer_norm",),
             "feed_forward": tuple(_NAMES),
             "qk_norm": (False,),
@@ -66,7 +68,9 @@ def _config(settings: Gpt) -> dict[str, Any]:
         "layer_norm_epsilon": settings.norm_eps,
         "activation_function": _NAMES[settings.feed_forward],
         "tie_word_embeddings": settings.tied_head,
-        **dict.fromkeys(("embd_pdrop", "attn_pdrop", "resid_pdrop"), settings.dropout),
+        "embd_pdrop": settings.dropout,
+        "attn_pdrop": settings.attention_drop,
+        "resid_pdrop": settings.residual_drop,
     }
 
 

@@ -63,6 +63,7 @@ def check_fits(stated: Gpt, implied: Gpt, folder: Path) -> None:
     """
     fields = ["n_layer", "n_head", "key_heads", "n_embd", "head_width", "inner_width", "position", "norm", "norm_eps"]
     fields += ["feed_forward", "qk_norm", "bias", "tied_head", "bigram_rows", "vocab_size"]
+    fields += ["attention_window", "n_expert"]
     fields += ["rope_theta"] if implied.position == "rotary" else []
     settings_of = {"key_heads": "n_kv_head", "head_width": "head_dim", "inner_width": "n_inner"}
     problems = [

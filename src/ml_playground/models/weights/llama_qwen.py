@@ -11,6 +11,8 @@ _MODERN: Mapping[str, tuple[Any, ...]] = {
     "norm": ("rms_norm",),
     "feed_forward": ("swiglu",),
     "bigram_rows": (0,),
+    "attention_window": (None,),
+    "n_expert": (0,),
 }
 """Settings that both demand."""
 _ROPE_THETA = 10000.0
@@ -100,7 +102,7 @@ def _modern_config(settings: Gpt) -> dict[str, Any]:
         "rms_norm_eps": settings.norm_eps,
         "hidden_act": "silu",
         "attention_bias": settings.bias,
-        "attention_dropout": settings.dropout,
+        "attention_dropout": settings.attention_drop,
         "tie_word_embeddings": settings.tied_head,
     }
 
