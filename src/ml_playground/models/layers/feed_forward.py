@@ -2,13 +2,11 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-
-from ml_playground.models.settings import Gpt
 
 
 def squared_relu(x: Tensor) -> Tensor:
@@ -72,10 +70,29 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+class FeedForwardSizes(Protocol):
+    """What settings of a model say of this layer."""
+
+    @property
+    def n_embd(self) -> int:
+        """C."""
+        ...
+
+    @property
+    def inner_width(self) -> int:
+        """I."""
+        ...
+
+    @property
+    def feed_forward(self) -> str:
+        """Its nonlinearity."""
+        ...
+
+
 class FeedForward(nn.Module):
     """C -> inner width -> C with a nonlinearity between."""
 
-    def __init__(self, settings: Gpt, *, bias: bool) -> None:
+    def __init__(self, settings: FeedForwardSizes, *, bias: bool) -> None:
         super().__init__()
         self.up = nn.Linear(settings.n_embd, settings.inner_width, bias=bias)
         self.down = nn.Linear(settings.inner_width, settings.n_embd, bias=bias)
@@ -89,7 +106,7 @@ class FeedForward(nn.Module):
 class GatedFeedForward(nn.Module):
     """SwiGLU: down(silu(gate(x)) * up(x)); source: Shazeer 2020, arXiv 2002.05202."""
 
-    def __init__(self, settings: Gpt, *, bias: bool) -> None:
+    def __init__(self, settings: FeedForwardSizes, *, bias: bool) -> None:
         super().__init__()
         self.gate = nn.Linear(settings.n_embd, settings.inner_width, bias=bias)
         self.up = nn.Linear(settings.n_embd, settings.inner_width, bias=bias)
@@ -100,6 +117,6 @@ class GatedFeedForward(nn.Module):
         return self.down(functional.silu(self.gate(x)) * self.up(x))
 
 
-def feed_forward_of(settings: Gpt, *, bias: bool) -> FeedForward | GatedFeedForward:
+def feed_forward_of(settings: FeedForwardSizes, *, bias: bool) -> FeedForward | GatedFeedForward:
     """The layer that the settings name, or one of its experts."""
     return (GatedFeedForward if settings.feed_forward == "swiglu" else FeedForward)(settings, bias=bias)
