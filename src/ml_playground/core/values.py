@@ -1,5 +1,6 @@
 """Values that cross packages: plain, frozen, without behaviour that reaches out of the process."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Flag, auto
@@ -56,6 +57,24 @@ class Progress:
     epoch: float
     targets: float
     elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Merit:
+    """By which number of an evaluation checkpoints are compared."""
+
+    metric: str = "loss"
+    higher: bool = False
+    """Whether more of it is better."""
+
+    def cost_of(self, metrics: Mapping[str, float] | None) -> float:
+        """Lower is better, whatever the number is; NaN where it was not measured, which is never good."""
+        value = (metrics or {}).get(self.metric, math.nan)
+        return -value if self.higher else value
+
+
+BY_LOSS = Merit()
+"""The validation loss, the lower the better."""
 
 
 class Action(Flag):
@@ -124,6 +143,8 @@ class ModelCost:
     """Tokens of a training sequence."""
     active_parameters: int | None = None
     """Those among the parameters that work on any one token, where experts share the work; none: all of them."""
+    uncompiled: str = ""
+    """Why torch.compile would bring nothing; empty: it may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +159,7 @@ class TokenMemory:
 
 @dataclass(frozen=True, slots=True)
 class Fates:
-    """What one epoch does with a split's tokens: each is trained, masked, truncated or dropped, exactly once."""
+    """What one epoch does with a split's tokens, or images: each is trained, masked, truncated or dropped, exactly once."""
 
     tokens: int
     """As they were prepared."""

@@ -86,6 +86,8 @@ class Work:
     """Tokens of a training sequence."""
     planned_bytes: Callable[[RuntimeSettings], int | None]
     """Memory that training takes on its device under a decided runtime; none: nobody knows it of this kind of model."""
+    uncompiled: str = ""
+    """Why compiling the model would bring nothing; empty: it may."""
 
     def seconds(self, rates: Rates, dtype: str, compiling: Compiling) -> float:
         """About how long the run takes without compiling."""
@@ -167,6 +169,8 @@ def _compile(here: Here, work: Work | None, dtype: str) -> Decision:
     compiling = COMPILING.get(here.device)
     if compiling is None:
         return Decision(False, "it is a prototype on this device")
+    if work is not None and work.uncompiled:
+        return Decision(False, work.uncompiled)
     if work is None:
         even_s = CLEARLY * compiling.seconds / compiling.gain
         rule = f"runs of more than about {duration(even_s)} clearly earn back its {duration(compiling.seconds)}"

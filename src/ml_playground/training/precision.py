@@ -35,11 +35,12 @@ def runtime_for(job: JobConfig, facts: Mapping[str, int], max_steps: int) -> Dec
     """
     wanted = job.runtime
     device = device_for(wanted.device)
+    work = work_of(job, facts, max_steps)
     if wanted.compile is True:
-        _refuse_compiling(device)
+        _refuse_compiling(device, work)
     if "auto" not in wanted.model_dump().values():
         return {name: Decision(value, ASKED) for name, value in wanted.model_dump().items()}
-    return decide_runtime(wanted, look(device), work_of(job, facts, max_steps))
+    return decide_runtime(wanted, look(device), work)
 
 
 def look(device: DeviceKind) -> Here:
@@ -64,7 +65,7 @@ def work_of(job: JobConfig, facts: Mapping[str, int], max_steps: int) -> Work:
         planned = planned_bytes(job.model_copy(update={"runtime": runtime}), facts)
         return None if planned is None else planned.needed_by(runtime.device)
 
-    return Work(max_steps, tokens * cost.flops_per_token, cost.sequence_tokens, plan)
+    return Work(max_steps, tokens * cost.flops_per_token, cost.sequence_tokens, plan, cost.uncompiled)
 
 
 def apply_runtime(decided: RuntimeSettings) -> torch.device:
@@ -102,8 +103,8 @@ def device_for(wanted: str) -> DeviceKind:
     return wanted
 
 
-def _refuse_compiling(device: DeviceKind) -> None:
-    obstacle = compile_obstacle(device)
+def _refuse_compiling(device: DeviceKind, work: Work) -> None:
+    obstacle = work.uncompiled or compile_obstacle(device)
     if obstacle is not None:
         raise ConfigError(
             f"runtime.compile = true cannot work here: {obstacle}. Or go without: --set runtime.compile=false "

@@ -142,6 +142,13 @@ def test_compile_of_a_short_run_asks_no_compiler() -> None:
     assert decide_runtime(RuntimeSettings(), replace(HERE, obstacle=obstacle), WORK)["compile"].value is False
 
 
+def test_compiling_a_model_that_gains_nothing_is_off_however_long_the_run() -> None:
+    """What the model's kind says comes before what a compiled run would save."""
+    work = replace(WORK, steps=10**9, uncompiled="its layers are one call each")
+    decision = decide_runtime(RuntimeSettings(), HERE, work)["compile"]
+    assert (decision.value, decision.reason) == (False, "its layers are one call each")
+
+
 @given(st.integers(0, 1 << 40), st.integers(0, 1 << 40))
 def test_recomputation_is_chosen_exactly_where_memory_is_short(plan: int, free: int) -> None:
     """It costs a third of the time: never where everything fits, always where it would not."""
