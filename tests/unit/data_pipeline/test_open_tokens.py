@@ -1,6 +1,7 @@
 """A token file in use: whatever is done to it, no id of another text is handed out."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -112,12 +113,63 @@ def test_tokenizer_that_was_removed_while_in_use_is_said(tmp_path: Path) -> None
     data, path = opened(tmp_path)
     path.with_name("tokenizer").rename(tmp_path / "elsewhere")
     with pytest.raises(
-        DataError, match=r"tokenizer was replaced or removed while the run trains.*bring the folder back"
+        DataError, match=r"tokenizer was replaced, edited or removed while the run trains.*bring the folder back"
     ):
         data.attachments["tokenizer"]
     path.with_name("tokenizer").mkdir()
-    with pytest.raises(DataError, match="replaced or removed"):
+    with pytest.raises(DataError, match="replaced, edited or removed"):
         data.attachments["tokenizer"]
+
+
+def edited(folder: Path) -> None:
+    """Into the very file, as long as it was."""
+    path = folder / "tokenizer.json"
+    path.write_text(path.read_text().replace("b", "d"))
+
+
+def rewritten(folder: Path) -> None:
+    """Under the same names, in the same folder."""
+    path = folder / "tokenizer.json"
+    content = path.read_text().replace("b", "d")
+    path.unlink()
+    path.write_text(content)
+
+
+def joined(folder: Path) -> None:
+    """By a file that nobody has prepared."""
+    (folder / "more.json").write_text("{}")
+
+
+def shortened(folder: Path) -> None:
+    """By all that it holds."""
+    (folder / "tokenizer.json").unlink()
+
+
+@pytest.mark.parametrize("change", [edited, rewritten, joined, shortened])
+@pytest.mark.parametrize("looked", [False, True], ids=["at once", "after a checkpoint"])
+def test_tokenizer_that_is_another_one_while_in_use_is_said(
+    change: Callable[[Path], None], looked: bool, tmp_path: Path
+) -> None:
+    """Checkpoints would carry it, and texts come out wrong. The number of its folder stays what it was in all of these."""
+    data, path = opened(tmp_path)
+    folder = path.with_name("tokenizer")
+    inode = folder.stat().st_ino
+    if looked:
+        assert data.attachments["tokenizer"] == folder
+    change(folder)
+    assert folder.stat().st_ino == inode
+    with pytest.raises(DataError, match="replaced, edited or removed"):
+        data.attachments["tokenizer"]
+
+
+def test_tokenizer_that_was_taken_away_and_brought_back_is_the_same(tmp_path: Path) -> None:
+    """By its content, not by the number of its folder."""
+    data, path = opened(tmp_path)
+    folder = path.with_name("tokenizer")
+    shutil.copytree(folder, tmp_path / "copy")
+    shutil.rmtree(folder)
+    shutil.copytree(tmp_path / "copy", folder)
+    assert data.attachments["tokenizer"] == folder
 
 
 def test_file_written_between_its_comparison_and_its_opening_is_refused(tmp_path: Path) -> None:

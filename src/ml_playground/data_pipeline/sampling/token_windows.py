@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,14 @@ from numpy.typing import NDArray
 
 from ml_playground.core.error_handling import DataError
 from ml_playground.core.registry import load_object
-from ml_playground.core.seeding import seed_for
 from ml_playground.data_pipeline.batches import NO_TARGET, TokenBatch
-from ml_playground.data_pipeline.manifest import Prepared, open_prepared
-from ml_playground.data_pipeline.sampling.permutation import KeyedPermutation
+from ml_playground.data_pipeline.sampling.epoch_order import EpochOrder
 from ml_playground.data_pipeline.sampling.read_ahead import ReadAhead, Source
 from ml_playground.data_pipeline.sampling.window_rows import described_rows
 from ml_playground.data_pipeline.settings import TokenWindows
 from ml_playground.data_pipeline.storage.open_tokens import OpenTokens
 from ml_playground.data_pipeline.storage.steady_folder import SteadyFolder
+from ml_playground.data_pipeline.text_dataset import PreparedText, open_text
 
 PADDING_ID = 0
 LOAD_TOKENIZER = "ml_playground.tokenization.loading:load_tokenizer"
@@ -107,8 +105,7 @@ class TrainingBatches:
 
     def __init__(self, windows: Windows, settings: TokenWindows, seed: int) -> None:
         self._windows = windows
-        self._settings = settings
-        self._seed = seed
+        self._order = EpochOrder(len(windows), settings.micro_batch_rows, settings.order, seed, "windows")
 
     def batch_at(self, index: int) -> TokenBatch:
         """Micro-batch number `index` of the run; a function of seed and index alone."""
@@ -116,24 +113,7 @@ class TrainingBatches:
 
     def windows_at(self, index: int) -> NDArray[np.int64]:
         """Which windows that is, (B,)."""
-        rows = self._settings.micro_batch_rows
-        return self._numbers(index * rows + np.arange(rows, dtype=np.int64))
-
-    def _numbers(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The window at each position; a batch may reach over one epoch's end, or several when the text is short."""
-        epochs, places = np.divmod(positions, len(self._windows))
-        if self._settings.order == "sequential":
-            return places
-        for epoch in np.unique(epochs).tolist():
-            here = epochs == epoch
-            places[here] = _order(len(self._windows), self._seed, epoch)(places[here])
-        return places
-
-
-@lru_cache(maxsize=4)
-def _order(length: int, seed: int, epoch: int) -> KeyedPermutation:
-    """Its keys take as long to derive as a batch takes to shuffle, so the newest are kept."""
-    return KeyedPermutation(length, seed_for(seed, "windows", epoch))
+        return self._order.numbers_at(index)
 
 
 class TokenWindowData:
@@ -142,7 +122,7 @@ class TokenWindowData:
     def __init__(
         self,
         settings: TokenWindows,
-        prepared: Prepared,
+        prepared: PreparedText,
         seed: int,
         before: Mapping[Path, os.stat_result] | None = None,
     ) -> None:
@@ -153,7 +133,7 @@ class TokenWindowData:
         _check_length(prepared, settings.sequence_tokens)
         # Opened once: what is prepared anew under the same name while this run trains is another text.
         self._splits = {name: self._opened(name) for name in prepared.manifest.splits}
-        self._tokenizer = SteadyFolder(prepared.tokenizer_folder)
+        self._tokenizer = SteadyFolder(prepared.tokenizer_folder, prepared.manifest.files)
         self._training = self._splits["train"]
         self._batches = TrainingBatches(self._training, settings, seed)
         self._train: Source[TokenBatch] = self._batches
@@ -257,16 +237,16 @@ def rows_without_gradient(training_rows: int, sequence_tokens: int) -> int:
 
 
 def build(settings: TokenWindows, folder: Path, seed: int) -> TokenWindowData:
-    """The batches over a prepared data set.
+    """The batches over a prepared text.
 
     Raises:
         DataError: It is missing or damaged, or a split is shorter than one window.
     """
     before = {path: path.stat() for path in folder.glob("*.tokens")}
-    return TokenWindowData(settings, open_prepared(folder), seed, before)
+    return TokenWindowData(settings, open_text(folder), seed, before)
 
 
-def _check_length(prepared: Prepared, sequence_tokens: int) -> None:
+def _check_length(prepared: PreparedText, sequence_tokens: int) -> None:
     """Each split must hold a window of T + 1 tokens."""
     tokens = {name: counts.tokens for name, counts in prepared.manifest.ledger.splits.items()}
     shortest = min(tokens, key=tokens.__getitem__)
