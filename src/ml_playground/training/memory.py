@@ -13,6 +13,7 @@ from ml_playground.core.machine import give_back_freed_memory
 from ml_playground.training.guard import Guard
 from ml_playground.training.hook_protocols import Journal
 from ml_playground.training.protocols import Movable
+from ml_playground.training.settings import Muon
 
 T = TypeVar("T")
 
@@ -107,12 +108,12 @@ class Room:
 
     def advice(self, error: BaseException) -> str | None:
         """What happened and what to change to which value, in one line; None for any other error."""
-        splits = self._job.runtime.on_out_of_memory == "split"
-        return what_to_change(error, self._job, by_rows=not splits and not isinstance(error, UpdateOutOfMemoryError))
+        return what_to_change(error, self._job, by_rows=self._job.runtime.on_out_of_memory != "split")
 
     @property
     def _dropout_note(self) -> str:
-        return "" if not getattr(self._job.model, "dropout", 0.0) else ", and which units dropout drops"
+        drops = any(value for name, value in self._job.model.model_dump().items() if name.endswith("dropout"))
+        return ", and which units dropout drops" if drops else ""
 
 
 def what_to_change(error: BaseException, job: JobConfig, *, by_rows: bool) -> str | None:
@@ -125,7 +126,10 @@ def what_to_change(error: BaseException, job: JobConfig, *, by_rows: bool) -> st
     """
     if not is_out_of_memory(error):
         return None
-    remedy = fewer_rows(job) if by_rows and _rows(job) > 1 else smaller_model(job)
+    if isinstance(error, UpdateOutOfMemoryError):
+        remedy = smaller_update(job)
+    else:
+        remedy = fewer_rows(job) if by_rows and _rows(job) > 1 else smaller_model(job)
     return f"{_first_line(error)}; {remedy}"
 
 
@@ -151,6 +155,20 @@ def smaller_model(job: JobConfig) -> str:
         ways.append("set train.ema_decay = 0")
     ways.append("make the model smaller, by fewer layers or a smaller width")
     return f"fewer rows would not help: {', '.join(ways[:-1])}{' or ' if ways[:-1] else ''}{ways[-1]}, and start anew: --fresh"
+
+
+def smaller_update(job: JobConfig) -> str:
+    """What is left to change where memory runs out when weights are moved: activations have gone by then."""
+    ways = [f"set optimizer.kind = adamw ({job.optimizer.kind_name} makes room for its updates, adamw needs none)"]
+    if not isinstance(job.optimizer, Muon):
+        ways = []
+    if job.train.ema_decay:
+        ways.append("set train.ema_decay = 0")
+    ways.append("make the model smaller, by fewer layers or a smaller width")
+    return (
+        "neither fewer rows nor a shorter context would help where the weights are updated: "
+        f"{', '.join(ways[:-1])}{' or ' if ways[:-1] else ''}{ways[-1]}, and start anew: --fresh"
+    )
 
 
 def same_step(rows: int, count: int) -> tuple[int, int]:
