@@ -35,6 +35,7 @@ SCRIPTS = (
     "time_to_loss",
     "train_speed",
     "memory_table",
+    "low_memory",
     "budget_mode",
 )
 LONGEST_S = 1200.0

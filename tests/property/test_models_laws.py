@@ -19,11 +19,12 @@ VOCAB, LENGTH = 7, 6
 
 @cache
 def model() -> GptModel:
-    """One block in float64, rotary and grouped, with hashed token pairs, far from its first weights."""
+    """Two blocks in float64, rotary and grouped, the first with a window, with experts and hashed token pairs, roughened."""
     torch.manual_seed(0)
     chosen = Gpt(
-        n_layer=1, n_head=2, n_kv_head=1, n_embd=8, position="rotary", norm="rms_norm", qk_norm=True,
-        feed_forward="swiglu", bias=False, n_inner=8, bigram_rows=20,
+        n_layer=2, n_head=2, n_kv_head=1, n_embd=8, position="rotary", norm="rms_norm", qk_norm=True,
+        feed_forward="swiglu", bias=False, n_inner=8, bigram_rows=20, attention_window=3, full_attention_every=2,
+        n_expert=3, expert_balance=0.5, expert_z_loss=0.1,
     )  # fmt: skip
     made = build(chosen, ModelContext({"vocab_size": VOCAB, "sequence_tokens": LENGTH})).double()
     with torch.no_grad():

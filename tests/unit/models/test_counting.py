@@ -2,11 +2,14 @@
 
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
 from ml_playground.configuration.families import COSTS, MEMORIES, MODELS
+from ml_playground.configuration.loading import PRESETS
 from ml_playground.core.registry import load_object
+from ml_playground.core.values import ModelContext
 from ml_playground.models.settings import Gpt
 from ml_playground.models.utils.counting import (
     cost,
@@ -16,6 +19,7 @@ from ml_playground.models.utils.counting import (
     up_matrices,
     utilisation,
 )
+from ml_playground.models.utils.memory import QUERIES_AT_ONCE, gpt
 from tests.unit.models.test_gpt import LENGTH, VARIANTS, VOCAB, model_of, settings_of
 
 
@@ -43,10 +47,16 @@ def test_flops_are_six_for_each_weight_of_a_matrix_and_attention(variant: str) -
     """Every matrix but the lookups, the head even where it is tied."""
     options = VARIANTS[variant]
     settings, model = settings_of(**options), model_of(**options)
-    matrices = sum(p.numel() for name, p in model.named_parameters() if p.dim() == 2 and name.startswith("blocks"))
+    share = settings.n_expert_used / settings.n_expert if settings.n_expert else 1
+    matrices = sum(
+        p.numel() * (share if ".experts." in name else 1)
+        for name, p in model.named_parameters()
+        if p.dim() == 2 and name.startswith("blocks")
+    )
     flops = flops_per_token(settings, vocab_size=VOCAB, sequence_tokens=LENGTH)
-    attention = 12 * settings.n_layer * settings.n_head * settings.head_width * LENGTH
-    assert flops == 6 * (matrices + VOCAB * settings.n_embd) + attention
+    keys = sum(settings.window_of(block) or LENGTH for block in range(settings.n_layer))
+    attention = 12 * keys * settings.n_head * settings.head_width
+    assert flops == pytest.approx(6 * (matrices + VOCAB * settings.n_embd) + attention, rel=1e-12)
 
 
 def test_utilisation_is_the_share_of_the_peak() -> None:
@@ -59,9 +69,11 @@ def test_cost_equals_what_the_built_model_has(variant: str) -> None:
     """Plans are made from the cost alone, so its numbers are the model's own."""
     settings, model = settings_of(**VARIANTS[variant]), model_of(**VARIANTS[variant])
     found = cost(settings, {"vocab_size": VOCAB, "sequence_tokens": LENGTH})
-    block = [p for name, p in model.named_parameters() if name.startswith("blocks.0.") and p.dim() == 2]
+    hidden = {id(matrix) for matrix in model.hidden_matrices()}
+    named = [(name, p) for name, p in model.named_parameters() if name.startswith("blocks.0.") and id(p) in hidden]
+    block = [p for name, p in named if ".experts." not in name or ".experts.0." in name]
     assert found.parameters == sum(p.numel() for p in model.parameters())
-    assert found.matrix_parameters == settings.n_layer * sum(p.numel() for p in block)
+    assert found.matrix_parameters == sum(p.numel() for p in model.hidden_matrices())
     # What leaves a block's matrices for each token: q, k, v; attention's and the feed-forward's outputs; the inner layer.
     inner = up_matrices(settings) * settings.inner_width
     assert qkv_width(settings) + 2 * settings.n_embd + inner == sum(p.shape[0] for p in block)
@@ -74,6 +86,56 @@ def test_cost_longer_context_than_the_data_has_more_positions() -> None:
     short, long = (cost(settings_of(block_size=size), facts) for size in (None, 3 * LENGTH))
     assert long.parameters - short.parameters == 2 * LENGTH * settings_of().n_embd
     assert long.flops_per_token == short.flops_per_token
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_active_parameters_are_those_of_a_model_without_idle_experts(variant: str) -> None:
+    """With k of E experts a token meets as many weights as if there were k; the router alone knows of all."""
+    options = VARIANTS[variant]
+    found = cost(settings_of(**options), {"vocab_size": VOCAB, "sequence_tokens": LENGTH})
+    if "n_expert" not in options:
+        assert found.active_parameters is None
+        return
+    used = settings_of(**options).n_expert_used
+    fewer = sum(p.numel() for p in model_of(**options | {"n_expert": used}).parameters())
+    routers = 2 * 16 * (options["n_expert"] - used)
+    assert found.active_parameters == fewer + routers
+
+
+@pytest.mark.parametrize("attention", ["math", "fused"])
+def test_memory_window_spares_weights_of_attention_and_experts_cost_their_copies(attention: str) -> None:
+    """Beyond the queries that go together a window is what is kept; an expert's tokens go there and come back."""
+    context = ModelContext({"vocab_size": VOCAB, "sequence_tokens": 4096}, attention=attention)  # type: ignore[arg-type]
+    plain, window, mixed, experts = (
+        gpt(settings_of(**options), context, "bfloat16").activations
+        for options in (
+            {}, {"attention_window": 256}, {"attention_window": 256, "full_attention_every": 2}, {"n_expert": 4},
+        )
+    )  # fmt: skip
+    spared = 2 * 4 * (4096 - 512) if attention == "math" else 0
+    assert plain - mixed == spared
+    assert plain - window == 2 * spared
+    assert experts > plain
+
+
+def test_memory_computes_as_many_queries_at_once_as_attention() -> None:
+    """One module needs torch and the other must not; the number must be one."""
+    assert load_object("ml_playground.models.layers.attention:QUERIES_AT_ONCE") == QUERIES_AT_ONCE
+
+
+@pytest.mark.parametrize(
+    ("preset", "millions"),
+    [
+        ("1m", 0.99), ("10m", 10.7), ("95m", 92.3), ("gpt2", 85.8), ("gpt2_medium", 303.4), ("gpt2_large", 709.7),
+        ("gpt2_xl", 1477.2),
+    ],
+)  # fmt: skip
+def test_preset_has_as_many_weights_as_its_name_says(preset: str, millions: float) -> None:
+    """Beside the embeddings of tokens, at 256 tokens of context where the preset does not say."""
+    table = tomllib.loads((PRESETS / "model" / f"{preset}.toml").read_text(encoding="utf-8"))
+    settings = Gpt.model_validate(table["model"])
+    counts = parameter_counts(settings, vocab_size=1, block_size=settings.block_size or 256)
+    assert (counts.total - settings.n_embd) / 1e6 == pytest.approx(millions, rel=0.01)
 
 
 def test_every_model_has_a_cost_that_needs_no_torch() -> None:

@@ -79,6 +79,13 @@ def test_step_records_no_gradient_and_reserves_once() -> None:
     assert places == [tensor.data_ptr() for tensor in state.blocks]
 
 
+def test_state_of_a_window_keeps_no_more_than_the_window() -> None:
+    """However long a text becomes; blocks that attend to everything keep everything."""
+    decoder = model_of(attention_window=3, full_attention_every=2, n_layer=4).decoder("float32")
+    assert [block.shape[2] for block in decoder.new_state(1, LENGTH).blocks] == [3, LENGTH, 3, LENGTH]
+    assert [block.shape[2] for block in decoder.new_state(1, 2).blocks] == [2, 2, 2, 2]
+
+
 def test_step_beyond_the_reserved_positions_raises() -> None:
     """The message says how much to reserve."""
     model = model_of().decoder("float32")

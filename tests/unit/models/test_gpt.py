@@ -22,7 +22,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "rotary_layer_norm": {"position": "rotary", "qk_norm": True},
     "bigrams": MODERN | {"feed_forward": "relu2", "bigram_rows": (VOCAB + 1) * VOCAB},
     "hashed_bigrams": {"bigram_rows": 100},
+    "window": {"attention_window": 4},
+    "window_of_shared_keys": MODERN
+    | {"n_kv_head": 2, "attention_window": 5, "full_attention_every": 2, "qk_norm": True},
+    "experts": {"n_expert": 4},
+    "gated_experts": MODERN | {"feed_forward": "swiglu", "n_expert": 5, "n_expert_used": 3, "tied_head": False},
+    "one_expert_of_three": {"feed_forward": "relu2", "n_expert": 3, "n_expert_used": 1, "attention_window": 3},
 }
+DENSE = [name for name, options in VARIANTS.items() if "n_expert" not in options]
+"""Where rounding changes a number it may change who works on a token, and so the result by more than rounding."""
 
 
 def settings_of(**options: Any) -> Gpt:
@@ -128,7 +136,7 @@ def test_dropout_reaches_the_attention_weights(attention: str) -> None:
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
-@pytest.mark.parametrize("variant", ["gpt2", "speedrun"])
+@pytest.mark.parametrize("variant", ["gpt2", "speedrun", "window", "gated_experts"])
 def test_activation_checkpointing_gives_equal_gradients(variant: str, dropout: float) -> None:
     """Recomputing a block, with the same dropout, must change nothing but memory."""
     gradients = []
@@ -158,7 +166,7 @@ def test_activation_checkpointing_keeps_fewer_tensors_for_the_way_back() -> None
     assert kept(recompute=True) < kept(recompute=False) / 2
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", DENSE)
 def test_bfloat16_autocast_stays_close_to_float32(variant: str) -> None:
     """Products in bfloat16 cost precision, not meaning; every parameter still gets a float32 gradient."""
     model = roughened(model_of(**VARIANTS[variant]))
@@ -197,6 +205,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "tied_head": {"tied_head": False},
     "zero_init": {"zero_init": True},
     "bigram_rows": {"bigram_rows": 100},
+    "attention_window": {"attention_window": 4},
+    "full_attention_every": {"attention_window": 4, "full_attention_every": 2},
+    "n_expert": {"n_expert": 4},
 }
 
 
@@ -209,6 +220,42 @@ def test_each_option_changes_the_function(option: str) -> None:
     if option != "zero_init":
         changed, plain = roughened(changed), roughened(plain)
     assert not torch.allclose(changed(some_ids()), plain(some_ids()), rtol=0, atol=1e-5)
+
+
+def test_full_attention_every_second_block_differs_from_windows_everywhere() -> None:
+    """Some blocks see all, and a token beyond the window is heard through them."""
+    everywhere, mixed = (
+        roughened(model_of(attention_window=2, full_attention_every=every, n_layer=2)) for every in (None, 2)
+    )
+    ids, other = some_ids(1), some_ids(1)
+    other[:, 0] = (other[:, 0] + 1) % VOCAB
+    # Two windows of 2 reach 2 tokens back.
+    torch.testing.assert_close(everywhere(other)[:, 3:], everywhere(ids)[:, 3:])
+    assert not torch.allclose(mixed(other)[:, -1], mixed(ids)[:, -1])
+
+
+def test_n_expert_used_with_equal_weights_changes_the_function() -> None:
+    """How many work on a token is heard."""
+    one, two = (roughened(model_of(n_expert=4, n_expert_used=used)) for used in (1, 2))
+    assert not torch.allclose(one(some_ids()), two(some_ids()), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "heard"),
+    [
+        ({"attention_dropout": 0.5}, "attention"),
+        ({"residual_dropout": 0.5}, "residual"),
+        ({"dropout": 0.5, "attention_dropout": 0.0, "residual_dropout": 0.0}, "embedding"),
+    ],
+)
+def test_each_dropout_is_drawn_where_it_says(options: dict[str, Any], heard: str) -> None:
+    """Of three places only the one that was asked for draws."""
+    model = model_of(**options).train()
+    block = model.blocks[0]
+    assert (block.attention.dropout > 0, block.dropout > 0) == (heard == "attention", heard == "residual")  # type: ignore[union-attr,operator]
+    torch.manual_seed(3)
+    drawn = roughened(model)(some_ids())
+    assert not torch.allclose(drawn, model.eval()(some_ids()))
 
 
 def test_rope_theta_changes_the_function() -> None:
@@ -304,9 +351,18 @@ def test_crop_block_size_keeps_what_fits(variant: str) -> None:
         model.crop_block_size(6)
 
 
+@pytest.mark.parametrize("window", [12, 40])
+def test_build_window_that_hides_nothing_raises(window: int) -> None:
+    """A setting without effect is refused where the context is known."""
+    with pytest.raises(
+        ConfigError, match=rf"attention_window = {window} has no effect on 12 tokens of context; use less"
+    ):
+        model_of(attention_window=window)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("variant", ["gpt2", "qwen3", "speedrun"])
+@pytest.mark.parametrize("variant", ["gpt2", "qwen3", "speedrun", "window"])
 def test_compiled_model_without_graph_breaks_gives_equal_gradients(variant: str) -> None:
     """`fullgraph` refuses any break; the numbers stay the same up to rounding."""
     gradients = []

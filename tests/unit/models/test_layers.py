@@ -114,19 +114,29 @@ def test_dropped_of_all_and_elsewhere_than_on_the_cpu_is_left_to_torch(device: s
     assert y.is_meta or not y.any()
 
 
+@pytest.mark.parametrize("window", [None, 1, 3, QUERIES_AT_ONCE + 2])
 @pytest.mark.parametrize("length", [QUERIES_AT_ONCE, QUERIES_AT_ONCE + 1, 2 * QUERIES_AT_ONCE + 70])
-def test_math_attention_in_parts_equals_attention_at_once(length: int) -> None:
+def test_math_attention_in_parts_equals_attention_at_once(length: int, window: int | None) -> None:
     """Queries attend in parts on long rows: what is left out is what the mask hides, forward and backward."""
     q, k, v = (drawn(1, 2, length, 4, seed=seed) for seed in range(3))
-    mask = causal_mask(length, dtype=torch.float64, device=q.device)
-    ours = gradients_of(lambda q, k, v: math_attention(q, k, v, mask, 0.0), q, k, v)
+    mask = causal_mask(length, dtype=torch.float64, device=q.device, window=window)
+    ours = gradients_of(lambda q, k, v: math_attention(q, k, v, mask, 0.0, window=window), q, k, v)
     theirs = gradients_of(
-        lambda q, k, v: torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True), q, k, v
+        lambda q, k, v: torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask), q, k, v
     )
     torch.testing.assert_close(ours, theirs)
 
 
-def test_math_attention_in_parts_keeps_less_for_the_way_back() -> None:
+def test_causal_mask_shows_each_query_itself_and_the_newest_before_it() -> None:
+    """A window of W is W tokens, the query's own among them."""
+    for window in (None, 1, 4, 9, 20):
+        visible = causal_mask(9, dtype=torch.float32, device=torch.device("cpu"), window=window) == 0
+        expected = [[0 <= query - key < (window or 9) for key in range(9)] for query in range(9)]
+        assert visible.tolist() == expected
+
+
+@pytest.mark.parametrize(("window", "share"), [(None, 0.7), (16, 0.35)])
+def test_math_attention_in_parts_keeps_less_for_the_way_back(window: int | None, share: float) -> None:
     """What the mask hides is neither computed nor kept."""
     kept: list[int] = []
 
@@ -136,10 +146,11 @@ def test_math_attention_in_parts_keeps_less_for_the_way_back() -> None:
 
     length = 4 * QUERIES_AT_ONCE
     q, k, v = (drawn(1, 1, length, 4, seed=seed) for seed in range(3))
-    mask = causal_mask(length, dtype=torch.float64, device=q.device)
+    mask = causal_mask(length, dtype=torch.float64, device=q.device, window=window)
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        math_attention(q, k, v, mask, 0.0)
-    assert max(kept) == QUERIES_AT_ONCE * length and sum(kept) < 0.7 * length**2
+        math_attention(q, k, v, mask, 0.0, window=window)
+    assert max(kept) == QUERIES_AT_ONCE * (length if window is None else QUERIES_AT_ONCE + window - 1)
+    assert sum(kept) < share * length**2
 
 
 def plainly_rotated(x: Tensor, rotation: Rotation) -> Tensor:

@@ -27,6 +27,20 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"zero_init": True, "weights": Path("/w")},
         r"zero_init = true has no effect with weights = '/w', which replace all",
     ),
+    (
+        {"full_attention_every": 2},
+        r"full_attention_every = 2 has no effect without attention_window, for every block attends to everything",
+    ),
+    (
+        {"attention_window": 8, "full_attention_every": 1},
+        r"full_attention_every = 1 leaves 6 blocks of one kind; use 2 to 6, or remove it or attention_window",
+    ),
+    ({"attention_window": 8, "full_attention_every": 7}, r"full_attention_every = 7 leaves 6 blocks of one kind"),
+    ({"n_expert": 2, "n_expert_used": 3}, r"n_expert_used = 3 of n_expert = 2 experts cannot be chosen; use"),
+    (
+        {"n_expert_used": 1, "expert_balance": 0.1, "expert_z_loss": 0.0},
+        r"n_expert_used, expert_balance, expert_z_loss: no effect with n_expert = 0; remove it or state n_expert",
+    ),
 ]
 
 
@@ -49,3 +63,18 @@ def test_resolved_sizes_follow_from_what_is_stated() -> None:
 def test_swiglu_inner_width_is_eight_thirds_in_multiples_of_64(width: int, inner: int) -> None:
     """Three matrices of that width cost as much as two of four times C."""
     assert Gpt(feed_forward="swiglu", n_embd=width, n_head=4).inner_width == inner
+
+
+def test_dropouts_are_that_of_all_places_unless_stated() -> None:
+    """Zero is a statement too."""
+    assert (Gpt(dropout=0.3).attention_drop, Gpt(dropout=0.3).residual_drop) == (0.3, 0.3)
+    stated = Gpt(dropout=0.3, attention_dropout=0.0, residual_dropout=0.1)
+    assert (stated.attention_drop, stated.residual_drop) == (0.0, 0.1)
+
+
+def test_window_of_every_third_block_is_none() -> None:
+    """The last of each group attends to everything, as in Gemma."""
+    settings = Gpt(n_layer=7, attention_window=9, full_attention_every=3)
+    assert [settings.window_of(block) for block in range(7)] == [9, 9, None, 9, 9, None, 9]
+    assert Gpt(attention_window=9).window_of(5) == 9
+    assert Gpt().window_of(0) is None
