@@ -13,6 +13,9 @@ from ml_playground.core.values import Document
 
 SkipReason = Literal["empty", "not_utf8"]
 
+AGAIN = " \u21bb"
+"""In the id of a document that is given again, before how often: a split by hash takes no notice of what follows."""
+
 
 class SourceFile(Strict):
     """A file whose text was used."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ml_playground.core.error_handling import DataError
 from ml_playground.data_pipeline.source_protocol import NamedFile, Source
-from ml_playground.data_pipeline.sources.text_pieces import blocks, text_pieces
+from ml_playground.data_pipeline.sources.text_pieces import blocks, is_packed, text_pieces
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +41,22 @@ def file_input(path: Path, *, held_out: bool = False) -> Input:
     if not os.path.isfile(path):  # noqa: PTH113
         what = "is a folder" if os.path.isdir(path) else "does not exist"  # noqa: PTH112
         raise DataError(f"{path} {what}; name files, an experiment, or a folder with a config.toml.")
-    return Input(str(path), lambda: blocks(path), path, held_out, path.stat().st_size)
+    return Input(str(path), lambda: blocks(path), _as_it_lies(path), held_out, path.stat().st_size)
 
 
 def named_input(file: NamedFile) -> Input:
     """A file of a source; one that is not in UTF-8 is read as the source reads it."""
     path, encoding = file.path, file.encoding
     if encoding.lower().replace("_", "-") in {"utf-8", "utf8"}:
-        return Input(file.name, lambda: blocks(path), path, size_bytes=path.stat().st_size)
+        return Input(file.name, lambda: blocks(path), _as_it_lies(path), size_bytes=path.stat().st_size)
     return Input(
         file.name, lambda: (text.encode() for text in text_pieces(path, encoding)), size_bytes=path.stat().st_size
     )
+
+
+def _as_it_lies(path: Path) -> Path | None:
+    """The file, unless it is packed: then no place in it is one in the text."""
+    return None if is_packed(path) else path
 
 
 def document_inputs(source: Source) -> Iterator[Input]:

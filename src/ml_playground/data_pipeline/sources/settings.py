@@ -1,6 +1,5 @@
 """Settings of the sources of rows, of speeches in XML, and of mixtures; free of torch and of what reads them."""
 
-import re
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
@@ -8,12 +7,11 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 from ml_playground.configuration.base import ByKind, Component, ConfigPath, Positive
 from ml_playground.configuration.models import Name
 from ml_playground.core.registry import did_you_mean
+from ml_playground.data_pipeline.sources.templates import Template
 
 ROLES = ("speaker", "party", "date", "topic")
 """What a row may say beside its text, each with a setting of its own for the column."""
 Tag = Literal["document", "division", "speaker", "paragraph", "stage"]
-
-_BRACES = re.compile(r"\{([^{}]+)\}")
 
 
 class RowSettings(Component):
@@ -36,7 +34,7 @@ class RowSettings(Component):
 
     @model_validator(mode="after")
     def _settings_have_an_effect(self) -> "RowSettings":
-        named = set(_BRACES.findall(self.template))
+        named = set(Template(self.template).names)
         if "content" not in named and (self.content_column or "") not in named:
             raise ValueError(
                 f"template = {self.template!r} leaves out the text of a row; write {{content}} where it belongs"
@@ -157,7 +155,10 @@ class Mixture(Component):
         return dict(sorted(value.items()))
 
     @model_validator(mode="after")
-    def _weights_name_parts(self) -> "Mixture":
+    def _parts_fit(self) -> "Mixture":
+        for name, part in self.parts.items():
+            if part.modality != "text":
+                raise ValueError(f"parts.{name} gives {part.modality}, and a mixture takes text; leave it out")
         for name in self.weights:
             if name not in self.parts:
                 raise ValueError(

@@ -4,9 +4,11 @@ import codecs
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from ml_playground.core.error_handling import ConfigError, DataError
 from ml_playground.data_pipeline.source_protocol import SourceFile
+from ml_playground.data_pipeline.sources.packed_files import MARK_BYTES, PackingError, packing_of, unpacked
 
 # One read: large enough that its overhead does not count, small enough that all that is done with it is done in the cache.
 PIECE_BYTES = 1 << 18
@@ -32,17 +34,34 @@ def check_encoding(encoding: str) -> None:
 
 
 def blocks(path: Path) -> Iterator[bytes]:
-    """The bytes of a file, piece by piece.
+    """The bytes of a file, piece by piece; what gzip or zstd packed is unpacked on the way.
 
     Raises:
-        DataError: The file is missing or cannot be read.
+        DataError: The file is missing, cannot be read, or is damaged.
+        ConfigError: The library that reads zstd is not installed.
     """
     try:
         with path.open("rb") as stream:
-            while block := stream.read(PIECE_BYTES):
-                yield block
+            packing = packing_of(path.name, stream.peek(MARK_BYTES)[:MARK_BYTES])
+            yield from unpacked(stream, packing, PIECE_BYTES) if packing else _as_they_are(stream)
+    except PackingError as error:
+        raise DataError(f"{path} cannot be unpacked: {error}. Fetch it again, or pack it anew.") from error
     except OSError as error:
         raise unreadable(path, error) from error
+
+
+def is_packed(path: Path) -> bool:
+    """Whether `blocks` gives other bytes than the file has; false for what cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return packing_of(path.name, stream.read(MARK_BYTES)) is not None
+    except (OSError, PackingError):
+        return False
+
+
+def _as_they_are(stream: BinaryIO) -> Iterator[bytes]:
+    while block := stream.read(PIECE_BYTES):
+        yield block
 
 
 def unreadable(path: Path, error: OSError) -> DataError:
@@ -54,24 +73,28 @@ def unreadable(path: Path, error: OSError) -> DataError:
 
 
 def file_account(path: Path, name: str) -> SourceFile:
-    """Size and hash of a file.
+    """Size and hash of a file, packed or not.
 
     Raises:
         DataError: The file is missing or cannot be read.
     """
     digest = hashlib.sha256()
     size_bytes = 0
-    for block in blocks(path):
-        digest.update(block)
-        size_bytes += len(block)
+    try:
+        with path.open("rb") as stream:
+            for block in _as_they_are(stream):
+                digest.update(block)
+                size_bytes += len(block)
+    except OSError as error:
+        raise unreadable(path, error) from error
     return SourceFile(name=name, size_bytes=size_bytes, sha256=digest.hexdigest())
 
 
 def text_pieces(path: Path, encoding: str) -> Iterator[str]:
-    """The text of a file, piece by piece, line ends as they are.
+    """The text of a file, unpacked if need be, piece by piece, line ends as they are.
 
     Raises:
-        DataError: The file cannot be read, is binary, or is not in that encoding.
+        DataError: The file cannot be read, is damaged, is binary, or is not in that encoding.
     """
     decoder = codecs.getincrementaldecoder(encoding)("strict")
     start_byte = 0
