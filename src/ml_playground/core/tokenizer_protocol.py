@@ -69,10 +69,9 @@ class BulkTokenizer(Tokenizer, Protocol):
         """Ids of each text, equal to what `encode` gives, without a Python object for each."""
         ...
 
-    @staticmethod
-    def safe_cut(text: str, start: int) -> int | None:
-        """The first position p >= start at which the text may be cut, whatever follows it: the ids of text[:p] and of
-        the rest are the ids of the whole. None: no such place in sight.
+    def safe_cut(self, text: str, start: int) -> int | None:
+        """A position p >= start at which the text may be cut, whatever follows it: the ids of text[:p] and of the rest
+        are the ids of the whole. None: no such place in sight; some tokenizers have none in any text.
         """
         ...
 
@@ -81,15 +80,16 @@ class TokenizerClass(Protocol):
     """What a tokenizer kind's class offers as an object (the `build` of the family)."""
 
     def train(self, texts: Iterable[str], settings: Any) -> BulkTokenizer:
-        """Learn a vocabulary; `texts` is read once, each a part of the training text that ends at a safe cut.
+        """Learn a vocabulary; `texts` is read once, each a part of the training text that ends at a learning cut.
 
         Raises:
             DataError: There is no text to learn from.
+            ConfigError: A setting does not fit the text, or what it names cannot be used.
         """
         ...
 
-    def safe_cut(self, text: str, start: int) -> int | None:
-        """As of the instances: where a text may be cut before the vocabulary is known."""
+    def learning_cut(self, text: str, start: int) -> int | None:
+        """Where a training text may be cut before the vocabulary is known; as `safe_cut` of the instances."""
         ...
 
     def load(self, folder: Path) -> BulkTokenizer:
@@ -101,11 +101,24 @@ class TokenizerClass(Protocol):
         ...
 
 
+@runtime_checkable
+class NamedFilesKind(TokenizerClass, Protocol):
+    """A tokenizer kind whose settings may name files: what it is made of is not in the settings and the text alone."""
+
+    def named_files(self, settings: Any) -> Sequence[Path]:
+        """The files that `train` reads, in a fixed order; they decide what data set it is.
+
+        Raises:
+            DataError: They are missing.
+        """
+        ...
+
+
 class VocabularyLearner(Protocol):
     """What a vocabulary is learnt from, gathered text by text; several processes may each gather a share."""
 
     def add(self, text: str) -> None:
-        """Take in a part of the training text that ends at a safe cut."""
+        """Take in a part of the training text that ends at a learning cut."""
         ...
 
     def state(self) -> bytes:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Positions = NDArray[np.int64]
+NOTHING: Positions = np.empty(0, dtype=np.int64)
 
 # The blank is a kind of its own, for only a blank joins the word after it. Bytes beyond ASCII count as signs.
 LETTER, DIGIT, SIGN, BLANK, SPACE, EDGE = range(6)
@@ -91,7 +92,7 @@ def split_words(texts: Sequence[str]) -> Words:
     Raises:
         UnicodeEncodeError: A text holds half a surrogate pair.
     """
-    raw = bytes([SEPARATOR]).join(text.encode() for text in texts)
+    raw = joined(texts)
     kinds = np.full(len(raw) + 2, EDGE, dtype=np.uint8)
     kinds[1:-1] = np.frombuffer(raw.translate(KIND_OF_BYTE), dtype=np.uint8)
     codes = kinds[:-2] * np.uint8(KINDS * KINDS) + kinds[1:-1] * np.uint8(KINDS) + kinds[2:]
@@ -101,7 +102,26 @@ def split_words(texts: Sequence[str]) -> Words:
     stretches = np.empty((0, 2), dtype=np.int64) if all(map(str.isascii, texts)) else _foreign_stretches(raw)
     if len(stretches):
         _join_stretches(flags, stretches)
-    starts = np.flatnonzero(flags)
+    return words_at(raw, np.flatnonzero(flags), stretches[:, 0])
+
+
+def joined(texts: Sequence[str]) -> bytes:
+    """Texts in UTF-8, separated.
+
+    Raises:
+        UnicodeEncodeError: A text holds half a surrogate pair.
+    """
+    return bytes([SEPARATOR]).join(text.encode() for text in texts)
+
+
+def words_at(raw: bytes, starts: Positions, foreign: Positions = NOTHING) -> Words:
+    """Joined texts as words.
+
+    Args:
+        raw: What `joined` gave.
+        starts: First byte of each word and each separator, ascending.
+        foreign: First bytes of those that are foreign.
+    """
     sizes = np.diff(starts, append=len(raw))
     separates = np.frombuffer(raw, dtype=np.uint8)[starts] == SEPARATOR
     between = np.flatnonzero(separates)
@@ -111,7 +131,7 @@ def split_words(texts: Sequence[str]) -> Words:
         raw,
         starts,
         sizes,
-        foreign=np.searchsorted(starts, stretches[:, 0]),
+        foreign=np.searchsorted(starts, foreign),
         ends=np.append(between - np.arange(len(between)), len(starts)),
     )
 

@@ -61,6 +61,8 @@ class ByteTokenizer:
         """Anywhere."""
         return start
 
+    learning_cut = safe_cut
+
     @classmethod
     def train(cls, texts: Iterable[str], settings: Byte) -> Self:
         """Nothing to learn; only look that there is a text at all.

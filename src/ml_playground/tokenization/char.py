@@ -82,6 +82,8 @@ class CharTokenizer:
         """Anywhere."""
         return start
 
+    learning_cut = safe_cut
+
     @classmethod
     def train(cls, texts: Iterable[str], settings: Char) -> Self:
         """Collect the characters that occur.

@@ -1,13 +1,13 @@
 """The ids of words that occurred before, gathered for a whole text at once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ml_playground.core.tokenizer_protocol import Ids
-from ml_playground.tokenization.ascii_words import CUT, Positions, split_words
+from ml_playground.tokenization.ascii_words import CUT, Positions, Words, split_words
 from ml_playground.tokenization.word_table import EMPTY, WordTable
 
 # English or Python of 10 MB has 50,000 different words. In scripts without blanks a whole line is one word: the second
@@ -15,12 +15,15 @@ from ml_playground.tokenization.word_table import EMPTY, WordTable
 LIMIT_WORDS = 1 << 17
 LIMIT_BYTES = 1 << 24
 
+Split = Callable[[Sequence[str]], Words]
+
 
 class KnownWords:
     """A growing list of words with their ids: first `numbers`, then `add_ids` of what `without_ids` names, then `ids`."""
 
-    def __init__(self, dtype: type[np.uint16] | type[np.uint32]) -> None:
+    def __init__(self, dtype: type[np.uint16] | type[np.uint32], split: Split = split_words) -> None:
         self._dtype = dtype
+        self._split = split
         self._table = WordTable()
         self._pieces: dict[str, int] = {}
         # By number: how many words have ids, where those begin in `_flat`, how many they are.
@@ -45,7 +48,7 @@ class KnownWords:
         Raises:
             UnicodeEncodeError: A text holds half a surrogate pair.
         """
-        words = split_words(texts)
+        words = self._split(texts)
         numbers = self._table.numbers(words)
         if not len(words.foreign):
             return numbers, words.ends

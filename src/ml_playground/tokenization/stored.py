@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from ml_playground.core.atomic import write_file
 from ml_playground.core.error_handling import DataError
-from ml_playground.core.foreign_files import json_table, read_at_most
+from ml_playground.core.foreign_files import is_plain, json_table, read_at_most
 
 FILE_NAME = "tokenizer.json"
 SCHEMA_VERSION = 1
@@ -88,3 +88,40 @@ def fingerprint_of(kind: str, content: Mapping[str, Any]) -> str:
     """sha256 (hex) over kind, vocabulary and rules, in order."""
     text = json.dumps({"kind": kind, **content}, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> dict[str, str]:
+    """Write files beside `tokenizer.json`, each complete or not at all; their sha256 (hex), for the content.
+
+    Raises:
+        StorageError: The folder cannot be written.
+    """
+    for name, content in files.items():
+        write_file(folder / name, content)
+    return hashes_of(files)
+
+
+def hashes_of(files: Mapping[str, bytes]) -> dict[str, str]:
+    """sha256 (hex) of each file."""
+    return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+
+
+def read_files(folder: Path, hashes: Any) -> dict[str, bytes]:
+    """What `write_files` wrote.
+
+    Raises:
+        DataError: Nothing plain is named, or a file is missing, unreadable, or not what was written.
+    """
+    if not isinstance(hashes, dict):
+        raise damaged(folder, "'files' does not name files with their hashes")
+    files: dict[str, bytes] = {}
+    for name, expected in cast(dict[str, Any], hashes).items():
+        if not is_plain(name):
+            raise damaged(folder, f"{name!r:.60} among 'files' is no name of a file within the folder")
+        try:
+            files[name] = read_at_most(folder / name, MOST_BYTES)
+        except OSError as error:
+            raise damaged(folder, f"{name} cannot be read ({error.strerror or error})") from error
+        if hashlib.sha256(files[name]).hexdigest() != expected:
+            raise damaged(folder, f"{name} is not the file that belongs to it")
+    return files

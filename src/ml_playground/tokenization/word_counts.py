@@ -8,6 +8,7 @@ from tokenizers import pre_tokenizers
 
 from ml_playground.tokenization.ascii_words import CUT, split_words
 from ml_playground.tokenization.byte_letters import BYTE_OF_LETTER
+from ml_playground.tokenization.known_words import Split
 from ml_playground.tokenization.word_table import WordTable
 
 LATIN_OF_LETTER = {ord(letter): chr(byte) for letter, byte in BYTE_OF_LETTER.items()}
@@ -15,18 +16,27 @@ LATIN_OF_LETTER = {ord(letter): chr(byte) for letter, byte in BYTE_OF_LETTER.ite
 # Enough for the words of a language to be cut once; of lines in a script without blanks they are 20 MB.
 LIMIT_PIECES = 1 << 16
 
+_GPT2 = pre_tokenizers.ByteLevel(add_prefix_space=False)
+
+
+def words_of_piece(piece: str) -> list[bytes]:
+    """The words of GPT-2's pre-tokenizer in a text of any script."""
+    return [letters.translate(LATIN_OF_LETTER).encode("latin-1") for letters, _ in _GPT2.pre_tokenize_str(piece)]
+
 
 class WordCounts:
-    """Words of GPT-2's pre-tokenizer as bytes, with how often they came; grows with the different words alone."""
+    """Words as bytes, of GPT-2's pre-tokenizer if no other way to split is given, with how often they came; grows with the
+    different words alone.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, split: Split = split_words) -> None:
+        self._split = split
         self._table = WordTable()
         # By number; longer than the table, so that it seldom grows.
         self._counts = np.zeros(1 << 12, dtype=np.int64)
         self._others: Counter[bytes] = Counter()
         # Stretches beyond ASCII between safe cuts: words mostly, in scripts without blanks whole lines.
         self._pieces: Counter[str] = Counter()
-        self._pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
 
     def add(self, text: str) -> None:
         """Count a text that ends where a word does.
@@ -34,7 +44,7 @@ class WordCounts:
         Raises:
             UnicodeEncodeError: The text holds half a surrogate pair.
         """
-        words = split_words([text])
+        words = self._split([text])
         numbers = self._table.numbers(words)
         if len(words.foreign):
             for stretch in words.pick(words.foreign):
@@ -50,8 +60,8 @@ class WordCounts:
     def _cut_pieces(self) -> None:
         """Only the library knows which characters beyond ASCII are letters; it is asked once for each different piece."""
         for piece, count in self._pieces.items():
-            for letters, _ in self._pre_tokenizer.pre_tokenize_str(piece):
-                self._others[letters.translate(LATIN_OF_LETTER).encode("latin-1")] += count
+            for word in words_of_piece(piece):
+                self._others[word] += count
         self._pieces.clear()
 
     def state(self) -> bytes:

@@ -89,9 +89,9 @@ def test_encode_arrays_full_cache_starts_over_with_equal_ids() -> None:
     """The cache bounds memory, never changes ids."""
     tokenizer, crowded = trained(), trained()
     crowded.encode(" ".join(map(str, range(LIMIT_WORDS + 10))))
-    assert len(crowded._known) > LIMIT_WORDS
+    assert len(crowded._encoder.known) > LIMIT_WORDS
     assert crowded.encode(TEXT) == tokenizer.encode(TEXT)
-    assert len(crowded._known) == len(tokenizer._known)
+    assert len(crowded._encoder.known) == len(tokenizer._encoder.known)
 
 
 def test_known_words_of_long_lines_are_full_before_they_are_many() -> None:

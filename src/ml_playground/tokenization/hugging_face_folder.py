@@ -1,0 +1,54 @@
+"""Opens a folder with transformers: the tokenizer as its library has it, with the configuration and the chat template."""
+
+import tempfile
+from pathlib import Path
+
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from ml_playground.core.error_handling import DataError
+
+RULES_NAME = "tokenizer.json"
+# With either of them AutoTokenizer knows what class a folder is meant for.
+CONFIGURATIONS = "tokenizer_config.json", "config.json"
+
+
+def open_folder(folder: Path) -> tuple[dict[str, bytes], dict[str, int | None]]:
+    """The files that `save_pretrained` writes, by name, and the ids of bos, eos and pad.
+
+    Raises:
+        DataError: The folder is missing, transformers does not open it without network and code, or it has no fast form.
+    """
+    if not folder.is_dir():
+        raise DataError(f"prepare.tokenizer.path = {folder} is no folder; name one with a tokenizer.json.")
+    opened = _opened(folder)
+    if not opened.is_fast:
+        raise DataError(
+            f"The tokenizer in prepare.tokenizer.path = {folder} is a {type(opened).__name__}, which is code without a "
+            "tokenizer.json; use another one, or prepare.tokenizer.kind = 'byte' if it works on bytes."
+        )
+    with tempfile.TemporaryDirectory() as written:
+        opened.save_pretrained(written)
+        files = {
+            path.relative_to(written).as_posix(): path.read_bytes()
+            for path in sorted(Path(written).rglob("*"))
+            if path.is_file()
+        }
+    ids = {"bos": opened.bos_token_id, "eos": opened.eos_token_id, "pad": opened.pad_token_id}
+    return files, ids
+
+
+def _opened(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer; without any configuration its rules alone, special tokens unknown."""
+    try:
+        if (folder / RULES_NAME).is_file() and not any((folder / name).is_file() for name in CONFIGURATIONS):
+            return PreTrainedTokenizerFast(tokenizer_file=str(folder / RULES_NAME))
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        # A folder may hold anything, and the library names no class for what it stumbles over; tokenizers raises bare
+        # Exception itself.
+        why = " ".join(str(error).split())
+        raise DataError(
+            f"transformers does not open the tokenizer in prepare.tokenizer.path = {folder} without network and code of "
+            f"the folder ({type(error).__name__}: {why:.300}); name a folder with a tokenizer.json."
+        ) from error
