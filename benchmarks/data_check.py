@@ -1,4 +1,4 @@
-"""`mlp data check` over large files: megabytes a second of processor time, and peak memory."""
+"""`mlp data check` over large files, and over one row repeated: megabytes a second of processor time, and peak memory."""
 
 import argparse
 import json
@@ -51,6 +51,11 @@ def row_block(dice: random.Random) -> bytes:
     return ("\n".join(rows) + "\n").encode()
 
 
+def equal_block(_: random.Random) -> bytes:
+    """One short row over and over: the most rows a file can hold, and all of one key."""
+    return b'{"prompt": "Yes?", "answer": "No"}\n' * BLOCK_ROWS
+
+
 def write(path: Path, size_mb: int, block: Callable[[random.Random], bytes]) -> None:
     """A file of that size, of a few blocks with other words each time."""
     dice = random.Random(7)
@@ -82,12 +87,14 @@ def checked(path: Path, *words: str) -> dict[str, Any]:
 
 
 def tables(options: argparse.Namespace) -> Iterator[Table]:
-    """Texts and rows, smaller and larger: memory must not grow with them."""
+    """Texts, rows and one row over and over, smaller and larger: memory must not grow with them."""
     sizes = [50, 200] if options.quick else [200, 2000]
+    # These rows are fifteen times shorter, and cost as much each.
+    kinds = (("text", text_block, "txt", 1), ("rows", row_block, "jsonl", 1), ("equal rows", equal_block, "jsonl", 10))
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for kind, block, ending in (("text", text_block, "txt"), ("rows", row_block, "jsonl")):
-            for size_mb in sizes:
+        for kind, block, ending, fewer in kinds:
+            for size_mb in (size // fewer for size in sizes):
                 path = Path(folder) / f"{size_mb}.{ending}"
                 progress(f"{kind}: writing {size_mb} MB")
                 write(path, size_mb, block)
@@ -100,7 +107,9 @@ def tables(options: argparse.Namespace) -> Iterator[Table]:
                 )
                 path.unlink()
     columns = ["kind", "MB", "lines or rows", "MB/s of processor time", "peak memory, MB", "found"]
-    notes = ["Paragraphs of 300 bytes and chats of 500; processor time of the whole command, its start included."]
+    notes = [
+        "Paragraphs of 300 bytes, chats of 500, and one of 34 over and over; processor time of the whole command, its start included."
+    ]
     yield Table("data_check", "Checking data", columns, rows, notes)
 
 

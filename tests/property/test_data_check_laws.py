@@ -5,6 +5,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,9 @@ from ml_playground.core.values import ChatExample, Message
 from ml_playground.data_pipeline.checks.checking_rows import RowCheck, check_rows
 from ml_playground.data_pipeline.checks.checking_texts import check_texts
 from ml_playground.data_pipeline.checks.degenerate import MOST_CHARACTERS, repeated_characters, repeats_itself
+from ml_playground.data_pipeline.checks.held_out import SplitWatcher
 from ml_playground.data_pipeline.checks.inputs import Input, file_input
+from ml_playground.data_pipeline.checks.marks import RowMarks
 from ml_playground.data_pipeline.checks.mojibake import runs
 from ml_playground.data_pipeline.checks.outliers import LogHistogram
 from ml_playground.data_pipeline.checks.quarantine import separate_rows
@@ -24,6 +27,7 @@ from ml_playground.data_pipeline.checks.row_scan import scan_row
 from ml_playground.data_pipeline.checks.stretches import stretches
 from ml_playground.data_pipeline.checks.turns import LEAST_LEAK, chat_faults, role_faults
 from ml_playground.data_pipeline.sources.jsonl_rows import lines
+from tests.fakes.prepared_text import text_settings
 from tests.fakes.texts_of_languages import clean_texts, misread
 
 PLANTED = [
@@ -226,14 +230,17 @@ def test_findings_do_not_depend_on_how_rows_are_read(rows: list[bytes], size: in
 @given(row_files, row_files)
 def test_counts_of_rows_are_those_of_the_rows_judged_again(rows: list[bytes], val: list[bytes]) -> None:
     """What is written away is what was counted; leaks are counted where they are validated on, and taken out of the training."""
-    check = checked([*rows, b'{"text": "end"}'], val=val, most_characters=10)
-    found = counts(check.report)
     judged: Counter[str] = Counter()
     number = 0
-    for content in (b"\n".join([*rows, b'{"text": "end"}']), b"\n".join(val)):
-        for line in lines([content]):
-            judged.update(fault.code for fault in check.codes(number, scan_row(line)))
-            number += 1
+    with RowMarks() as marks:
+        check = checked([*rows, b'{"text": "end"}'], val=val, most_characters=10, marks=marks)
+        marked = marks.reader()
+        for content in (b"\n".join([*rows, b'{"text": "end"}']), b"\n".join(val)):
+            for line in lines([content]):
+                judged.update(fault.code for fault in check.faults(scan_row(line)))
+                judged.update(marked.codes(number))
+                number += 1
+    found = counts(check.report)
     assert bool(found.pop("validation_leak", 0)) == bool(judged.pop("validation_leak", 0))
     assert found == judged
     assert number == check.report.rows
@@ -249,8 +256,9 @@ def test_quarantine_and_clean_rows_together_are_the_input(
     source.write_bytes(b"".join(row + b"\n" for row in rows))
     before = source.read_bytes()
     files = [file_input(source)]
-    check = check_rows(files, most_examples=0)
-    separated = separate_rows(files, check, away, clean, lambda done: None)
+    with RowMarks() as marks:
+        check = check_rows(files, most_examples=0, marks=marks)
+        separated = separate_rows(files, check, marks, away, clean)
     entries = [json.loads(line) for line in away.read_bytes().splitlines()]
     bad = {entry["line"]: original(entry) for entry in entries}
     left = [row for number, row in enumerate(rows, 1) if number not in bad]
@@ -277,6 +285,32 @@ def test_clean_rows_have_no_errors_or_warnings_left(
     source, clean = folder / "rows.jsonl", folder / "good.jsonl"
     source.write_bytes(b"".join(row + b"\n" for row in [*rows, b'{"text": "end"}']))
     files = [file_input(source)]
-    separate_rows(files, check_rows(files, most_examples=0), None, clean, lambda done: None)
+    with RowMarks() as marks:
+        separate_rows(files, check_rows(files, most_examples=0, marks=marks), marks, None, clean)
     again = check_rows([file_input(clean)], most_examples=1).report
     assert [finding.code for finding in again.findings if finding.check.severity != "info"] == []
+
+
+paragraphs = st.sampled_from([f"{letter * 3} says what {letter} says. " * 12 for letter in "abcdefg"] + ["short"])
+documents = st.lists(st.lists(paragraphs, min_size=1, max_size=3).map("\n\n".join), min_size=1, max_size=12)
+
+
+@given(documents, st.data(), st.sampled_from(["position", "document"]))
+def test_copies_that_are_dropped_change_nothing_of_what_leaks(
+    texts: list[str], data: st.DataObject, split_by: str
+) -> None:
+    """With copies put in anywhere and dropped again, exactly the passages leak that leak without them."""
+    texts = list(dict.fromkeys(texts))
+    copied = list(texts)
+    for _ in range(data.draw(st.integers(0, 5))):
+        # Behind its original, as far as one likes.
+        place = data.draw(st.integers(1, len(copied)))
+        copied.insert(place, data.draw(st.sampled_from(copied[:place])))
+
+    def leaks(contents: list[str], duplicates: str) -> dict[str, int]:
+        settings = text_settings(Path("texts"), split_by=split_by, val_fraction=0.3, duplicates=duplicates)
+        files = [in_blocks(text.encode(), 1 << 18, f"{number}") for number, text in enumerate(contents)]
+        report = check_texts(files, most_examples=0, split=SplitWatcher(settings)).report
+        return {code: number for code, number in counts(report).items() if code.startswith("validation")}
+
+    assert leaks(copied, "drop") == leaks(texts, "keep")

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from ml_playground.commands.data_check_text import lines
 from ml_playground.commands.options import ConfigFiles, Json, Sets, as_typed
 from ml_playground.configuration.families import SOURCES
 from ml_playground.configuration.fingerprint import prepared_folder
@@ -18,20 +19,20 @@ from ml_playground.configuration.loading import experiment_names, load
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import ConfigError
-from ml_playground.core.humanise import count, printable
+from ml_playground.core.humanise import count
 from ml_playground.core.registry import kind_of, load_object
 from ml_playground.data_pipeline.checks.checking_rows import check_rows
 from ml_playground.data_pipeline.checks.checking_texts import check_texts, some_text
-from ml_playground.data_pipeline.checks.held_out import SplitWatcher, watcher_of
+from ml_playground.data_pipeline.checks.held_out import SplitWatcher
 from ml_playground.data_pipeline.checks.inputs import Input, document_inputs, file_input, named_input
+from ml_playground.data_pipeline.checks.marks import RowMarks
 from ml_playground.data_pipeline.checks.quarantine import Separated, separate_lines, separate_rows
-from ml_playground.data_pipeline.checks.report import Finding, Report, as_json
+from ml_playground.data_pipeline.checks.report import Report, as_json
 from ml_playground.data_pipeline.manifest import MANIFEST_NAME, read_manifest
 from ml_playground.data_pipeline.source_protocol import FileSource, Source
 
 Kind = Literal["text", "chat"]
 ROW_ENDINGS = frozenset({".jsonl", ".ndjson", ".json"})
-COLOURS = {"error": "red", "warning": "yellow", "info": "blue"}
 WITH_ERRORS = 2
 CHARACTERS_OF_A_TOKEN = 4.0
 """Of pieces of words in English, where nothing is prepared that could tell."""
@@ -140,9 +141,17 @@ def _run(
         if quarantine is not None:
             separated = separate_lines(job.inputs(), texts, quarantine, progress)
         return texts.report, separated
-    rows = check_rows(job.inputs(), most_examples=most_examples, most_characters=job.most_characters, progress=progress)
-    if quarantine is not None or clean is not None:
-        separated = separate_rows(job.inputs(), rows, quarantine, clean, progress)
+    separating = quarantine is not None or clean is not None
+    with RowMarks() as marks:
+        rows = check_rows(
+            job.inputs(),
+            most_examples=most_examples,
+            most_characters=job.most_characters,
+            marks=marks if separating else None,
+            progress=progress,
+        )
+        if separating:
+            separated = separate_rows(job.inputs(), rows, marks, quarantine, clean, progress)
     return rows.report, separated
 
 
@@ -182,18 +191,18 @@ def _of_experiment(job: JobConfig, kind: Kind | None, most_characters: int | Non
     settings = job.prepare
     source: Source = load_object(kind_of("source", SOURCES, settings.source.kind_name).build)(settings.source, Deps())
     if not isinstance(source, FileSource):
-        return Job(kind or "text", lambda: document_inputs(source), 0, lambda: watcher_of(settings))
+        return Job(kind or "text", lambda: document_inputs(source), 0, lambda: SplitWatcher(settings))
     named = [named_input(file) for file in source.files()]
     size_bytes = sum(one.size_bytes for one in named)
     if kind == "chat":
         return Job("chat", lambda: iter(named), size_bytes, most_characters=most_characters or characters_that_fit(job))
-    return Job("text", lambda: iter(named), size_bytes, lambda: watcher_of(settings))
+    return Job("text", lambda: iter(named), size_bytes, lambda: SplitWatcher(settings))
 
 
 def characters_that_fit(job: JobConfig) -> int | None:
     """How long a row may be to fit into a sequence, by what the tokenizer made of the prepared text, or usually makes."""
     tokens: int | None = getattr(job.data, "sequence_tokens", None)
-    if tokens is None:
+    if tokens is None or job.prepare.tokenizer is None:
         return None
     characters = 1.0 if job.prepare.tokenizer.kind_name in {"char", "byte"} else CHARACTERS_OF_A_TOKEN
     folder = prepared_folder(job.prepare)
@@ -248,52 +257,3 @@ def shown_progress(of_bytes: int) -> Callable[[int], None]:
         typer.echo(f"\r\x1b[K{text}", nl=False, err=True)
 
     return show
-
-
-def lines(
-    report: Report, typed: str, separated: Separated | None, quarantine: Path | None, clean: Path | None
-) -> Iterator[str]:
-    """The report for a person: a block a finding, then what it comes to and what to type next."""
-    for finding in report.findings:
-        yield from _block(finding)
-        yield ""
-    what = "row" if report.kind == "chat" else "line"
-    yield f"{plural(report.rows, what)} in {plural(report.documents, 'file' if what == 'row' else 'document')}, {count(report.size_bytes)}B"
-    if report.kind == "chat" and report.facts["median_characters"]:
-        median, share = report.facts["median_characters"], report.facts["answer_share"]
-        yield f"half of the rows have {median:,.0f} characters at most; {share:.0%} of all are answers"
-    kinds = [plural(report.count(severity), severity) for severity in ("error", "warning", "info")]
-    yield f"found: {', '.join(kinds)}" if report.findings else "found: nothing"
-    if separated is not None and quarantine is not None:
-        entries = plural(separated.bad, "entry", "entries")
-        yield printable(f"quarantine: {entries} in {quarantine}, each with its reason")
-    if separated is not None and clean is not None:
-        yield _clean_line(separated.good, clean)
-    if separated is None and (report.count("error") or report.count("warning")):
-        more = " --clean GOOD.jsonl" if report.kind == "chat" else ""
-        yield printable(f"next: mlp data check {typed} --quarantine BAD.jsonl{more}")
-
-
-def _clean_line(rows: int, clean: Path) -> str:
-    if not rows:
-        return printable(f"clean: nothing is left, so {clean} was not written; mend the rows that are named above")
-    return printable(f"clean: {plural(rows, 'row')} in {clean}; go on with that file")
-
-
-def _block(finding: Finding) -> Iterator[str]:
-    check = finding.check
-    level = typer.style(f"{check.severity:<8}", fg=COLOURS[check.severity])
-    note = f" ({finding.note})" if finding.note else ""
-    which = "which" if finding.count == 1 else "each of which"
-    yield f"{level}{finding.code}: {plural(finding.count, check.unit)}, {which} {check.title}{note}"
-    yield f"{'':8}{check.effect} {check.remedy}"
-    for example in finding.examples:
-        words = f"  {example.note}" if example.note else ""
-        yield printable(f"{'':8}{example.place.file}:{example.place.line}{words}")
-        if example.excerpt:
-            yield f"{'':10}| {example.excerpt}"
-
-
-def plural(number: int, one: str, many: str = "") -> str:
-    """`1 row`, `2,000 rows`."""
-    return f"{number:,} {one if number == 1 else many or f'{one}s'}"

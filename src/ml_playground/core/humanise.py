@@ -41,10 +41,10 @@ def loss_text(loss: float) -> str:
     return f"{loss:.4f}" if abs(loss) < HUGE_LOSS else f"{loss:.4g}"
 
 
-def plural(number: float, noun: str) -> str:
-    """`1 minute`, `0.5 minutes`, `3,000 saves`."""
+def plural(number: float, noun: str, many: str = "") -> str:
+    """`1 minute`, `0.5 minutes`, `3,000 saves`; `many` where an s is not enough: `2 entries`."""
     digits = f"{number:,}" if isinstance(number, int) else f"{number:g}"
-    return f"{digits} {noun}{'' if number == 1 else 's'}"
+    return f"{digits} {noun if number == 1 else many or f'{noun}s'}"
 
 
 def printable(text: str, encoding: str = "utf-8") -> str:

@@ -63,11 +63,11 @@ def survey(numbered: Iterable[Piece], again: Callable[[], Iterable[Piece]], begi
             size_bytes += utf8_bytes(piece.text)
         if piece.ends:
             prints += digest.digest()
-    originals = _originals(lengths, prints)
+    originals = originals_of(lengths, prints)
     if alike := _long_and_alike(lengths, originals, beginning):
         for number, whole in _whole_digests(again(), alike):
             prints[number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES] = whole
-        originals = _originals(lengths, prints)
+        originals = originals_of(lengths, prints)
     copies = np.flatnonzero(originals != np.arange(len(originals)))
     return Survey(lengths, size_bytes, array("Q", copies.astype(np.uint64).tobytes()))
 
@@ -76,8 +76,13 @@ def _digest() -> "hashlib.blake2b":
     return hashlib.blake2b(digest_size=DIGEST_BYTES)
 
 
-def _originals(lengths: "array[int]", prints: bytearray) -> NDArray[np.int64]:
-    """For each document the number of the first one with its length and digest: (documents,)."""
+def originals_of(lengths: "array[int]", prints: bytearray) -> NDArray[np.int64]:
+    """For each document the number of the first one with its length and digest: (documents,).
+
+    Args:
+        lengths: Of each document.
+        prints: `DIGEST_BYTES` of each, one after the other.
+    """
     keys = np.frombuffer(prints, dtype=np.uint64).reshape(-1, 2)
     columns = keys[:, 0], keys[:, 1], np.array(lengths, dtype=np.uint64)
     # Stable: among equal ones the first comes first.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ml_playground.cli import run, tree
-from ml_playground.commands.data_check import characters_that_fit, plural
+from ml_playground.commands.data_check import characters_that_fit
 from ml_playground.commands.prepare import prepare_job
 from ml_playground.data_pipeline.checks.table import CHECKS
 from tests.architecture.source import ROOT
@@ -180,19 +180,22 @@ def test_characters_that_fit_are_those_of_the_prepared_text(tmp_path: Path) -> N
     assert characters_that_fit(tiny_job(tmp_path)) == 16
 
 
-@pytest.mark.parametrize(("duplicates", "leaks"), [("keep", True), ("drop", False)])
+@pytest.mark.parametrize(("duplicates", "quoted", "leaks"), [("keep", 0, 1), ("drop", 0, 0), ("drop", 1, 1)])
 def test_copies_that_are_dropped_are_no_leak(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], duplicates: str, leaks: bool
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], duplicates: str, quoted: int, leaks: int
 ) -> None:
-    """They are in no part of the data set, so nothing of them is validated on."""
+    """They are in no part of the data set; what another document quotes of the training part still is a leak."""
     for number in range(6):
         (tmp_path / f"{number}.txt").write_text("".join(f"{number % 5} has line {line}\n" for line in range(30)))
+    with (tmp_path / "4.txt").open("a") as last:
+        last.write("\n".join(f"\n{(tmp_path / '0.txt').read_text()}" for _ in range(quoted)))
     source = f'prepare.source={{kind="text_file", path="{tmp_path}"}}'
     words = ["shakespeare", "--set", source, "--set", "prepare.split_by=document"]
     assert mlp(*words, "--set", f"prepare.duplicates={duplicates}") == 0
     shown = capsys.readouterr().out
     assert "duplicate_document: 1 document" in shown
-    assert ("validation_leak" in shown) == leaks
+    assert ("'drop' leaves them out" in shown) == (duplicates == "drop")
+    assert shown.count("validation_leak: 1 passage") == leaks
 
 
 def test_val_file_is_compared_with_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -332,9 +335,3 @@ def test_every_code_stands_in_the_documents(code: str) -> None:
     check = CHECKS[code]
     row = f"| `{code}` | {check.severity} | {check.unit}s | {check.title} | {check.remedy} |"
     assert row in (ROOT / "docs" / "data.md").read_text(encoding="utf-8").splitlines()
-
-
-@pytest.mark.parametrize(("number", "words"), [(0, "0 rows"), (1, "1 row"), (2000, "2,000 rows")])
-def test_numbers_are_said_with_their_unit(number: int, words: str) -> None:
-    """As a person says them."""
-    assert plural(number, "row") == words

@@ -84,3 +84,9 @@ def test_loss_text_huge_loss_stays_short(loss: float, text: str) -> None:
 def test_plural_one_alone_is_singular(number: float, text: str) -> None:
     """As people say it."""
     assert plural(number, "minute") == text
+
+
+@pytest.mark.parametrize(("number", "text"), [(1, "1 entry"), (2000, "2,000 entries")])
+def test_plural_that_takes_more_than_an_s_is_given(number: int, text: str) -> None:
+    """As people write it."""
+    assert plural(number, "entry", "entries") == text

@@ -16,7 +16,8 @@ from ml_playground.data_pipeline.checks.encodings import fitting_encoding
 from ml_playground.data_pipeline.checks.findings import excerpt_of
 from ml_playground.data_pipeline.checks.held_out import SplitWatcher
 from ml_playground.data_pipeline.checks.inputs import Input, document_inputs, file_input, named_input
-from ml_playground.data_pipeline.checks.quarantine import separate_rows
+from ml_playground.data_pipeline.checks.marks import RowMarks
+from ml_playground.data_pipeline.checks.quarantine import separate_lines, separate_rows
 from ml_playground.data_pipeline.checks.report import Report
 from ml_playground.data_pipeline.checks.row_codes import ROW_CODES
 from ml_playground.data_pipeline.checks.table import CHECKS
@@ -346,10 +347,11 @@ def test_rows_that_change_between_the_passes_are_not_separated(tmp_path: Path, l
     path, away, clean = tmp_path / "rows.jsonl", tmp_path / "bad.jsonl", tmp_path / "good.jsonl"
     path.write_text(f"{FINE}\n{FINE}\n")
     files = [file_input(path)]
-    check = check_rows(files, most_examples=1)
-    path.write_text(later)
-    with pytest.raises(DataError, match="changed while it was checked; nothing was written"):
-        separate_rows(files, check, away, clean, lambda done: None)
+    with RowMarks() as marks:
+        check = check_rows(files, most_examples=1, marks=marks)
+        path.write_text(later)
+        with pytest.raises(DataError, match="changed while it was checked; nothing was written"):
+            separate_rows(files, check, marks, away, clean)
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -358,3 +360,13 @@ def test_sources_name_their_files(tmp_path: Path) -> None:
     folder = write_texts(tmp_path, {"b.txt": "b", "a/c.txt": "c"})
     source = TextFiles(TextFile(path=folder))
     assert [file.name for file in source.files()] == [document.id for document in source.documents()]
+
+
+def test_quarantine_of_a_text_without_line_ends_holds_one_entry(tmp_path: Path) -> None:
+    """Each stretch of it has the same fault of the same line; said once, and none of the stretches is kept for it."""
+    path, away = tmp_path / "one.txt", tmp_path / "bad.jsonl"
+    path.write_text("0 " * 500_000)
+    check = check_texts([file_input(path)], most_examples=1)
+    separate_lines([file_input(path)], check, away, lambda done: None)
+    (entry,) = map(json.loads, away.read_text().splitlines())
+    assert (entry["line"], entry["codes"], entry["reason"].count("compresses")) == (1, ["repeats_itself"], 1)

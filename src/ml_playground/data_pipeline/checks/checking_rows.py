@@ -5,17 +5,15 @@ from dataclasses import dataclass, field
 from heapq import heappush, heappushpop
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ml_playground.core.error_handling import DataError
 from ml_playground.data_pipeline.checks import repeats
 from ml_playground.data_pipeline.checks.checking_texts import Progress, watched
 from ml_playground.data_pipeline.checks.findings import Example, Fault, Place, Tally, excerpt_of
-from ml_playground.data_pipeline.checks.fingerprints import FingerprintTable, Groups
+from ml_playground.data_pipeline.checks.fingerprints import FingerprintTable, Groups, Mask
 from ml_playground.data_pipeline.checks.inputs import Input
+from ml_playground.data_pipeline.checks.marks import RowMarks
 from ml_playground.data_pipeline.checks.outliers import Fences, LogHistogram, start_of
-from ml_playground.data_pipeline.checks.repeats import Mask, Parts, Picked
+from ml_playground.data_pipeline.checks.repeats import HELD_OUT, TRAINED, Parts, Picked
 from ml_playground.data_pipeline.checks.report import Places, Report, findings_of
 from ml_playground.data_pipeline.checks.row_scan import RowPrint, RowScan, scan_row
 from ml_playground.data_pipeline.checks.table import CHECKS
@@ -24,22 +22,20 @@ from ml_playground.data_pipeline.sources.jsonl_rows import lines
 
 @dataclass(frozen=True, slots=True)
 class RowCheck:
-    """What came of it, and what a second pass needs to judge each row again."""
+    """What came of it, and what a second pass needs to judge each row again, beside the marks."""
 
     report: Report
     most_characters: int | None
     """The limit that was given."""
     lengths: Fences | None
     """What is usual where no limit was given."""
-    marked: Mapping[str, NDArray[np.bool_]]
-    """For each code that is found by comparing rows: which rows."""
 
-    def codes(self, row: int, scan: RowScan) -> list[Fault]:
-        """Everything that is wrong with a row."""
+    def faults(self, scan: RowScan) -> list[Fault]:
+        """Everything that is wrong with a row, but for what was found by comparing it with others."""
         found = list(scan.faults)
         if scan.print is not None and (fault := self._too_long(scan.print.characters)):
             found.append(fault)
-        return [*found, *(Fault(code) for code, rows in self.marked.items() if rows[row])]
+        return found
 
     def _too_long(self, characters: int) -> Fault | None:
         if self.most_characters is not None:
@@ -58,6 +54,7 @@ def check_rows(
     *,
     most_examples: int,
     most_characters: int | None = None,
+    marks: RowMarks | None = None,
     progress: Progress = lambda done: None,
 ) -> RowCheck:
     """Check files of rows.
@@ -66,6 +63,7 @@ def check_rows(
         files: Read once, in order; `held_out` says which are for validation.
         most_examples: Of each code.
         most_characters: Of a row; none: rows far longer than the others are found.
+        marks: Gets the rows that are found by comparing them; for a second pass.
         progress: Told how far it has come.
 
     Raises:
@@ -78,12 +76,12 @@ def check_rows(
             state.read(file)
         if not state.rows:
             raise DataError("There is no row to check: the files are empty.")
-        marked = state.compare()
+        state.compare(marks)
         state.outliers()
     report = Report(
         "chat", state.files, state.rows, state.size_bytes, findings_of(state.tally, state.notes), state.facts()
     )
-    return RowCheck(report, most_characters, state.lengths.fences(), marked)
+    return RowCheck(report, most_characters, state.lengths.fences())
 
 
 @dataclass(slots=True)
@@ -131,7 +129,7 @@ class _Pass:
         """Look at each row of a file."""
         first = self.rows
         self._places.begin(file, first)
-        self._parts.begin(first, held_out=file.held_out)
+        self._parts.begin(first, HELD_OUT if file.held_out else TRAINED)
         self.files += 1
         for line in lines(file.blocks()):
             scan = scan_row(line)
@@ -163,24 +161,22 @@ class _Pass:
             self._wordy.add(found.ratio, found.ratio, row, place, scan)
             self._terse.add(1 / found.ratio, found.ratio, row, place, scan)
 
-    def compare(self) -> Mapping[str, NDArray[np.bool_]]:
-        """Copies, contradictions and leaks; for each code, which rows."""
-        marked: dict[str, NDArray[np.bool_]] = {}
+    def compare(self, marks: RowMarks | None) -> None:
+        """Count copies, contradictions and leaks, and mark the rows."""
         found: dict[str, list[Picked]] = {}
 
         def mark(code: str, groups: Groups, mask: Mask, shown: Mask | None = None) -> None:
-            if mask.any():
-                rows = marked.setdefault(code, np.zeros(self.rows, dtype=np.bool_))
-                rows[groups.records["row"][mask]] = True
+            if marks is not None:
+                marks.add(code, groups.records["row"][mask])
             found.setdefault(code, []).append(repeats.picked(groups, mask if shown is None else shown, self._most))
 
         for groups in self._prints.groups():
             mark("duplicate_row", groups, repeats.exact(groups))
             mark("near_duplicate_row", groups, repeats.near(groups))
-        for groups in self._prompts.groups():
+        for groups in self._prompts.groups(self._parts.sides):
             mark("different_answers", groups, repeats.contradicting(groups))
             if self._parts.both:
-                held, trained = repeats.leaking(groups, self._parts.held_out)
+                held, trained = repeats.leaking(groups)
                 mark("validation_leak", groups, trained, held)
         for code, parts in found.items():
             picked = repeats.together(parts, self._most)
@@ -189,7 +185,6 @@ class _Pass:
                 for at in picked.repeats
             ]
             self.tally.put(code, picked.count, examples)
-        return marked
 
     def outliers(self) -> None:
         """Rows that are far longer, and answers that are far longer or shorter, than is usual here."""

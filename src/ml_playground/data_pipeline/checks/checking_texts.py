@@ -10,7 +10,7 @@ from ml_playground.data_pipeline.checks.findings import Place, Tally
 from ml_playground.data_pipeline.checks.fingerprints import FingerprintTable
 from ml_playground.data_pipeline.checks.held_out import SplitWatcher
 from ml_playground.data_pipeline.checks.inputs import Input
-from ml_playground.data_pipeline.checks.repeats import Parts, Picked
+from ml_playground.data_pipeline.checks.repeats import HELD_OUT, TRAINED, Parts, Picked
 from ml_playground.data_pipeline.checks.report import Places, Report, findings_of, share
 from ml_playground.data_pipeline.checks.text_scan import DocumentScan, TextFault, scan_document
 
@@ -81,7 +81,7 @@ def check_texts(
     with FingerprintTable() as prints, FingerprintTable() as paragraphs:
         for document, seen, faults in numbered(watched(documents, progress), prints, paragraphs):
             places.begin(document, seen.first_row)
-            parts.begin(seen.first_row, held_out=document.held_out)
+            parts.begin(seen.first_row, HELD_OUT if document.held_out else TRAINED)
             for found in faults:
                 tally.add(found.fault, Place(document.name, found.line, found.offset), found.passage)
             # What stands behind the last line feed is a line only if there is something.
@@ -94,6 +94,8 @@ def check_texts(
             parts, held_bytes = split.parts()
         together = _Together(tally, places, most_examples)
         copies = together.documents(prints)
+        if copies and split is not None and split.drops_copies:
+            together.notes["duplicate_document"] = "prepare.duplicates = 'drop' leaves them out"
         together.paragraphs(paragraphs, parts, size_bytes, held_bytes)
     report = Report("text", read, rows, size_bytes, findings_of(tally, together.notes))
     return TextCheck(report, copies)
@@ -135,10 +137,10 @@ class _Together:
         """Count what stands there again, and what is on both sides of the split."""
         twice: list[Picked] = []
         leaks: list[Picked] = []
-        for groups in paragraphs.groups():
+        for groups in paragraphs.groups(parts.sides):
             twice.append(repeats.picked(groups, repeats.again(groups), self._most))
             if parts.both:
-                held, _ = repeats.leaking(groups, parts.held_out)
+                held, _ = repeats.leaking(groups)
                 leaks.append(repeats.picked(groups, held, self._most))
         repeated, leaking = repeats.together(twice, self._most), repeats.together(leaks, self._most)
         much = repeated.weight > MUCH * size_bytes

@@ -1,34 +1,34 @@
 """Which rows are equal, among any number of them: 40 bytes a row, on the disk once there are many.
 
-A row is known by 16 bytes of BLAKE2b: among a billion rows the chance that any two different ones share them is 1e-21. Rows are dealt into
-`PARTITIONS` files by their first bits; equal ones meet in one file, and each file is sorted alone. So what is held grows with the number of
-rows that equal one another (150 bytes each), not with that of all rows.
+A row is known by 16 bytes of BLAKE2b: among a billion rows the chance that any two different ones share them is 1e-21. Sorted, equal ones
+lie beside each other, and are looked at some at a time. What all rows of a key have in common (which is the first, whether they are on both
+sides of a split) may depend on rows of several chunks: a first pass over the chunks finds it for the keys that go on from one chunk to the
+next, a second pass gives it with every record. So memory is bounded also where all rows are equal, or have one key in a million spellings.
 """
 
 import struct
-import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
-from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_playground.core.storage_errors import storage_errors
+from ml_playground.data_pipeline.checks.external_sort import SIZES, ExternalSort, Records, Sizes
 
 KEY_BYTES = 16
-PARTITIONS = 64
-"""A billion rows of 40 bytes are then sorted 625 MB at a time, ten million 6 MB at a time."""
-SPILL_BYTES = 1 << 24
-"""Held in memory before anything goes to the disk: 400,000 rows."""
+NONE = (1 << 64) - 1
+"""Stands for a row where there is none."""
 
 _RECORD = struct.Struct("<16sQQQ")
-_DTYPE = np.dtype([("high", "<u8"), ("low", "<u8"), ("other", "<u8"), ("row", "<u8"), ("offset", "<u8")])
+_DTYPE = np.dtype([(name, "<u8") for name in ("high", "low", "other", "row", "offset")])
+_TOTALS = np.dtype([("first", "u8"), ("second", "u8"), ("least", "u8"), ("most", "u8"), ("sides", "u1")])
 
-Rows = NDArray[Any]
-"""Records of `_DTYPE`, sorted by key, other and row."""
+Mask = NDArray[np.bool_]
+Sides = Callable[[NDArray[np.uint64]], NDArray[np.uint8]]
+"""Of row numbers: the side of each, as bits."""
+Totals = tuple[int, int, int, int, int]
+"""The fields of `_TOTALS`."""
 
 
 def digest(data: bytes) -> bytes:
@@ -42,35 +42,35 @@ def short_digest(data: bytes) -> int:
 
 
 class Groups(NamedTuple):
-    """Records of equal keys, beside each other."""
+    """Records of equal keys, beside each other, and of each record, (records,), what all of its key have in common."""
 
-    records: Rows
-    starts: NDArray[np.intp]
-    """Where each group begins."""
-    group: NDArray[np.intp]
-    """Of each record, the number of its group."""
-    new_other: NDArray[np.bool_]
-    """Of each record, whether it is the first of its group with its `other`."""
-
-    def first_rows(self) -> NDArray[np.uint64]:
-        """Of each record, the first row of its group."""
-        return np.minimum.reduceat(self.records["row"], self.starts)[self.group]
+    records: Records
+    """With the fields `row`, `offset` and `other`, sorted by key and other."""
+    side: NDArray[np.uint8]
+    """Of the record itself."""
+    first: NDArray[np.uint64]
+    """The first row of its key."""
+    second: NDArray[np.uint64]
+    """The second one; `NONE` where there is none."""
+    first_alike: NDArray[np.uint64]
+    """The first row with its key and its other."""
+    many_others: Mask
+    """Whether its key comes with different others."""
+    sides: NDArray[np.uint8]
+    """The sides of all of its key, as bits."""
 
 
 class FingerprintTable:
     """Keys of rows, added in any order; a context that removes what it wrote to the disk."""
 
-    def __init__(self, spill_bytes: int = SPILL_BYTES) -> None:
-        self._spill_bytes = spill_bytes
-        self._held = bytearray()
-        self._files: list[BinaryIO] = []
-        self._stack = ExitStack()
+    def __init__(self, sizes: Sizes = SIZES) -> None:
+        self._sort = ExternalSort(_DTYPE, ("high", "low", "other"), sizes)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._stack.close()
+        self._sort.__exit__(*error)
 
     def add(self, key: bytes, other: int, row: int, offset: int) -> None:
         """Remember a row.
@@ -84,61 +84,90 @@ class FingerprintTable:
         Raises:
             StorageError: The folder for temporary files is full.
         """
-        self._held += _RECORD.pack(key, other, row, offset)
-        if len(self._held) >= self._spill_bytes:
-            self._spill()
+        self._sort.add(_RECORD.pack(key, other, row, offset))
 
-    def groups(self) -> Iterator[Groups]:
-        """All keys that occur more than once, a partition at a time."""
-        if self._files:
-            self._spill()
-        for records in self._partitions():
-            if (found := _repeated(records)) is not None:
-                yield found
-
-    def _partitions(self) -> Iterator[Rows]:
-        if not self._files:
-            yield _records(self._held)
-        for file in self._files:
-            file.seek(0)
-            yield _records(file.read())
-
-    def _spill(self) -> None:
-        with storage_errors(Path(tempfile.gettempdir()) / "fingerprints"):
-            if not self._files:
-                for _ in range(PARTITIONS):
-                    self._files.append(self._stack.enter_context(tempfile.TemporaryFile()))  # noqa: SIM115 - the stack closes it
-            records = _records(self._held)
-            partition = (records["high"] % PARTITIONS).astype(np.uint8)
-            order = np.argsort(partition, kind="stable")
-            records = records[order]
-            ends = np.searchsorted(partition[order], np.arange(1, PARTITIONS + 1))
-            start = 0
-            for file, end in zip(self._files, ends.tolist(), strict=True):
-                file.write(records[start:end].tobytes())
-                file.flush()
-                start = end
-        self._held = bytearray()
+    def groups(self, sides: Sides = lambda rows: np.zeros(len(rows), np.uint8)) -> Iterator[Groups]:
+        """All records, some at a time."""
+        keys, spellings = _Spans(), _Spans()
+        for records in self._sort.chunks():
+            found = _Chunk(records, sides)
+            keys.add(found.totals(found.new_key), found.key(0), found.key(-1))
+            spellings.add(found.totals(found.new_other), found.spelling(0), found.spelling(-1))
+        for number, records in enumerate(self._sort.chunks()):
+            found = _Chunk(records, sides)
+            of_key = keys.completed(number, found.totals(found.new_key))[np.cumsum(found.new_key) - 1]
+            alike = spellings.completed(number, found.totals(found.new_other))[np.cumsum(found.new_other) - 1]
+            yield Groups(
+                records,
+                found.side,
+                of_key["first"],
+                of_key["second"],
+                alike["first"],
+                of_key["least"] != of_key["most"],
+                of_key["sides"],
+            )
 
 
-def _records(data: bytes | bytearray) -> Rows:
-    return np.frombuffer(data, _DTYPE) if data else np.zeros(0, _DTYPE)
+class _Chunk:
+    """Records that were sorted, and where their keys begin."""
+
+    def __init__(self, records: Records, sides: Sides) -> None:
+        self.records, self.side = records, sides(records["row"])
+        self.new_key = np.ones(len(records), dtype=bool)
+        self.new_key[1:] = (records["high"][1:] != records["high"][:-1]) | (records["low"][1:] != records["low"][:-1])
+        self.new_other = self.new_key.copy()
+        self.new_other[1:] |= records["other"][1:] != records["other"][:-1]
+
+    def key(self, index: int) -> tuple[int, ...]:
+        """The key of a record."""
+        return tuple(int(self.records[name][index]) for name in ("high", "low"))
+
+    def spelling(self, index: int) -> tuple[int, ...]:
+        """The key of a record with its other."""
+        return (*self.key(index), int(self.records["other"][index]))
+
+    def totals(self, new: Mask) -> NDArray[Any]:
+        """What the records of each stretch have in common, (stretches,) of `_TOTALS`."""
+        starts, stretch = np.flatnonzero(new), np.cumsum(new) - 1
+        row, other = self.records["row"].astype(np.uint64), self.records["other"].astype(np.uint64)
+        found = np.empty(len(starts), _TOTALS)
+        found["first"] = np.minimum.reduceat(row, starts)
+        row[row == found["first"][stretch]] = NONE
+        found["second"] = np.minimum.reduceat(row, starts)
+        found["least"] = np.minimum.reduceat(other, starts)
+        found["most"] = np.maximum.reduceat(other, starts)
+        found["sides"] = np.bitwise_or.reduceat(self.side, starts)
+        return found
 
 
-def _repeated(records: Rows) -> Groups | None:
-    """The records whose key occurs more than once, sorted."""
-    if len(records) < 2:  # noqa: PLR2004 - one row equals no other
-        return None
-    order = np.lexsort((records["low"], records["high"]))
-    high, low = records["high"][order], records["low"][order]
-    same = (high[1:] == high[:-1]) & (low[1:] == low[:-1])
-    repeated = np.concatenate([[False], same]) | np.concatenate([same, [False]])
-    if not repeated.any():
-        return None
-    records = records[order[repeated]]
-    records = records[np.lexsort((records["row"], records["other"], records["low"], records["high"]))]
-    new_key = np.ones(len(records), dtype=bool)
-    new_key[1:] = (records["high"][1:] != records["high"][:-1]) | (records["low"][1:] != records["low"][:-1])
-    new_other = new_key.copy()
-    new_other[1:] |= records["other"][1:] != records["other"][:-1]
-    return Groups(records, np.flatnonzero(new_key), np.cumsum(new_key) - 1, new_other)
+class _Spans:
+    """Totals of the first and the last stretch of each chunk: those that may go on in another one."""
+
+    def __init__(self) -> None:
+        self._totals: list[Totals] = []
+        self._of_chunk: list[tuple[int, int]] = []
+        self._last: tuple[int, ...] | None = None
+
+    def add(self, totals: NDArray[Any], first: tuple[int, ...], last: tuple[int, ...]) -> None:
+        """The next chunk, with what its first and its last stretch are known by."""
+        begin: Totals = totals[0].item()
+        if first == self._last:
+            self._totals[-1] = _joined(self._totals[-1], begin)
+        else:
+            self._totals.append(begin)
+        head = len(self._totals) - 1
+        if len(totals) > 1:
+            self._totals.append(totals[-1].item())
+        self._of_chunk.append((head, len(self._totals) - 1))
+        self._last = last
+
+    def completed(self, chunk: int, totals: NDArray[Any]) -> NDArray[Any]:
+        """The totals of a chunk, with what other chunks add to them."""
+        head, tail = self._of_chunk[chunk]
+        totals[0], totals[-1] = self._totals[head], self._totals[tail]
+        return totals
+
+
+def _joined(one: Totals, other: Totals) -> Totals:
+    first, second = sorted((*one[:2], *other[:2]))[:2]
+    return first, second, min(one[2], other[2]), max(one[3], other[3]), one[4] | other[4]

@@ -4,7 +4,7 @@ import base64
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -15,6 +15,7 @@ from ml_playground.data_pipeline.checks.checking_texts import Progress, TextChec
 from ml_playground.data_pipeline.checks.findings import Fault
 from ml_playground.data_pipeline.checks.fingerprints import FingerprintTable
 from ml_playground.data_pipeline.checks.inputs import Input
+from ml_playground.data_pipeline.checks.marks import RowMarks
 from ml_playground.data_pipeline.checks.row_scan import scan_row
 from ml_playground.data_pipeline.checks.table import CHECKS
 from ml_playground.data_pipeline.checks.text_scan import TextFault
@@ -33,7 +34,12 @@ class Separated(NamedTuple):
 
 
 def separate_rows(
-    files: Iterable[Input], check: RowCheck, quarantine: Path | None, clean: Path | None, progress: Progress
+    files: Iterable[Input],
+    check: RowCheck,
+    marks: RowMarks,
+    quarantine: Path | None,
+    clean: Path | None,
+    progress: Progress = lambda done: None,
 ) -> Separated:
     """Write the rows of the training files with an error or a warning to one file, and the others to another one.
 
@@ -45,7 +51,7 @@ def separate_rows(
         StorageError: Something could not be written; neither file is there then.
     """
     row = bad = good = size_bytes = 0
-    something_left = False
+    something_left, marked = False, marks.reader()
     with ExitStack() as stack:
         away = stack.enter_context(whole_file(quarantine)) if quarantine is not None else None
         kept = stack.enter_context(whole_file(clean)) if clean is not None else None
@@ -53,7 +59,8 @@ def separate_rows(
             for line in lines(file.blocks()):
                 if row == check.report.rows:
                     raise _changed(file.name)
-                faults = [fault for fault in check.codes(row, scan_row(line)) if CHECKS[fault.code].severity in BAD]
+                found = [*check.faults(scan_row(line)), *map(Fault, marked.codes(row))]
+                faults = [fault for fault in found if CHECKS[fault.code].severity in BAD]
                 row += 1
                 size_bytes += line.size_bytes + line.ended
                 if file.held_out:
@@ -99,9 +106,10 @@ def _line_entries(name: str, faults: Iterable[TextFault]) -> Iterator[Mapping[st
     """One entry for each line with faults; one for each fault of more than a line."""
     by_line = groupby(faults, key=lambda found: (found.line, CHECKS[found.fault.code].unit == "line" and found.passage))
     for (line, passage), group in by_line:
-        same = list(group)
-        first = same[0]
-        why = _why([found.fault for found in same])
+        first = next(group)
+        # Each code and note once: a file without a line end is one line, and each of its stretches may have the same fault.
+        same = dict.fromkeys(found.fault._replace(start=0, end=0) for found in chain([first], group))
+        why = _why(list(same))
         if not passage:
             yield {**_place(name, line, first.offset), **why, "row": None}
             continue

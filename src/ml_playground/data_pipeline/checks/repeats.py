@@ -1,17 +1,17 @@
 """Which of the rows that share a fingerprint are at fault: later copies, contradictions, what is trained and validated on. Pure."""
 
-from collections.abc import Callable, Iterable
+from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_playground.data_pipeline.checks.fingerprints import Groups
+from ml_playground.data_pipeline.checks.fingerprints import Groups, Mask
 
-Mask = NDArray[np.bool_]
-HeldOut = Callable[[NDArray[np.uint64]], Mask]
-"""Of row numbers: which belong to validation or test."""
+LEFT_OUT, TRAINED, HELD_OUT = 0, 1, 2
+"""Sides of a row: in no split; trained on; validated or tested on."""
 
 
 class Repeat(NamedTuple):
@@ -35,51 +35,44 @@ class Picked:
 
 def exact(groups: Groups) -> Mask:
     """Rows that are equal to an earlier one to the last byte."""
-    return ~groups.new_other
+    return groups.records["row"] != groups.first_alike
 
 
 def near(groups: Groups) -> Mask:
     """Rows that are equal to an earlier one but for white space; the first of each spelling."""
-    return groups.new_other & again(groups)
+    return (groups.records["row"] == groups.first_alike) & (groups.first_alike != groups.first)
 
 
 def again(groups: Groups) -> Mask:
-    """Rows whose key an earlier row has."""
-    return groups.records["row"] != groups.first_rows()
+    """Rows whose key an earlier row has, without those that are left out."""
+    return (groups.records["row"] != groups.first) & (groups.side != LEFT_OUT)
 
 
 def contradicting(groups: Groups) -> Mask:
     """Rows of keys that come with different `other`s."""
-    kinds = np.add.reduceat(groups.new_other.astype(np.int64), groups.starts)
-    return (kinds > 1)[groups.group]
+    return groups.many_others
 
 
-def leaking(groups: Groups, held_out: HeldOut) -> tuple[Mask, Mask]:
+def leaking(groups: Groups) -> tuple[Mask, Mask]:
     """Rows of keys that stand on both sides: those that are held out, and those that are trained on."""
-    held = held_out(groups.records["row"])
-    both = np.logical_or.reduceat(held, groups.starts) & ~np.logical_and.reduceat(held, groups.starts)
-    return held & both[groups.group], ~held & both[groups.group]
+    both = groups.sides == TRAINED | HELD_OUT
+    return both & (groups.side == HELD_OUT), both & (groups.side == TRAINED)
 
 
 def picked(groups: Groups, mask: Mask, most: int) -> Picked:
-    """The rows of a mask, each beside the first other row of its group."""
+    """The rows of a mask, each beside the first other row of its key."""
     records = groups.records
     chosen = np.flatnonzero(mask)
-    first = chosen[np.argsort(records["row"][chosen], kind="stable")][:most]
-    ends = np.append(groups.starts[1:], len(records))
-    repeats: list[Repeat] = []
-    for index in first.tolist():
-        group = groups.group[index]
-        members = np.arange(int(groups.starts[group]), int(ends[group]))
-        members = members[members != index]
-        other = members[np.argmin(records["row"][members])]
-        at, beside = records[index], records[other]
-        repeats.append(Repeat(int(at["row"]), int(at["offset"]), int(beside["row"])))
-    return Picked(len(chosen), int(records["other"][chosen].sum(dtype=np.uint64)), tuple(repeats))
+    rows = records["row"][chosen]
+    shown = chosen[np.argsort(rows, kind="stable")[:most]]
+    beside = np.where(records["row"][shown] == groups.first[shown], groups.second[shown], groups.first[shown])
+    places = zip(records["row"][shown].tolist(), records["offset"][shown].tolist(), beside.tolist(), strict=True)
+    weight = int(records["other"][chosen].sum(dtype=np.uint64))
+    return Picked(len(chosen), weight, tuple(Repeat(*place) for place in places))
 
 
 def together(parts: Iterable[Picked], most: int) -> Picked:
-    """What was picked in each partition, as one."""
+    """What was picked of each chunk, as one."""
     count, weight = 0, 0
     repeats: list[Repeat] = []
     for part in parts:
@@ -89,24 +82,26 @@ def together(parts: Iterable[Picked], most: int) -> Picked:
 
 
 class Parts:
-    """Which rows are held out, by where each part of the rows begins."""
+    """On which side each row is, by where each part of the rows begins."""
 
     def __init__(self) -> None:
-        self._starts: list[int] = []
-        self._held_out: list[bool] = []
+        self._starts = array("Q")
+        self._sides = array("B")
 
-    def begin(self, row: int, *, held_out: bool) -> None:
+    def begin(self, row: int, side: int) -> None:
         """From this row on; rows come in order."""
-        if not self._held_out or self._held_out[-1] != held_out:
+        if not self._sides or self._sides[-1] != side:
             self._starts.append(row)
-            self._held_out.append(held_out)
+            self._sides.append(side)
 
     @property
     def both(self) -> bool:
         """Whether there is something to compare."""
-        return len(set(self._held_out)) > 1
+        return TRAINED in self._sides and HELD_OUT in self._sides
 
-    def held_out(self, rows: NDArray[np.uint64]) -> Mask:
-        """Of row numbers, which are held out."""
-        place = np.searchsorted(np.array(self._starts, dtype=np.uint64), rows, side="right") - 1
-        return np.array(self._held_out, dtype=bool)[place]
+    def sides(self, rows: NDArray[np.uint64]) -> NDArray[np.uint8]:
+        """The side of each row; where nobody said anything, all are trained on."""
+        if not self._sides:
+            return np.full(len(rows), TRAINED, np.uint8)
+        place = np.searchsorted(np.array(self._starts, np.uint64), rows.astype(np.uint64), side="right") - 1
+        return np.array(self._sides, np.uint8)[place]

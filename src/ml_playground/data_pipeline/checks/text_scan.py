@@ -50,6 +50,8 @@ class DocumentScan:
     characters: int = 0
     lines: int = 1
     size_bytes: int = 0
+    fingerprint: bytes = bytes(KEY_BYTES)
+    """Of all its bytes, once it was read to its end."""
     has_text: bool = False
     has_letters: bool = False
     encoding: str | None = None
@@ -75,7 +77,7 @@ def scan_document(
         documents: For each document of at least as many bytes, the digest without white space and one of all bytes.
         paragraphs: For each paragraph of `LEAST_PARAGRAPH_BYTES`, the digest without white space, and its bytes.
     """
-    exact, spaceless = blake2b(digest_size=8), blake2b(digest_size=KEY_BYTES)
+    exact, spaceless = blake2b(digest_size=KEY_BYTES), blake2b(digest_size=KEY_BYTES)
     try:
         for stretch in stretches(document.blocks()):
             if not stretch.offset and (fault := _not_text(stretch.data)):
@@ -88,8 +90,9 @@ def scan_document(
     except DataError as error:
         yield TextFault(Fault("unreadable", str(error)), seen.lines, seen.size_bytes, b"")
         return
+    seen.fingerprint = exact.digest()
     if seen.size_bytes >= LEAST_PARAGRAPH_BYTES and seen.has_text:
-        documents.add(spaceless.digest(), int.from_bytes(exact.digest(), "little"), seen.first_row, 0)
+        documents.add(spaceless.digest(), int.from_bytes(seen.fingerprint[:8], "little"), seen.first_row, 0)
     for fault in _document_faults(seen):
         yield TextFault(fault, 1, 0, b"")
 
