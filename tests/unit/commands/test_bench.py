@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,13 @@ max_steps = 50
 """
     )
     return str(folder)
+
+
+def test_bench_lines_say_how_many_weights_work_on_a_token(tmp_path: Path) -> None:
+    """Experts are stored all and used a few at a time."""
+    cost = replace(COST, active_parameters=1_200_000)
+    first = next(iter(lines(anatomy(tmp_path), cost, RATES, PLAN)))
+    assert first.startswith("tiny: 2.50 M parameters, 1.20 M of them for any one token, on cpu (")
 
 
 def test_bench_lines_say_speed_limit_memory_and_shares(tmp_path: Path) -> None:

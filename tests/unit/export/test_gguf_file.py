@@ -77,3 +77,17 @@ def test_architecture_for_exact_gelu_is_refused() -> None:
     """llama.cpp's GPT-2 computes the approximation; texts would differ."""
     with pytest.raises(ConfigError, match=r"model.feed_forward = 'gelu' \(it has 'gelu_tanh'\)"):
         architecture_for(Gpt(feed_forward="gelu"))
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"attention_window": 64}, r"model.attention_window = 64 \(it has None\)"),
+        ({"n_expert": 4}, r"model.n_expert = 4 \(it has 0\)"),
+    ],
+)
+def test_architecture_for_windows_and_experts_is_refused(options: dict[str, Any], named: str) -> None:
+    """What the reader does not compute is never written; each architecture says why."""
+    with pytest.raises(ConfigError, match=rf"runs no model like this one:\n  qwen3: .*{named}") as refusal:
+        architecture_for(Gpt.model_validate(options))
+    assert "gpt2: " in str(refusal.value)

@@ -211,3 +211,24 @@ def test_export_of_settings_without_sizes_is_a_mistake_of_the_program(tmp_path: 
     """A model's own settings always state them."""
     with pytest.raises(ValueError, match="vocab_size and block_size must be filled in"):
         to_hugging_face(Gpt(), model_of().state_dict(), tmp_path)
+
+
+@pytest.mark.parametrize("variant", ["window", "window_of_shared_keys", "experts", "gated_experts"])
+def test_model_with_windows_or_experts_is_not_exported(variant: str, tmp_path: Path) -> None:
+    """No layout that is written here says them, and a reader would compute something else."""
+    named = "n_expert" if "expert" in variant else "attention_window"
+    with pytest.raises(ConfigError, match=rf"No Hugging Face architecture holds this model:(.|\n)*model\.{named} = "):
+        folder_of(variant, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "named"), [({"attention_window": 5}, "attention_window"), ({"n_expert": 2}, "n_expert")]
+)
+def test_weights_for_a_model_with_windows_or_experts_are_refused(
+    options: dict[str, Any], named: str, tmp_path: Path
+) -> None:
+    """A folder of weights describes another model."""
+    folder_of("gpt2", tmp_path)
+    with pytest.raises(ConfigError, match=rf"{named} = {options[named]}, the folder has (None|0)"):
+        model_of(weights=tmp_path, **options)

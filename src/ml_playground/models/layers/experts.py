@@ -91,13 +91,23 @@ class ExpertFeedForward(nn.Module):
         flat = x.flatten(0, 1)
         logits = self.router(flat)
         choices = choose(logits, self.used)
-        order = choices.order()
-        back = order.argsort()
-        parts = _gathered(flat, order, back, self.used).split(choices.sizes(len(self.experts)))
-        results = torch.cat([expert(part) for expert, part in zip(self.experts, parts, strict=True)])
-        results = _gathered(results, back, order, 1).unflatten(0, (-1, self.used))
+        results = (_worked_apart if torch.compiler.is_compiling() else _worked)(self.experts, flat, choices)
         mixed = (results * choices.shares.to(results.dtype).unsqueeze(-1)).sum(1)
         return Routed(mixed.view_as(x), use_of(logits, choices.chosen, rows=x.shape[0]))
+
+
+def _worked(experts: nn.ModuleList, x: Tensor, choices: Choices) -> Tensor:
+    """(N, C) -> (N, k, C): what each of the chosen experts makes of a token."""
+    used = choices.chosen.shape[-1]
+    order = choices.order()
+    back = order.argsort()
+    parts = torch.split(_gathered(x, order, back, used), choices.sizes(len(experts)))
+    results = torch.cat([expert(part) for expert, part in zip(experts, parts, strict=True)])
+    return _gathered(results, back, order, 1).view(len(x), used, -1)
+
+
+_worked_apart = torch._disable_dynamo(_worked)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+"""torch.compile would make code anew for each way in which tokens fall on experts. `torch.compiler.disable` imports it at once."""
 
 
 def use_of(logits: Tensor, chosen: Tensor, *, rows: int) -> Use:
@@ -138,5 +148,7 @@ class _Gathered(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The gradients of a row's copies, added up."""
         (back,) = ctx.saved_tensors
-        grad = grad.index_select(0, back)
-        return grad if ctx.copies == 1 else grad.unflatten(0, (-1, ctx.copies)).sum(1), None, None, None
+        of_copies = grad.index_select(0, back)
+        if ctx.copies > 1:
+            of_copies = of_copies.view(-1, ctx.copies, grad.shape[1]).sum(1)
+        return of_copies, None, None, None

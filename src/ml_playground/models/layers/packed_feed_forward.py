@@ -51,7 +51,7 @@ class PackedExperts:
         """(N, C) -> (N, C)."""
         choices = choose(self._router(x), self._used)
         order = choices.order()
-        parts = x[order // self._used].split(choices.sizes(len(self._experts)))
+        parts = torch.split(x[order // self._used], choices.sizes(len(self._experts)))
         # Most experts have no row where few rows are drawn at once.
         found = [expert(part) for expert, part in zip(self._experts, parts, strict=True) if len(part)]
         results = torch.cat(found)[order.argsort()].view(len(x), self._used, -1)
