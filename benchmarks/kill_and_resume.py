@@ -53,6 +53,8 @@ VARIANTS: dict[str, Sequence[str]] = {
     "averaged weights": ["train.ema_decay=0.9"],
     "dropout, accumulation": ["model.dropout=0.2", "train.micro_batches_per_step=2"],
     "bfloat16": ["runtime.dtype=bfloat16"],
+    "LSTM": ["model={kind='char_rnn', n_layer=2, n_hidden=16, dropout=0.1}"],
+    "minimal GRU, Muon": ["model={kind='min_gru', n_layer=2, n_embd=16}", "optimizer={kind='muon', lr=0.01}"],
     "early stopping": [
         "hooks.stop={kind='early_stopping', patience=2, min_delta=0.4}",
         "train.evaluate_every_steps=6",

@@ -34,6 +34,8 @@ MODERN = (
     "model.bias=false",
     "model.qk_norm=true",
 )
+LSTM, GRU, RNN = (f'{{kind="char_rnn", cell="{cell}", n_layer=3, n_hidden=384}}' for cell in ("lstm", "gru", "rnn"))
+MIN_GRU = '{kind="min_gru", n_layer=4, n_embd=192}'
 BPE = Shape(layers=4, heads=4, width=192, context=256, rows=16, vocabulary=4096)
 SHORT = Shape(layers=8, heads=8, width=512, context=256, rows=4, vocabulary=4096)
 
@@ -58,6 +60,19 @@ CASES: Mapping[str, Case] = {
     "baby, SwiGLU, averaged": Case(BABY, ('model.feed_forward="swiglu"', "train.ema_decay=0.99")),
     "4 layers of 192, 4,096 tokens": Case(BPE, quick=True),
     "8 layers of 512, untied head": Case(SHORT, ("model.tied_head=false",)),
+    "LSTM": Case(BPE, (f"model={LSTM}",), quick=True),
+    "LSTM, float32": Case(BPE, (f"model={LSTM}", "runtime.dtype=float32")),
+    "LSTM, float32, recomputed": Case(
+        BPE, (f"model={LSTM}", "runtime.dtype=float32", "runtime.activation_checkpointing=true")
+    ),
+    "GRU": Case(BPE, (f"model={GRU}",)),
+    "GRU, float32": Case(BPE, (f"model={GRU}", "runtime.dtype=float32")),
+    "RNN": Case(BPE, (f"model={RNN}",)),
+    "RNN, float32": Case(BPE, (f"model={RNN}", "runtime.dtype=float32")),
+    "minimal GRU": Case(BPE, (f"model={MIN_GRU}",), quick=True),
+    "minimal GRU, float32": Case(BPE, (f"model={MIN_GRU}", "runtime.dtype=float32")),
+    "minimal GRU, recomputed": Case(BPE, (f"model={MIN_GRU}", "runtime.activation_checkpointing=true")),
+    "minimal GRU, Muon": Case(BPE, (f"model={MIN_GRU}", 'optimizer={kind="muon"}')),
     "gpt2": Case(GPT2),
     "gpt2, recomputed, Muon": Case(GPT2, ("runtime.activation_checkpointing=true", 'optimizer={kind="muon"}')),
 }

@@ -92,14 +92,20 @@ BOOKS = "ml_playground.data_pipeline.books:open_books"
 
 MODELS = {
     "gpt": Kind("ml_playground.models.settings:Gpt", "ml_playground.models.core.gpt:build"),
+    "char_rnn": Kind("ml_playground.models.recurrent.settings:CharRnn", "ml_playground.models.core.char_rnn:build"),
+    "min_gru": Kind("ml_playground.models.recurrent.settings:MinGru", "ml_playground.models.core.min_gru:build"),
 }
 
 COSTS: Mapping[str, str] = {
     "gpt": "ml_playground.models.utils.counting:cost",
+    "char_rnn": "ml_playground.models.recurrent.counting:char_rnn_cost",
+    "min_gru": "ml_playground.models.recurrent.counting:min_gru_cost",
 }
 
 MEMORIES: Mapping[str, str] = {
     "gpt": "ml_playground.models.utils.memory:gpt",
+    "char_rnn": "ml_playground.models.recurrent.memory:char_rnn",
+    "min_gru": "ml_playground.models.recurrent.memory:min_gru",
 }
 
 OBJECTIVES = {

@@ -111,7 +111,7 @@ def test_one_batch_is_learnt_by_heart(variant: str) -> None:
     model = model_of(variant).train()
     ids = some_ids(2)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
-    for _ in range(150):
+    for _ in range(250):
         loss = functional.cross_entropy(model(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten())
         optimizer.zero_grad()
         loss.backward()
@@ -260,7 +260,8 @@ def test_lstm_begins_with_open_forget_gates_and_orthogonal_recurrence() -> None:
     layer = model_of("lstm").layers[1]
     gates = layer.bias_ih_l0.view(4, 16)
     assert torch.equal(gates[1], torch.ones(16))
-    assert float(gates[[0, 2, 3]].abs().sum() + layer.bias_hh_l0.abs().sum()) == 0
+    assert not gates[[0, 2, 3]].any()
+    assert not layer.bias_hh_l0.any()
     for gate in layer.weight_hh_l0.double().chunk(4):
         torch.testing.assert_close(gate @ gate.T, torch.eye(16).double(), rtol=0, atol=1e-5)
 

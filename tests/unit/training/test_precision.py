@@ -91,6 +91,15 @@ def test_runtime_for_compile_that_cannot_work_is_refused(monkeypatch: pytest.Mon
         runtime_for(wanted, FACTS, 10)
 
 
+def test_runtime_for_compiling_a_model_that_torch_does_not_compile_is_refused() -> None:
+    """A setting without effect is worse than a refusal, whatever compilers are there."""
+    job = load("python_stdlib", sets=["model={kind='char_rnn'}", "runtime.compile=true"]).job
+    with pytest.raises(
+        ConfigError, match=r"compile = true cannot work here: torch does not compile the layers of a char_rnn"
+    ):
+        runtime_for(job, FACTS, 10)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is there")
 def test_device_that_is_not_there_is_refused() -> None:
     """Never a silent fall back to the CPU."""
