@@ -184,7 +184,7 @@ def job_keys(tree: Mapping[str, Any], path: KeyPath = ()) -> Iterator[KeyPath]:
     table = node_at(path, tree)
     settings_class = class_of(shape, table) if shape else None
     names: Iterable[str] = keys_of(settings_class) if settings_class else ()
-    if shape and shape.table_of and isinstance(table, Mapping):
+    if shape and (shape.table_of or shape.entries) and isinstance(table, Mapping):
         names = cast(Mapping[str, Any], table)
     for name in names:
         yield (*path, name)

@@ -49,11 +49,13 @@ class Shape:
     """A table with a kind of this family."""
     table_of: str | None = None
     """A table of components of this family, by name."""
+    entries: "Shape | None" = None
+    """A table of plain values, by name: what each of them takes."""
 
     @property
     def is_table(self) -> bool:
         """Whether keys lie below."""
-        return bool(self.section or self.family or self.table_of)
+        return bool(self.section or self.family or self.table_of or self.entries)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,8 @@ def below(shape: Shape, table: Any, name: str) -> Shape | None:
     """What the key `name` of a table takes; None when there is no such key, or nobody can know."""
     if shape.table_of:
         return entry_shape(shape.table_of)
+    if shape.entries:
+        return shape.entries
     settings_class = class_of(shape, table)
     return keys_of(settings_class).get(name) if settings_class else None
 
@@ -149,11 +153,13 @@ def find_shape(path: KeyPath, tree: Mapping[str, Any]) -> Shape | None:
 
 
 def find_key(path: KeyPath, tree: Mapping[str, Any]) -> Key | None:
-    """The field at `path`, in a job whose kinds are those of `tree`; None for entries of tables by name too."""
+    """The field at `path`, in a job whose kinds are those of `tree`; None for components in tables by name too."""
     shape = find_shape(path, tree)
     parent = find_shape(path[:-1], tree)
     if not path or shape is None or parent is None:
         return None
+    if parent.entries and (above := find_key(path[:-1], tree)):
+        return Key(path, FieldInfo(description=above.field.description), shape)
     settings_class = class_of(parent, node_at(path[:-1], tree))
     return Key(path, settings_class.model_fields[path[-1]], shape) if settings_class else None
 
@@ -218,7 +224,8 @@ def _container(annotation: Any, metadata: list[Any]) -> Shape | None:
         return replace(entry, allowed=words, text=False, other=True, none=False, text_list=entry.text)
     if typing.get_origin(annotation) is dict:
         entry = _shape(arguments[1], [])
-        return Shape(f"a table of names, each {entry.allowed}", other=True, table_of=entry.family)
+        plain = None if entry.family else entry
+        return Shape(f"a table of names, each {entry.allowed}", other=True, table_of=entry.family, entries=plain)
     if isinstance(annotation, type) and issubclass(annotation, Strict):
         return Shape("a table", other=True, section=annotation)
     return None
