@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from transformers import AutoModelForCausalLM, Lfm2Config
 
 from ml_playground.core.error_handling import CheckpointError, ConfigError, DataError
 from ml_playground.core.values import ModelContext
@@ -101,11 +102,11 @@ def test_dropout_is_what_is_set_else_what_the_folder_says(tmp_path: Path) -> Non
 
 def test_weights_in_half_precision_are_trained_in_float32(tmp_path: Path) -> None:
     """Published weights are bfloat16; ours are masters, whose small updates must not be lost."""
-    model = saved("qwen3", tmp_path).to(torch.bfloat16)
-    model.save_pretrained(tmp_path)
+    saved("qwen3", tmp_path).to(torch.bfloat16).save_pretrained(tmp_path)
     ours = loaded(tmp_path).eval()
     assert {parameter.dtype for parameter in ours.parameters()} == {torch.float32}
-    torch.testing.assert_close(ours(some_ids()), model.float()(some_ids()).logits, rtol=1e-5, atol=1e-5)
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+    torch.testing.assert_close(ours(some_ids()), theirs(some_ids()).logits, rtol=1e-5, atol=1e-5)
 
 
 def test_weights_in_several_files_are_read_by_their_index(tmp_path: Path) -> None:
@@ -220,10 +221,7 @@ def test_tensors_of_another_shape_or_missing_are_named(tmp_path: Path) -> None:
 
 def test_dropout_of_an_architecture_without_any_is_refused(tmp_path: Path) -> None:
     """A setting without effect is a bug."""
-    from transformers import MptConfig, MptForCausalLM
-
-    MptForCausalLM(MptConfig(d_model=16, n_heads=2, n_layers=1, vocab_size=VOCAB, max_seq_len=CONTEXT)).save_pretrained(
-        tmp_path
-    )
-    with pytest.raises(ConfigError, match=r"model.dropout = 0.1 has no effect: models of type 'mpt' have no dropout"):
+    saved("gpt2", tmp_path)
+    Lfm2Config(num_hidden_layers=1).save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match=r"model.dropout = 0.1 has no effect: models of type 'lfm2' have no dropout"):
         loaded(tmp_path, settings=settings_of(tmp_path, dropout=0.1))

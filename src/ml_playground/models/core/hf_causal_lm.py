@@ -1,0 +1,143 @@
+"""A causal model of the transformers library, as everything else here knows models. B rows, T tokens, C width, V vocabulary."""
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from ml_playground.core.error_handling import ConfigError, DataError
+from ml_playground.core.values import ModelContext
+from ml_playground.models.core.hf_causal_lm_decoder import HfDecoder
+from ml_playground.models.core.hf_causal_lm_loading import blueprint, empty_network, hidden_matrices, loaded_network
+from ml_playground.models.hugging_face.folder import files_sha256, read_config
+from ml_playground.models.hugging_face.settings import HfCausalLm
+from ml_playground.models.layers.packed_linear import Precision
+
+COMPARED_TOKENS = 3
+"""Enough to see whether our way to the logits is the library's."""
+
+
+class HfCausalLmModel(nn.Module):
+    """A network of the library, its way to the logits in two: states, and the head, which a loss may apply in parts."""
+
+    def __init__(self, network: PreTrainedModel, *, known_ids: int, vocab_size: int, max_context: int | None) -> None:
+        super().__init__()
+        self.network = network
+        self.vocab_size, self.max_context, self.known_ids = vocab_size, max_context, known_ids
+        text: Any = network.config.get_text_config(decoder=True)
+        # Gemma bounds its logits, Cohere and Granite scale them, each after the output layer and by a number of its config.
+        self._softcap: float | None = getattr(text, "final_logit_softcapping", None)
+        self._scale: float = (getattr(text, "logit_scale", None) or 1.0) / (
+            getattr(text, "logits_scaling", None) or 1.0
+        )
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Logits (B, T, V) of ids (B, T)."""
+        return self.head(self.hidden(ids))
+
+    def hidden(self, ids: Tensor) -> Tensor:
+        """Final normalised states (B, T, C).
+
+        Raises:
+            DataError: More tokens than the model has positions.
+        """
+        if self.max_context is not None and ids.shape[1] > self.max_context:
+            raise DataError(
+                f"The model reads at most {self.max_context} tokens (max_position_embeddings of its config.json), got rows of "
+                f"{ids.shape[1]}; shorten them."
+            )
+        return cast(Tensor, self.network.base_model(input_ids=ids, use_cache=False).last_hidden_state)
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Logits (..., V) of states (..., C)."""
+        return self.finished(cast(nn.Module, self.network.get_output_embeddings())(hidden))
+
+    def finished(self, logits: Tensor) -> Tensor:
+        """What the architecture does behind its output layer."""
+        if self._scale != 1.0:
+            logits = logits * self._scale
+        return logits if self._softcap is None else torch.tanh(logits / self._softcap) * self._softcap
+
+    def decoder(self, precision: Precision) -> HfDecoder:
+        """What draws from this model, its matrices at a precision.
+
+        Raises:
+            ConfigError: The precision does not work where the model is.
+        """
+        return HfDecoder(self, precision)
+
+    def hidden_matrices(self) -> list[nn.Parameter]:
+        """The matrices that map hidden states to hidden states, as Muon asks."""
+        return hidden_matrices(self.network)
+
+
+def build(settings: HfCausalLm, context: ModelContext) -> HfCausalLmModel:
+    """The folder's model; without its weights, and without the folder, where a checkpoint brings them.
+
+    Raises:
+        ConfigError: The folder changed, the library cannot build its model, or the model does not fit the data or the runtime.
+        CheckpointError: The folder's tensors are not those of its config.json.
+    """
+    plan = blueprint(settings, context.attention)
+    known = context.facts["vocab_size"]
+    _refuse_misfit(settings, context, plan.vocab_size, plan.max_context)
+    if context.load_pretrained:
+        _refuse_changed(settings)
+        network = loaded_network(settings, context.attention)
+    else:
+        network = empty_network(settings, context.attention)
+    model = HfCausalLmModel(network, known_ids=known, vocab_size=plan.vocab_size, max_context=plan.max_context)
+    if context.load_pretrained:
+        _prove(model)
+    if context.activation_checkpointing:
+        _recompute(network)
+    return model
+
+
+def _refuse_misfit(settings: HfCausalLm, context: ModelContext, vocab_size: int, max_context: int | None) -> None:
+    known, tokens = context.facts["vocab_size"], context.facts.get("sequence_tokens", 0)
+    if vocab_size < known:
+        raise ConfigError(
+            f"The data were prepared with a vocabulary of {known}, but the model in {settings.path} knows {vocab_size} ids; "
+            'prepare with its own tokenizer: prepare.tokenizer = { kind = "hugging_face", path = ... }.'
+        )
+    if max_context is not None and tokens > max_context:
+        raise ConfigError(
+            f"data.sequence_tokens = {tokens} is longer than what the model in {settings.path} reads at once, {max_context}; "
+            f"use data.sequence_tokens = {max_context} or less."
+        )
+
+
+def _refuse_changed(settings: HfCausalLm) -> None:
+    """What was read with the job must be what is loaded: the record would not name the model that was trained."""
+    if read_config(settings.path) != settings.config or (
+        settings.files_sha256 is not None and files_sha256(settings.path) != settings.files_sha256
+    ):
+        raise ConfigError(
+            f"The files in {settings.path} are not those that the job names (model.files_sha256); restore them, or begin a new "
+            "run with the present ones: --fresh."
+        )
+
+
+@torch.no_grad()
+def _prove(model: HfCausalLmModel) -> None:
+    """Compare our way to the logits with the library's own: whoever adds a step between them would be trained on other numbers."""
+    model.eval()
+    ids = torch.arange(COMPARED_TOKENS)[None] % model.vocab_size
+    theirs = cast(Tensor, model.network(input_ids=ids, use_cache=False).logits)
+    if not torch.allclose(model(ids), theirs, rtol=1e-4, atol=1e-4, equal_nan=True):
+        raise ConfigError(
+            f"{type(model.network).__name__} makes its logits in a way that is not known here, so a loss would be of other numbers; "
+            "models of this architecture cannot be used."
+        )
+
+
+def _recompute(network: PreTrainedModel) -> None:
+    if not network.supports_gradient_checkpointing:
+        raise ConfigError(
+            f"runtime.activation_checkpointing = true: {type(network).__name__} cannot recompute its layers; set it to false."
+        )
+    network.activation_checkpointing_enable({"use_reentrant": False})
+    # The library lets gradients reach the embeddings' output for adapters on a frozen base; trained embeddings need no such hook.
+    network.disable_input_require_grads()
