@@ -36,6 +36,10 @@ class Form(NamedTuple):
     delimiter: str
 
 
+class _BrokenHeaderError(DataError):
+    """The first row cannot be read with this delimiter."""
+
+
 class CsvRows:
     """The rows of all files, each a document."""
 
@@ -59,8 +63,7 @@ class CsvRows:
         used, skipped = self._list.accounts()
         first = next(file for file in self._list.files() if file.name == used[0].name)
         form = self._form(first)
-        header, _ = next(_records(first, form, _Lines(first, form.encoding)), ([], 0))
-        columns = self._texts.columns(list(header), str(first.path))
+        columns = self._texts.columns(_header(first, form), str(first.path))
         facts = {"path": str(self._settings.path), "encoding": form.encoding, "delimiter": form.delimiter}
         facts |= {f"column of {name}": column for name, column in columns.items() if column is not None}
         return Provenance(kind=self._settings.kind, files=used, skipped=skipped, facts=facts)
@@ -155,7 +158,7 @@ def _records(file: ListedFile, form: Form, lines: _Lines) -> Iterator[tuple[list
         except csv.Error as error:
             record = _words(error, reader.line_num - line + 1)
             if not begun:
-                raise DataError(f"{file.path}:{line}: the header cannot be read: {record}.") from error
+                raise _BrokenHeaderError(f"{file.path}:{line}: the header cannot be read: {record}.") from error
         if record:
             if not begun and isinstance(record, list):
                 record[0] = record[0].removeprefix("\ufeff")
@@ -163,6 +166,11 @@ def _records(file: ListedFile, form: Form, lines: _Lines) -> Iterator[tuple[list
             yield record, line
         if not isinstance(record, str):
             lines.taken()
+
+
+def _header(file: ListedFile, form: Form) -> list[str]:
+    """The names of the columns; none where the file holds nothing but blank lines."""
+    return list(next((record for record, _ in _records(file, form, _Lines(file, form.encoding))), ""))
 
 
 def _words(error: csv.Error, lines: int) -> str:
@@ -204,8 +212,12 @@ def _delimiter_of(file: ListedFile, encoding: str) -> str:
     """What makes most columns of the header that mean something; of equal ones what makes most columns."""
     best, most = DELIMITERS[0], (0, 1)
     for delimiter in DELIMITERS:
-        record, _ = next(_records(file, Form(encoding, delimiter), _Lines(file, encoding)), ([], 0))
-        score = (len({role_of(name) for name in record} - {None}), len(record))
-        if score > most and len(record) > 1:
+        try:
+            names = _header(file, Form(encoding, delimiter))
+        except _BrokenHeaderError:
+            # Quotes are where this delimiter lets none be.
+            continue
+        score = (len({role_of(name) for name in names} - {None}), len(names))
+        if score > most and len(names) > 1:
             best, most = delimiter, score
     return best

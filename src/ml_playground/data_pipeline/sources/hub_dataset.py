@@ -5,10 +5,10 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import datasets
-from datasets.exceptions import DatasetsError
+import datasets  # pyright: ignore[reportMissingTypeStubs]
+from datasets.exceptions import DatasetsError  # pyright: ignore[reportMissingTypeStubs]
 
 from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import DataError
@@ -57,7 +57,7 @@ class HubRows:
     def _rows(self) -> Iterator[Row]:
         rows = self._dataset()
         try:
-            names: Sequence[str] = rows.column_names or list(next(iter(rows), {}))
+            names = list(rows.column_names or next(iter(rows), ()))
             wanted = self._texts.columns(names, self._where)
             columns = list(dict.fromkeys(column for column in wanted.values() if column is not None))
             number = 0
@@ -78,16 +78,15 @@ class HubRows:
             if not sys.stderr.isatty():
                 datasets.disable_progress_bars()
             try:
-                self._opened = self._folder(self._settings.path) if self._settings.path else self._of_the_hub()
+                folder, name = self._settings.path, self._settings.name
+                self._opened = self._of_the_hub(name) if folder is None and name else self._folder(Path(folder or ""))
             except (DatasetsError, OSError, ValueError) as error:
                 raise self._failed(error) from error
         return self._opened
 
-    def _of_the_hub(self) -> Any:
+    def _of_the_hub(self, name: str) -> Any:
         settings = self._settings
-        return datasets.load_dataset(
-            settings.name, settings.subset, split=settings.split, revision=settings.revision, streaming=False
-        )
+        return datasets.load_dataset(name, settings.subset, split=settings.split, revision=settings.revision)
 
     def _folder(self, path: Path) -> Any:
         """What save_to_disk wrote, memory-mapped; any other folder as a stream of its files."""
@@ -99,7 +98,7 @@ class HubRows:
             )
         split = self._settings.split
         if (path / "dataset_dict.json").is_file():
-            splits: Mapping[str, Any] = datasets.load_from_disk(str(path))
+            splits = cast(Mapping[str, Any], datasets.load_from_disk(str(path)))
             if split not in splits:
                 raise DataError(
                     f"{path} has no split {split!r} (it has: {', '.join(splits)}); set prepare.source.split."

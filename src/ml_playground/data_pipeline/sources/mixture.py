@@ -176,8 +176,9 @@ def _named(name: str) -> Generator[None]:
     try:
         yield
     except PlaygroundError as error:
-        part = f"{_KEY}parts.{name}."
-        raise type(error)(f"{part[:-1]}: {str(error).replace(_KEY, part)}") from error
+        part = f"{_KEY}parts.{name}"
+        text = str(error).replace(_KEY, f"{part}.")
+        raise type(error)(text if part in text else f"{part}: {text}") from error
 
 
 def _prefixed(name: str, file: FileT) -> FileT:

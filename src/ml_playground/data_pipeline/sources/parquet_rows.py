@@ -1,10 +1,10 @@
 """Rows of Parquet files, a few at a time and only the columns that are read; each row is a document."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import pyarrow
-from pyarrow import parquet
+import pyarrow  # pyright: ignore[reportMissingTypeStubs]
+from pyarrow import parquet  # pyright: ignore[reportMissingTypeStubs]
 
 from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import DataError
@@ -20,6 +20,15 @@ BATCH_ROWS = 256
 """Read at once."""
 BUFFER_BYTES = 1 << 20
 """A column of a row group is read in pieces of this size; as it comes it would be read whole, and may have gigabytes."""
+
+# The library is not typed.
+_ARROW: Any = pyarrow
+FAILURES: tuple[type[Exception], ...] = (_ARROW.ArrowException, OSError, UnicodeDecodeError)
+IS_TEXT: tuple[Callable[[Any], bool], ...] = (
+    _ARROW.types.is_string,
+    _ARROW.types.is_large_string,
+    _ARROW.types.is_string_view,
+)
 
 _DEFAULT_PATTERN: str = Parquet.model_fields["pattern"].default
 
@@ -49,30 +58,31 @@ class ParquetRows:
 
     def _rows(self, file: ListedFile) -> Iterator[Row]:
         try:
-            with parquet.ParquetFile(file.path, buffer_size=BUFFER_BYTES, pre_buffer=False) as table:
-                names: list[str] = table.schema_arrow.names
-                wanted = self._texts.columns(names, str(file.path))
-                self._check_is_text(file, table.schema_arrow, wanted)
+            with parquet.ParquetFile(file.path, buffer_size=BUFFER_BYTES, pre_buffer=False) as opened:
+                table: Any = opened
+                wanted = self._texts.columns(table.schema_arrow.names, str(file.path))
+                kind = table.schema_arrow.field(wanted[CONTENT]).type
+                if not any(test(_plain(kind)) for test in IS_TEXT):
+                    raise DataError(
+                        f"{file.path}: the column {wanted[CONTENT]!r} is {kind}, not text; set "
+                        "prepare.source.content_column."
+                    )
                 columns = list(dict.fromkeys(column for column in wanted.values() if column is not None))
                 number = 0
                 for batch in table.iter_batches(batch_size=BATCH_ROWS, columns=columns, use_threads=False):
                     for cells in batch.to_pylist():
                         number += 1
                         yield Row(f"{file.id}:{number}", cells)
-        except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        except FAILURES as error:
             raise DataError(
-                f"{file.path} cannot be read as Parquet: {error}{'' if str(error).endswith('.') else '.'} Make it anew, "
-                "or name another file in prepare.source.path."
+                f"{file.path} cannot be read as Parquet: {str(error).rstrip('.')}. Make it anew, or name another file in "
+                "prepare.source.path."
             ) from error
 
-    def _check_is_text(self, file: ListedFile, schema: Any, wanted: Mapping[str, str | None]) -> None:
-        kind = schema.field(wanted[CONTENT]).type
-        value = kind.value_type if pyarrow.types.is_dictionary(kind) else kind
-        is_text = (pyarrow.types.is_string, pyarrow.types.is_large_string, pyarrow.types.is_string_view)
-        if not any(test(value) for test in is_text):
-            raise DataError(
-                f"{file.path}: the column {wanted[CONTENT]!r} is {kind}, not text; set prepare.source.content_column."
-            )
+
+def _plain(kind: Any) -> Any:
+    """The type of the values, where a column holds numbers of them in a list of all."""
+    return kind.value_type if _ARROW.types.is_dictionary(kind) else kind
 
 
 def build(settings: Parquet, deps: Deps) -> ParquetRows:

@@ -164,7 +164,8 @@ class _Reader:
         if not self._in_text:
             self._header.setdefault(_HEADER[self._open[-1]], text)
             return
-        tag: Tag = next((_OWN_TEXT[name] for name in reversed(self._open) if name in _OWN_TEXT), "paragraph")
+        own: list[Tag] = [_OWN_TEXT[name] for name in self._open if name in _OWN_TEXT]
+        tag: Tag = own[-1] if own else "paragraph"
         if tag != "speaker":
             self._lines.append(TaggedLine(tag, text))
         elif not self._speaker:
