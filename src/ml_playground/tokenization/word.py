@@ -56,9 +56,8 @@ class WordTokenizer:
 
     def _encode_words(self, pieces: list[str]) -> tuple[Ids, Positions]:
         ids, unknown = self._ids, self._unknown
-        # A piece beyond ASCII may be several words.
-        words = [[piece.encode()] if piece.isascii() else words_of_piece(piece) for piece in pieces]
-        return flat_ids([[ids.get(word, unknown) for word in some] for some in words], self._dtype)
+        # Around what is not ASCII a piece may be several words.
+        return flat_ids([[ids.get(word, unknown) for word in words_of_piece(piece)] for piece in pieces], self._dtype)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text; an unknown word becomes U+FFFD, ends of text are left out."""
