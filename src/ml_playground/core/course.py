@@ -14,6 +14,10 @@ Cut = Annotated[str, Field(max_length=64)]
 """Names how the data were cut into batches when something was noted; under another cut, batch numbers mean other rows."""
 
 
+Recipe = Annotated[str, Field(max_length=64)]
+"""Names all settings that decide what a run computes."""
+
+
 class RollBack(Row):
     """A step that was undone, and the micro-batches that the run goes on without. Events carry it, and every later checkpoint."""
 
@@ -24,6 +28,8 @@ class RollBack(Row):
     why: str
     """What was wrong with the step, in words."""
     cut: Cut
+    recipe: Recipe = ""
+    """Under which settings it was tried: what others had to undo says nothing about these."""
 
 
 class Split(Row):
@@ -46,6 +52,8 @@ class Course(Row):
     """Training losses of the newest good steps, oldest first; none where no spikes are looked for."""
     skipped_in_a_row: Number = 0
     """Steps that were skipped since the last good one."""
+    recipe: Recipe = ""
+    """Under which settings they were."""
 
 
 PLAIN = Course()

@@ -84,6 +84,6 @@ class Deps:
     clock: Clock = field(default_factory=SystemClock)
     fetch: Fetch = field(default_factory=UrlFetch)
     stop_requested: Callable[[], bool] = never
-    """Asked at each step boundary; true after Ctrl-C or SIGTERM."""
+    """Asked after each step of a process, and before each batch of an evaluation; true after Ctrl-C or SIGTERM."""
     sleep: Callable[[float], None] = time.sleep
     """Waits for seconds, between two tries of a download."""

@@ -26,7 +26,7 @@ from ml_playground.training.flight_ahead import Pace, prompts_of
 from ml_playground.training.flight_check import memory_advice
 from ml_playground.training.flight_report import Memory, Speed, Written
 from ml_playground.training.hook_protocols import Hook, Preview
-from ml_playground.training.memory import UpdateOutOfMemoryError, is_out_of_memory
+from ml_playground.training.memory import UpdateOutOfMemoryError, is_out_of_memory, smaller_update
 from ml_playground.training.protocols import KnowsItsLargest, TensorGroups
 from ml_playground.training.weights import differing
 
@@ -153,7 +153,9 @@ class Trial:
             if not is_out_of_memory(error):
                 raise
             problem = f"{what} does not fit into the memory ({str(error).partition(chr(10))[0]})"
-            if opened.job.runtime.on_out_of_memory != "split" or isinstance(error, UpdateOutOfMemoryError):
+            if isinstance(error, UpdateOutOfMemoryError):
+                raise ConfigError(f"{problem}; {smaller_update(opened.job)}") from error
+            if opened.job.runtime.on_out_of_memory != "split":
                 advice = memory_advice(opened.job, opened.data.facts, opened.free_bytes or 0)
                 raise ConfigError(f"{problem}; {advice}") from error
             self._tried.notes.append(f"{problem}; the run will compute it in parts")

@@ -142,6 +142,8 @@ class Board:
     """Set by the control hook, cleared by the samples hook."""
     foreseen_steps: int | None = None
     """Steps at which the run will end, as the time budget foresees it; None: at its last step."""
+    early_end: str = "stopped early"
+    """What an end before the last step is called; a hook that wishes for it may know better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,8 @@ class HookContext:
     """None where the objective draws no text."""
     first_step: int = 0
     """Where this process begins."""
+    owes_evaluation: bool = False
+    """Whether the evaluation of that step, which a stop broke off, is still to be made."""
     elapsed_s: float = 0.0
     """Seconds spent by earlier processes of this run."""
     facts: Mapping[str, str] = field(default_factory=dict[str, str])

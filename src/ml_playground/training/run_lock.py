@@ -1,6 +1,7 @@
 """One process for each run; a start that fails leaves nothing behind."""
 
 import json
+import os
 import shutil
 import traceback
 from collections.abc import Generator
@@ -13,26 +14,49 @@ from filelock import FileLock, Timeout
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.atomic import write_file
 from ml_playground.core.error_handling import PlaygroundError, RunError
-from ml_playground.core.run_folder import RunFolder
+from ml_playground.core.file_locks import locked_file
+from ml_playground.core.run_folder import RunFolder, cache_folder
 from ml_playground.core.storage_errors import storage_errors
 from ml_playground.training.memory import what_to_change
+
+
+@contextmanager
+def one_start_at_a_time(experiment: str) -> Generator[None]:
+    """Whoever starts an experiment waits here until a start before it has claimed its run, and so finds it.
+
+    Two that choose in the same second would both find none, and begin twins.
+
+    Raises:
+        StorageError: Nothing can be written there.
+    """
+    path = cache_folder() / "starting" / f"{experiment}.lock"
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = locked_file(path)
+    try:
+        yield
+    finally:
+        os.close(lock)
 
 
 @contextmanager
 def nothing_left_of_a_false_start(run: RunFolder, job: JobConfig) -> Generator[None]:
     """A run is found by other processes from here on; one that was refused before it began leaves no folder behind.
 
-    Without that a second start would begin a twin while the first is still being built and checked.
+    Without that a second start would begin a twin while the first is still being built and checked. Who breaks off the start of a
+    run that lay there before does not mean to lose it.
     """
+    found = run.config.exists()
     # Also one that was killed before it began, whatever it left: it holds nothing that was computed.
     begun = run.environment.exists() or run.checkpoints.exists()
     try:
-        if not run.config.exists():
+        if not found:
             write_job(run, job)
         yield
-    except BaseException:
+    except BaseException as error:
+        broken_off = found and isinstance(error, KeyboardInterrupt)
         # Its environment is the first that is written of a run that begins.
-        if not (begun or run.environment.exists()):
+        if not (begun or broken_off or run.environment.exists()):
             shutil.rmtree(run.path)
         raise
 

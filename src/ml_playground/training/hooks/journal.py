@@ -8,6 +8,7 @@ from ml_playground.core.atomic import read_lines
 from ml_playground.core.course import RollBack, Split
 from ml_playground.core.deps import Clock
 from ml_playground.core.error_handling import RunError
+from ml_playground.core.foreign_files import json_table
 from ml_playground.core.run_folder import RunFolder
 from ml_playground.core.run_schema import Event, Row, complaint
 from ml_playground.core.values import NOTHING, Action, Wish
@@ -42,8 +43,7 @@ class EventJournal:
         self.splits: list[Split] = []
         """From where on earlier processes computed in parts, in their order."""
         for number, line in enumerate(read_lines(run.events), start=1):
-            if any(f'"{kind}"' in line for kind in REMEMBERED):
-                self._remember(line, f"{run.events}, line {number}")
+            self._remember(line, f"{run.events}, line {number}")
 
     def recorded(self, step: int) -> Wish:
         """What was wished at this step by an earlier process; NOTHING if nothing was."""
@@ -65,6 +65,9 @@ class EventJournal:
 
     def _remember(self, line: str, where: str) -> None:
         try:
+            # Read as what it is: its words may stand in the data of other events, and be written in other ways.
+            if json_table(line).get("kind") not in REMEMBERED:
+                return
             event = Event.model_validate_json(line)
             if event.kind == "rolled_back":
                 self.roll_backs.append(RollBack.model_validate(event.data))

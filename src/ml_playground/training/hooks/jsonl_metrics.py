@@ -24,7 +24,7 @@ class JsonlMetricsHook(BaseHook):
     def on_start(self, progress: Progress) -> None:
         """Cut back to where this process begins, so that no step is missing or doubled."""
         path = self._context.run.metrics
-        dropped = cut_after(path, progress.step)
+        dropped = cut_after(path, progress.step, evaluates_again=self._context.owes_evaluation)
         if dropped:
             self._events.note("rows_dropped", progress.step, file=path.name, rows=dropped)
         kind = "resumed" if self._context.first_step else "started"

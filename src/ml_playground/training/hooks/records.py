@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,16 +71,18 @@ class EventLog:
         self._lines.append([event.model_dump_json()])
 
 
-def cut_after(path: Path, first_step: int) -> int:
+def cut_after(path: Path, first_step: int, *, evaluates_again: bool = False) -> int:
     """Drop the rows that a process beginning at `first_step` will write again; returns how many there were.
 
-    At step 0 that is every row, an evaluation before the first step among them.
-    Unreadable lines go as well: no reader could use them.
+    At step 0 that is every row, an evaluation before the first step among them; with `evaluates_again` also the evaluation at
+    `first_step` itself. Unreadable lines go as well: no reader could use them.
     """
 
     def stays(line: str) -> bool:
-        step = step_of(line)
-        return first_step > 0 and step is not None and step <= first_step
+        row = _table_of(line)
+        step = row.get("step")
+        again = evaluates_again and step == first_step and row.get("kind") == "evaluation"
+        return first_step > 0 and isinstance(step, int) and step <= first_step and not again
 
     return cut_lines(path, stays)
 
@@ -92,8 +94,13 @@ def json_number(value: float | None) -> float | None:
 
 def step_of(line: str) -> int | None:
     """The step of a row of JSON; None if it is none."""
-    try:
-        step = json_table(line).get("step")
-    except ValueError:
-        return None
+    step = _table_of(line).get("step")
     return step if isinstance(step, int) else None
+
+
+def _table_of(line: str) -> Mapping[str, Any]:
+    """A row of JSON; an empty one if it is none."""
+    try:
+        return json_table(line)
+    except ValueError:
+        return {}

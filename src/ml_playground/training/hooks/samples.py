@@ -3,12 +3,13 @@
 import json
 from typing import ClassVar
 
+from ml_playground.core.atomic import read_lines
 from ml_playground.core.error_handling import ConfigError
 from ml_playground.core.run_schema import Reason
 from ml_playground.core.seeding import seed_for
 from ml_playground.core.values import NOTHING, Progress, Wish
 from ml_playground.training.hook_protocols import BaseHook, HookContext, LiveSample, Preview, StepEvent
-from ml_playground.training.hooks.records import Appender, Tell, cut_after, tell_stderr
+from ml_playground.training.hooks.records import Appender, Tell, cut_after, step_of, tell_stderr
 from ml_playground.training.settings import Samples
 
 
@@ -30,8 +31,11 @@ class SamplesHook(BaseHook):
         context.board.draws_samples = True
 
     def on_start(self, progress: Progress) -> None:
-        """Cut back to where this process begins."""
+        """Cut back to where this process begins; what was drawn at that very step need not be drawn again."""
         cut_after(self._path, progress.step)
+        self._drawn_at = max(
+            (step for line in read_lines(self._path) if (step := step_of(line)) is not None), default=None
+        )
 
     def on_step(self, event: StepEvent) -> Wish:
         """Draw when it is time, or when asked."""

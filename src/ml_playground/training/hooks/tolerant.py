@@ -7,9 +7,13 @@ from typing import Any, ClassVar, TypeVar
 
 from ml_playground.core.foreign_files import json_table
 from ml_playground.core.run_schema import Reason
+from ml_playground.core.storage_errors import readable_size
 from ml_playground.core.values import NOTHING, Action, Progress, Wish
 from ml_playground.training.hook_protocols import Hook, HookContext, StepEvent
 from ml_playground.training.hooks.records import EventLog, Tell, tell_stderr
+
+MOST_STATE_BYTES = 4 << 20
+"""Of what one hook remembers, as JSON; what all remember together is read back up to 64 MiB."""
 
 FAILURES_IN_A_ROW = 3
 """Of one method; then the hook is switched off, for it will not mend itself."""
@@ -129,9 +133,16 @@ def _checked_state(value: Mapping[str, Any]) -> Mapping[str, Any]:
     """A state as JSON holds it, which the hook changes no more, or an error.
 
     Raises:
-        TypeError, ValueError: It is no mapping, holds what JSON lacks, or is nested deeper than a checkpoint is read.
+        TypeError, ValueError: It is no mapping, holds what JSON lacks, or is larger or nested deeper than a checkpoint is read.
     """
     if not isinstance(value, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - plugins need not be typed
         raise TypeError(f"a hook's state must be a mapping of JSON values, got {value!r}")
+    # As deep as it will lie in the file of all hooks.
+    text = json.dumps({"state": dict(value)}, allow_nan=False)
+    if len(text) > MOST_STATE_BYTES:
+        raise ValueError(
+            f"its state takes {readable_size(len(text))}, and a checkpoint holds {readable_size(MOST_STATE_BYTES)} of a hook; "
+            "what is larger belongs into a file"
+        )
     # A copy: a hook beside the training may go on changing its own while a checkpoint is written.
-    return json_table(json.dumps(dict(value), allow_nan=False))
+    return json_table(text)["state"]

@@ -72,3 +72,28 @@ def test_journal_course_that_cannot_be_read_is_refused_with_its_line(kind: str, 
     EventJournal(context.run, context.clock).note(kind, 3, step=-1, batches="all")
     with pytest.raises(RunError, match=r"events\.jsonl, line 1 is no event .*; remove the line .* --fresh"):
         EventJournal(context.run, context.clock)
+
+
+def test_journal_reads_events_as_what_they_are(tmp_path: Path) -> None:
+    """The words of a wish in the data of another event are no wish, and a wish written in another way is one."""
+    context = hook_context(tmp_path)
+    head = '"schema_version": 1, "time": "2026-01-02T03:04:05Z"'
+    lines = [
+        f'{{"kind": "wi\\u0073h", {head}, "step": 4, "data": {{"lr_factor": 0.5}}}}',
+        f'{{{head}, "step": 5, "kind": "failed", "data": {{"error": "no \\"wish\\" here", "kind": "wish"}}}}',
+        f'{{"data": {{"lr_factor": 0.25}}, "step": 6, {head}, "kind":\t"wish"}}',
+        '{"kind": "of a later version", "wish": {"split": "rolled_back"}, "schema_version": 9}',
+    ]
+    append_lines(context.run.events, lines)
+    journal = EventJournal(context.run, context.clock)
+    assert [journal.recorded(step).lr_factor for step in (4, 5, 6)] == [0.5, None, 0.25]
+    assert (journal.last_step, journal.roll_backs, journal.splits) == (6, [], [])
+
+
+@pytest.mark.parametrize("line", ["", "{", "[1]", "null", "damaged"])
+def test_journal_line_that_is_no_event_may_have_been_a_wish(line: str, tmp_path: Path) -> None:
+    """Nobody can tell, so its user decides."""
+    context = hook_context(tmp_path)
+    append_lines(context.run.events, [line])
+    with pytest.raises(RunError, match=r"events\.jsonl, line 1 is no event .*may be one that the run depends on"):
+        EventJournal(context.run, context.clock)

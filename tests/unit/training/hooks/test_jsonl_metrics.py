@@ -131,3 +131,18 @@ def test_on_end_without_reason_or_error_notes_no_end(tmp_path: Path) -> None:
     context = hook_context(tmp_path)
     build(JsonlMetrics(), context).on_end(progress(5), None, None)
     assert read_lines(context.run.events) == []
+
+
+def test_on_start_with_an_evaluation_owed_drops_the_one_of_its_step_alone(tmp_path: Path) -> None:
+    """A process that was killed after it had made it up has left its row, and it is made again."""
+    context = replace(hook_context(tmp_path), first_step=20, owes_evaluation=True)
+    first = build(JsonlMetrics(), hook_context(tmp_path))
+    for step in (10, 20, 21):
+        first.on_step(event(step, [2.0]))
+        first.on_evaluation(progress(step), {"loss": 3.0})
+    build(JsonlMetrics(), context).on_start(progress(20))
+    assert [(row.kind, row.step) for row in rows_of(context.run)] == [
+        ("train", 10),
+        ("evaluation", 10),
+        ("train", 20),
+    ]

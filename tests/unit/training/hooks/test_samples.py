@@ -99,3 +99,17 @@ def test_build_objective_draws_no_text_is_refused(tmp_path: Path) -> None:
         "a hook of kind 'samples' draws text, but objective.kind = 'next_token' cannot; "
         "remove the hook, or set its enabled = false."
     )
+
+
+def test_on_end_of_a_start_at_the_step_of_a_sample_draws_none(tmp_path: Path) -> None:
+    """Its evaluation was owed and ended the run: the text of this step was drawn by the process before."""
+    context = hook_context(tmp_path)
+    build(Samples(every_steps=20), context).on_step(event(20))
+    later = build(Samples(every_steps=20), replace(context, first_step=20, owes_evaluation=True))
+    later.on_start(progress(20))
+    later.on_end(progress(20), "stopped_early", None)
+    assert [row["step"] for row in rows_of(context)] == [20]
+    other = build(Samples(every_steps=20), replace(context, first_step=30, owes_evaluation=True))
+    other.on_start(progress(30))
+    other.on_end(progress(30), "stopped_early", None)
+    assert [row["step"] for row in rows_of(context)] == [20, 30]

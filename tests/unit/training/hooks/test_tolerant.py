@@ -2,15 +2,19 @@
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ml_playground.core.atomic import read_lines
+from ml_playground.core.foreign_files import DEEPEST_JSON, json_table
 from ml_playground.core.run_schema import Event
 from ml_playground.core.values import NOTHING, Action, Wish
 from ml_playground.training.hook_protocols import HookContext
-from ml_playground.training.hooks.tolerant import Tolerant
+from ml_playground.training.hooks.tolerant import MOST_STATE_BYTES, Tolerant
 from tests.fakes.hooks import FailingHook, NonsenseHook, Told, event, hook_context, progress
 
 
@@ -135,3 +139,29 @@ def test_state_dict_is_what_the_hook_remembered_then(tmp_path: Path) -> None:
     live["seen"].append(2)
     live["more"] = object()
     assert state == {"seen": [1]}
+
+
+def test_state_dict_too_large_for_a_checkpoint_is_said_once_and_the_last_sound_one_kept(tmp_path: Path) -> None:
+    """It would be written, and no run could be resumed from it."""
+    live: dict[str, Any] = {"seen": "few"}
+    told = Told()
+    tolerant = Tolerant(NonsenseHook(live), "hoarder", hook_context(tmp_path), told)
+    tolerant.state_dict()
+    live["seen"] = "x" * MOST_STATE_BYTES
+    assert tolerant.state_dict() == tolerant.state_dict() == {"seen": "few"}
+    (line,) = told
+    assert line == (
+        "hook 'hoarder' failed in state_dict, training goes on: ValueError: its state takes 4.2 MB, and a checkpoint holds "
+        "4.2 MB of a hook; what is larger belongs into a file"
+    )
+
+
+@given(st.integers(1, 60))
+@settings(max_examples=20, deadline=None)
+def test_state_dict_that_is_taken_can_be_read_from_the_file_of_all_hooks(levels: int) -> None:
+    """Where it lies a level deeper: what a checkpoint takes a resume reads, to the last level."""
+    with TemporaryDirectory() as folder:
+        state = {"nested": json.loads("[" * levels + "]" * levels)}
+        kept = Tolerant(NonsenseHook(state), "deep", hook_context(Path(folder)), Told()).state_dict()
+    assert kept == (state if levels <= DEEPEST_JSON - 2 else {})
+    assert json_table(json.dumps({"deep": kept})) == {"deep": kept}
