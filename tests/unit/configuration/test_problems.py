@@ -53,7 +53,7 @@ NAMES = "name, seed, use, prepare, data, model, objective, optimizer, schedule, 
             (
                 "sample: num_samples = 2000000 of 3 prompts are 6000000 texts; at most 1000000 are drawn at once "
                 "(sample.num_samples comes from --set; sample.prompts comes from experiment "
-                "ml_playground/experiments/python_stdlib/config.toml, line 35)"
+                "ml_playground/experiments/python_stdlib/config.toml, line 30)"
             ),
         ),
         ("sample.prompts=[1]", "--set: sample.prompts[0] cannot be 1 (allowed: a list of at least 1, each text)"),
