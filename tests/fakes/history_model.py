@@ -17,6 +17,10 @@ class HistoryState:
     starts: Tensor
     """(B,)."""
 
+    def select(self, rows: Tensor) -> None:
+        """Hold these rows, in this order."""
+        self.total, self.starts = self.total[rows], self.starts[rows]
+
 
 class HistoryModel(nn.Module):
     """Logits from the current embedding, its position and the mean of all embeddings before; in float64, so that laws are exact."""

@@ -68,6 +68,19 @@ MinP = Annotated[
 RepetitionPenalty = Annotated[
     float | None, typer.Option("--repetition-penalty", help="Above 1: fewer repeats; 1 is off.")
 ]
+NoRepeatNgram = Annotated[
+    int | None, typer.Option("--no-repeat-ngram", help="No run of so many tokens twice; 0 is off.")
+]
+NumBeams = Annotated[
+    int | None,
+    typer.Option(
+        "--num-beams", help="Search for the likeliest text instead of drawing: temperature 0, one text a prompt."
+    ),
+]
+LengthPenalty = Annotated[
+    float | None,
+    typer.Option("--length-penalty", help="Of a beam search; above 0 longer texts gain, below shorter ones."),
+]
 Stop = Annotated[
     list[str] | None, typer.Option("--stop", metavar="TEXT", help="End before this text; may be repeated.")
 ]
@@ -87,6 +100,9 @@ def sample(
     top_p: TopP = None,
     min_p: MinP = None,
     repetition_penalty: RepetitionPenalty = None,
+    no_repeat_ngram: NoRepeatNgram = None,
+    num_beams: NumBeams = None,
+    length_penalty: LengthPenalty = None,
     stop: Stop = None,
     seed: Seed = None,
     checkpoint: Checkpoint = "best",
@@ -103,6 +119,9 @@ def sample(
     several are separated by a line of dashes. Texts go to stdout, everything else to stderr. They are also saved in
     the run's samples/, unless TARGET is a checkpoint's folder. Ctrl-C ends with what was drawn so far.
     """
+    if num_beams is not None and num_beams > 1:
+        temperature = 0.0 if temperature is None else temperature
+        num_samples = 1 if num_samples is None else num_samples
     options: dict[str, tuple[str, Any]] = {
         "prompts": ("--prompt", prompt or None),
         "num_samples": ("--num-samples", num_samples),
@@ -112,6 +131,9 @@ def sample(
         "top_p": ("--top-p", top_p),
         "min_p": ("--min-p", min_p),
         "repetition_penalty": ("--repetition-penalty", repetition_penalty),
+        "no_repeat_ngram": ("--no-repeat-ngram", no_repeat_ngram),
+        "num_beams": ("--num-beams", num_beams),
+        "length_penalty": ("--length-penalty", length_penalty),
         "stop": ("--stop", stop or None),
         "seed": ("--seed", seed),
         "weights": ("--weights", weights),

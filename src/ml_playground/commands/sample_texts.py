@@ -26,6 +26,8 @@ class Text:
     text: str = ""
     tokens: int = 0
     end: Literal["length", "stop", "interrupted"] = "interrupted"
+    score: float | None = None
+    """Of a beam search, in nats."""
 
 
 def gather(
@@ -40,7 +42,7 @@ def gather(
         text = texts[piece.prompt * num_samples + piece.sample]
         text.text += piece.text
         text.tokens = piece.tokens
-        text.end = piece.end or "interrupted"
+        text.end, text.score = piece.end or "interrupted", piece.score
         if screen is not None:
             screen.show()
         if stop_requested():

@@ -180,6 +180,12 @@ class SampleSettings(Strict):
     """Only tokens at least this share as likely as the likeliest; 0 is off."""
     repetition_penalty: Positive = 1.0
     """Above 1: tokens that already occur become less likely; 1 is off."""
+    no_repeat_ngram: CountOrZero = 0
+    """No run of so many tokens comes twice in a text, its prompt included, as long as another token is left; 0 is off."""
+    num_beams: Count = 1
+    """Above 1: beam search, which keeps so many continuations open and gives the num_samples likeliest; at temperature 0 only."""
+    length_penalty: Annotated[float, Field(ge=-10, le=10)] = 1.0
+    """Of a beam search: a continuation's log-probability is divided by its tokens to this power; above 0 longer ones gain."""
     stop: tuple[Annotated[str, StringConstraints(min_length=1)], ...] = ()
     """Texts that end a continuation; they are not part of it."""
     seed: CountOrZero = 1337
@@ -190,6 +196,25 @@ class SampleSettings(Strict):
     """Of the weights while drawing, whatever the training used; auto: float32, in which a seed means one text in every batch."""
     engine: Literal["torch", "llama_cpp"] = "torch"
     """What runs the model; `llama_cpp` exports it first, and needs a model that llama.cpp knows and the extra `export`."""
+
+    @model_validator(mode="after")
+    def _beams_are_searched_not_drawn(self) -> "SampleSettings":
+        if self.num_beams == 1:
+            if self.length_penalty != 1.0:
+                raise ValueError(
+                    f"length_penalty = {self.length_penalty:g} compares the continuations of a beam search, but num_beams = 1; "
+                    "set num_beams above 1, or leave it out"
+                )
+            return self
+        wrong = {
+            f"temperature = {self.temperature:g} draws, and beams are not drawn; set temperature = 0": self.temperature > 0,
+            f"num_samples = {self.num_samples} is more than {self.num_beams} beams can find": self.num_samples
+            > self.num_beams,
+            f"engine = {self.engine!r} cannot branch; set engine = 'torch'": self.engine != "torch",
+        }
+        if problems := [problem for problem, found in wrong.items() if found]:
+            raise ValueError(f"num_beams = {self.num_beams}: {'; '.join(problems)}")
+        return self
 
     @model_validator(mode="after")
     def _not_more_texts_than_can_be_kept(self) -> "SampleSettings":

@@ -1,7 +1,7 @@
 """Which tokens may be drawn, and the draw itself: pure functions on logits. R rows, V vocabulary; removed tokens get -inf.
 
-Order, the one of Hugging Face: repetition penalty, temperature, top-k, top-p, min-p. Each later filter sees the
-probabilities that the earlier ones left. No filter ever removes the likeliest token of a row.
+Order, the one of Hugging Face: repetition penalty, repeated n-grams, temperature, top-k, top-p, min-p. Each later filter sees the
+probabilities that the earlier ones left. None ever removes all tokens of a row, and none but that of n-grams its likeliest.
 """
 
 import math
@@ -16,17 +16,20 @@ NOTHING_DRAWN = -1
 """What `draw` and `likeliest` give for a row whose logits are not numbers."""
 
 
-def filtered(logits: Tensor, settings: SampleSettings, seen: Tensor | None = None) -> Tensor:
+def filtered(
+    logits: Tensor, settings: SampleSettings, seen: Tensor | None = None, repeating: Tensor | None = None
+) -> Tensor:
     """Logits (R, V) float32 with everything applied that `settings` asks for.
 
     Args:
         logits: (R, V), any float type.
         settings: Temperature 0 is left to `likeliest`; here it scales nothing.
         seen: (R, V) bool, tokens that already occur in the row; needed when there is a repetition penalty.
+        repeating: (R, V) bool, tokens that would repeat an n-gram of the row; none: no token would.
     """
-    logits = logits.float()
-    if settings.repetition_penalty != 1.0 and seen is not None:
-        logits = repetition_penalty(logits, seen, settings.repetition_penalty)
+    logits = penalised(logits, settings, seen)
+    if repeating is not None:
+        logits = without_repeats(logits, repeating)
     if settings.temperature not in (0.0, 1.0):
         logits = temperature(logits, settings.temperature)
     if settings.top_k:
@@ -36,6 +39,22 @@ def filtered(logits: Tensor, settings: SampleSettings, seen: Tensor | None = Non
     if settings.min_p > 0.0:
         logits = min_p(logits, settings.min_p)
     return logits
+
+
+def penalised(logits: Tensor, settings: SampleSettings, seen: Tensor | None) -> Tensor:
+    """Logits (R, V) float32 after the repetition penalty, if there is one; arguments are those of `filtered`."""
+    logits = logits.float()
+    if settings.repetition_penalty == 1.0 or seen is None:
+        return logits
+    return repetition_penalty(logits, seen, settings.repetition_penalty)
+
+
+def without_repeats(logits: Tensor, repeating: Tensor) -> Tensor:
+    """Remove tokens from rows (R, V) where they would repeat an n-gram, (R, V) bool; a row of which nothing were left keeps all.
+
+    Source: Paulus et al. 2017, arXiv:1705.04304, section 2.5.
+    """
+    return logits.masked_fill(repeating & ~repeating.all(dim=-1, keepdim=True), REMOVED)
 
 
 def repetition_penalty(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:

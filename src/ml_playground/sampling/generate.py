@@ -14,6 +14,7 @@ from ml_playground.configuration.models import SampleSettings
 from ml_playground.core.error_handling import CheckpointError
 from ml_playground.models.protocols import Decoder, NextTokenModel
 from ml_playground.sampling.filters import NOTHING_DRAWN, draw, filtered, likeliest
+from ml_playground.sampling.past import Past
 
 
 class Token(NamedTuple):
@@ -82,11 +83,11 @@ def generate(
         if decoder.max_context is not None:
             steps = min(steps, decoder.max_context - width + 1)
         batch = _Batch(decoder, windows, length=width + steps - 1)
-        seen = _seen([rows[row] for row in live], decoder.vocab_size, settings, device)
+        past = Past([rows[row] for row in live], decoder.vocab_size, settings, device)
         in_batch = list(live)
         own_uniforms = uniforms[in_batch]
         for _ in range(steps):
-            ids = batch.next_ids(settings, own_uniforms[:, drawn], seen)
+            ids = batch.next_ids(settings, own_uniforms[:, drawn], past)
             drawn += 1
             tokens = _accept(ids, in_batch, live, rows, stop_ids)
             live = [token.row for token in tokens if not ended(token)]
@@ -115,9 +116,9 @@ def generate_uncached(
         ids = list(prompt)
         for drawn in range(settings.max_new_tokens):
             window = torch.tensor([ids[window_start(len(ids), model.max_context) :]], device=device)
-            seen = _seen([ids], model.vocab_size, settings, device)
+            past = Past([ids], model.vocab_size, settings, device)
             with torch.inference_mode():
-                chosen = _choose(model(window)[:, -1], settings, uniforms[row : row + 1, drawn], seen)
+                chosen = _choose(model(window)[:, -1], settings, uniforms[row : row + 1, drawn], past)
             tokens = _accept(_on_host(chosen), [row], [row], {row: ids}, stop_ids)
             over = not tokens or ended(tokens[0])
             yield tokens
@@ -140,19 +141,20 @@ class _Batch:
         with torch.inference_mode():
             self._state = decoder.new_state(len(windows), length, starts)
 
-    def next_ids(self, settings: SampleSettings, uniforms: Tensor, seen: Tensor | None) -> list[int]:
-        """The next id of each row; `seen` comes to hold it."""
+    def next_ids(self, settings: SampleSettings, uniforms: Tensor, past: Past) -> list[int]:
+        """The next id of each row; `past` comes to hold it."""
         with torch.inference_mode():
-            chosen = _choose(self._decoder.step(self._ids, self._state), settings, uniforms, seen)
+            chosen = _choose(self._decoder.step(self._ids, self._state), settings, uniforms, past)
             # A row that ended may have become NaN since; nobody reads it, but an id below 0 would break the embedding.
-            self._ids = chosen.clamp(min=0)[:, None]
-            if seen is not None:
-                seen.scatter_(1, self._ids, value=True)
-        return _on_host(chosen)
+            following = chosen.clamp(min=0)
+            self._ids = following[:, None]
+            on_host = _on_host(chosen)
+            past.add(following, on_host)
+        return on_host
 
 
-def _choose(logits: Tensor, settings: SampleSettings, uniforms: Tensor, seen: Tensor | None) -> Tensor:
-    kept = filtered(logits, settings, seen)
+def _choose(logits: Tensor, settings: SampleSettings, uniforms: Tensor, past: Past) -> Tensor:
+    kept = filtered(logits, settings, past.seen, past.repeating)
     return likeliest(kept) if settings.temperature == 0 else draw(kept, uniforms)
 
 
@@ -167,12 +169,17 @@ def _accept(
     tokens = [Token(row, id_) for row, id_ in zip(in_batch, ids, strict=True) if row in live and id_ not in stop_ids]
     for token in tokens:
         if token.id == NOTHING_DRAWN:
-            raise CheckpointError(
-                f"The model's logits after {len(rows[token.row])} tokens are not numbers (NaN or infinite): its weights have "
-                "diverged. Sample an earlier checkpoint (--checkpoint STEP), and train again with a lower optimizer.lr."
-            )
+            raise diverged(len(rows[token.row]))
         rows[token.row].append(token.id)
     return tokens
+
+
+def diverged(tokens: int) -> CheckpointError:
+    """What there is to say where a model gives no numbers after so many tokens."""
+    return CheckpointError(
+        f"The model's logits after {tokens} tokens are not numbers (NaN or infinite): its weights have diverged. "
+        "Sample an earlier checkpoint (--checkpoint STEP), and train again with a lower optimizer.lr."
+    )
 
 
 def _on_host(ids: Tensor) -> list[int]:
@@ -193,15 +200,3 @@ def _uniforms(seeds: Sequence[int], settings: SampleSettings, device: torch.devi
         return torch.zeros(len(seeds), settings.max_new_tokens, device=device)
     numbers = [torch.rand(settings.max_new_tokens, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
     return torch.stack(numbers).to(device) if numbers else torch.zeros(0, settings.max_new_tokens, device=device)
-
-
-def _seen(
-    rows: Sequence[Sequence[int]], vocab_size: int, settings: SampleSettings, device: torch.device
-) -> Tensor | None:
-    """(R, V) bool: which tokens a row holds, prompt included; None where no penalty asks for it."""
-    if settings.repetition_penalty == 1.0:
-        return None
-    seen = torch.zeros(len(rows), vocab_size, dtype=torch.bool)
-    for marks, ids in zip(seen, rows, strict=True):
-        marks[torch.tensor(ids)] = True
-    return seen.to(device)

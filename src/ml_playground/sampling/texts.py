@@ -8,6 +8,7 @@ from ml_playground.configuration.models import SampleSettings
 from ml_playground.core.seeding import seed_for
 from ml_playground.core.tokenizer_protocol import Tokenizer
 from ml_playground.models.protocols import Decoder
+from ml_playground.sampling.beam import Continuation, search
 from ml_playground.sampling.generate import Token, generate
 
 UNDECODABLE = "\ufffd"
@@ -27,6 +28,8 @@ class Piece:
     tokens: int
     """Tokens of the continuation so far, stops not counted."""
     end: End | None = None
+    score: float | None = None
+    """Of a continuation that a beam search found, in nats (`beam.Continuation`)."""
 
 
 def draw_texts(
@@ -37,7 +40,7 @@ def draw_texts(
     *,
     rows_at_once: int = ROWS_AT_ONCE,
 ) -> Iterator[Piece]:
-    """Go on `settings.num_samples` times from each prompt, in batches.
+    """Go on `settings.num_samples` times from each prompt, in batches; with beams, the so many best of each prompt.
 
     Sample i of prompt j is the same whatever else is drawn: its seed is `seed_for(settings.seed, "sample", j, i)`.
 
@@ -50,7 +53,12 @@ def draw_texts(
 
     Raises:
         CheckpointError: The model gives logits that are not numbers.
+        ConfigError: The model cannot be searched with so many beams.
     """
+    if settings.num_beams > 1:
+        for number, prompt in enumerate(prompts):
+            yield from _search(decoder, tokenizer, prompt, settings, number)
+        return
     jobs = [(prompt, sample) for prompt in range(len(prompts)) for sample in range(settings.num_samples)]
     for first in range(0, len(jobs), rows_at_once):
         yield from _draw_batch(decoder, tokenizer, prompts, settings, jobs[first : first + rows_at_once])
@@ -89,6 +97,27 @@ def _draw_batch(
         live = going_on
     for row in sorted(live):
         yield Piece(*jobs[row], writers[row].finish(), writers[row].tokens, "length")
+
+
+def _search(
+    decoder: Decoder, tokenizer: Tokenizer, prompt: Sequence[int], settings: SampleSettings, number: int
+) -> Iterator[Piece]:
+    def written(ids: Sequence[int]) -> tuple[str, bool]:
+        writer = TextWriter(tokenizer.decode, settings.stop)
+        text = "".join([writer.add(id_) for id_ in ids])
+        return text + writer.finish(), writer.stopped
+
+    def stops(ids: Sequence[int]) -> bool:
+        return bool(settings.stop) and written(ids)[1]
+
+    found: Sequence[Continuation] = ()
+    for found in search(decoder, prompt, settings, stop_ids=stop_ids(tokenizer), stops=stops):
+        # Nothing is certain before the end, but whoever reads this may want to leave.
+        if not found:
+            yield Piece(number, 0, "", 0)
+    for sample, continuation in enumerate(found[: settings.num_samples]):
+        text, _ = written(continuation.ids)
+        yield Piece(number, sample, text, len(continuation.ids), continuation.end, continuation.score)
 
 
 def stop_ids(tokenizer: Tokenizer) -> frozenset[int]:

@@ -72,6 +72,12 @@ class KeyValueCache:
                 f"reserve at least {self.seen + new}."
             )
 
+    def select(self, rows: Tensor) -> None:
+        """Hold these rows, (K,), in this order: beam search goes on from one in several ways, and leaves others."""
+        self.blocks = tuple(block.index_select(0, rows) for block in self.blocks)
+        self.starts = None if self.starts is None else self.starts.index_select(0, rows)
+        self.last = self.last.index_select(0, rows)
+
     def append(self, block: int, both: Tensor) -> tuple[Tensor, Tensor]:
         """Store a block's new keys and values, (B, t, 2 K, D); those at `_keys` come back, (B, K, keys, D) each."""
         new, heads = both.shape[1:3]
