@@ -1,14 +1,16 @@
 """The files that a tokenizer's settings name: they decide about a data set as its source does."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ml_playground.configuration.base import Component
 from ml_playground.configuration.families import TOKENIZERS
+from ml_playground.core.error_handling import DataError
 from ml_playground.core.registry import kind_of, load_object
 from ml_playground.core.tokenizer_protocol import NamedFilesKind
+from ml_playground.data_pipeline.manifest import account_of
 from ml_playground.data_pipeline.source_protocol import Provenance, SourceFile, changes
-from ml_playground.data_pipeline.sources.text_pieces import file_account
 
 
 def tokenizer_files(settings: Component | None) -> tuple[SourceFile, ...]:
@@ -23,7 +25,18 @@ def tokenizer_files(settings: Component | None) -> tuple[SourceFile, ...]:
     kind: Any = load_object(kind_of("tokenizer", TOKENIZERS, settings.kind_name).build)
     if not isinstance(kind, NamedFilesKind):
         return ()
-    return tuple(file_account(path, path.name) for path in kind.named_files(settings))
+    return tuple(_account(path) for path in kind.named_files(settings))
+
+
+def _account(path: Path) -> SourceFile:
+    try:
+        found = account_of(path)
+    except OSError as error:
+        raise DataError(
+            f"{path}, of which the tokenizer is made, cannot be read: {error.strerror or error}; "
+            "give yourself the right to read it, or name another one in prepare.tokenizer."
+        ) from error
+    return SourceFile(name=path.name, size_bytes=found.size_bytes, sha256=found.sha256)
 
 
 def changed_files(old: Sequence[SourceFile], new: Sequence[SourceFile]) -> str | None:

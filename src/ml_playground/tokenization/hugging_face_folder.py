@@ -2,6 +2,7 @@
 
 import tempfile
 from pathlib import Path
+from typing import Any, cast
 
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
@@ -35,7 +36,7 @@ def open_folder(folder: Path) -> tuple[dict[str, bytes], dict[str, int | None]]:
             if path.is_file()
         }
     ids = {"bos": opened.bos_token_id, "eos": opened.eos_token_id, "pad": opened.pad_token_id}
-    return files, ids
+    return files, cast(dict[str, int | None], ids)
 
 
 def _opened(folder: Path) -> PreTrainedTokenizerBase:
@@ -43,7 +44,8 @@ def _opened(folder: Path) -> PreTrainedTokenizerBase:
     try:
         if (folder / RULES_NAME).is_file() and not any((folder / name).is_file() for name in CONFIGURATIONS):
             return PreTrainedTokenizerFast(tokenizer_file=str(folder / RULES_NAME))
-        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        opened: Any = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        return cast(PreTrainedTokenizerBase, opened)
     except Exception as error:
         # A folder may hold anything, and the library names no class for what it stumbles over; tokenizers raises bare
         # Exception itself.

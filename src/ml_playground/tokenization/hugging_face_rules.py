@@ -8,14 +8,15 @@ Source: https://github.com/huggingface/tokenizers, tokenizers/src
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 from ml_playground.tokenization.ascii_words import CUT
 from ml_playground.tokenization.blank_cuts import BLANK_CUT
 from ml_playground.tokenization.byte_letters import BYTE_OF_LETTER
 
 Part = Mapping[str, Any]
+ToBytes = Callable[[str], bytes | None]
 
 BLANK_LETTER = "\N{LOWER ONE EIGHTH BLOCK}"
 
@@ -52,7 +53,7 @@ def cut_of(spec: Part) -> re.Pattern[str] | None:
     cut = _cut_of_splitting(pre_tokenizer)
     if cut is None and not any(map(_splits, pre_tokenizer)) and _pieces_stop_at_blanks(spec.get("model") or {}):
         cut = BLANK_CUT
-    if cut is None or any(_reaches_over(token, cut) for token in spec.get("added_tokens") or []):
+    if cut is None or any(_reaches_over(token, cut) for token in _parts(spec, "added_tokens")):
         return None
     return cut
 
@@ -74,7 +75,12 @@ def steps(part: Part | None, several: str) -> Sequence[Part]:
         return []
     if part.get("type") != "Sequence":
         return [part]
-    return [step for inner in part.get(several) or [] for step in steps(inner, several)]
+    return [step for inner in _parts(part, several) for step in steps(inner, several)]
+
+
+def _parts(part: Part, key: str) -> Sequence[Part]:
+    """The list of parts under a key; empty where there is none."""
+    return cast(Sequence[Part], part.get(key) or [])
 
 
 def _keeps_blanks(normalizer: Part) -> bool:
@@ -141,7 +147,7 @@ def pieces_of(spec: Part) -> list[bytes] | None:
     """The bytes that each id stands for, (V,), nothing for special tokens; None where ids say no bytes by themselves."""
     model: Part = spec.get("model") or {}
     vocabulary = vocabulary_of(model)
-    added: Sequence[Part] = spec.get("added_tokens") or []
+    added = _parts(spec, "added_tokens")
     to_bytes = _reader(spec)
     if to_bytes is None:
         return None
@@ -165,8 +171,8 @@ def vocabulary_of(model: Part) -> dict[str, int]:
     vocabulary: Any = model.get("vocab") or {}
     if isinstance(vocabulary, list):
         # Unigram lists tokens with scores.
-        return {str(entry[0]): index for index, entry in enumerate(vocabulary)}
-    return dict(vocabulary)
+        return {str(entry[0]): index for index, entry in enumerate(cast(Sequence[Sequence[Any]], vocabulary))}
+    return dict(cast(Mapping[str, int], vocabulary))
 
 
 def unknown_of(spec: Part) -> int | None:
@@ -190,17 +196,29 @@ def _is_byte_level(spec: Part) -> bool:
     return any(part.get("type") == "ByteLevel" for part in parts)
 
 
-def _reader(spec: Part) -> Any:
-    """What turns a token into its bytes, None for a token that has none; None where the vocabulary is of no such kind."""
+def _reader(spec: Part) -> ToBytes | None:
+    """What turns a token into its bytes, or into None where it has none; None where ids say no bytes by themselves."""
     if _is_byte_level(spec):
-        added = {str(token.get("content")) for token in spec.get("added_tokens") or []}
-        return lambda token: _letters_to_bytes(token) if token not in added else b""
-    decoders = {part.get("type") for part in steps(spec.get("decoder"), "decoders")}
+        # What was added is written as it is, not in letters for bytes.
+        added = {str(token.get("content")) for token in _parts(spec, "added_tokens")}
+
+        def from_letters(token: str) -> bytes | None:
+            return b"" if token in added else _letters_to_bytes(token)
+
+        return from_letters
+    decoders = {str(part.get("type")) for part in steps(spec.get("decoder"), "decoders")}
     blanks = [*steps(spec.get("normalizer"), "normalizers"), *steps(spec.get("pre_tokenizer"), "pretokenizers")]
-    if decoders & {"Metaspace", "Replace"} and any(part.get("type") in ("Replace", "Metaspace") for part in blanks):
-        falls_back = bool((spec.get("model") or {}).get("byte_fallback"))
-        return lambda token: _blanks_to_bytes(token, falls_back=falls_back)
-    return None
+    if not decoders & {"Metaspace", "Replace"} or all(
+        part.get("type") not in ("Replace", "Metaspace") for part in blanks
+    ):
+        return None
+    model: Part = spec.get("model") or {}
+    falls_back = bool(model.get("byte_fallback"))
+
+    def from_blanks(token: str) -> bytes:
+        return _blanks_to_bytes(token, falls_back=falls_back)
+
+    return from_blanks
 
 
 def _letters_to_bytes(token: str) -> bytes | None:

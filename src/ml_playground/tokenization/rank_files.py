@@ -95,6 +95,24 @@ def cached_file(encoding: Published) -> Path:
     return Path(folder or Path(tempfile.gettempdir()) / "data-gym-cache") / name
 
 
+def named_file(path: Path | None, name: str) -> Path:
+    """The file of ranks, or the one of an encoding in the library's cache.
+
+    Raises:
+        DataError: It is missing; says what to put where.
+    """
+    file = path or cached_file(ENCODINGS[name])
+    if file.exists():
+        return file
+    if path is not None:
+        raise DataError(f"prepare.tokenizer.ranks = {path} does not exist; name a file of ranks.")
+    raise DataError(
+        f"The ranks of prepare.tokenizer.encoding = {name!r} are not on this machine ({file} is missing), and nothing is "
+        f"fetched. Get {_address(ENCODINGS[name])} where there is a network, put the file anywhere here, and name it in "
+        "prepare.tokenizer.ranks."
+    )
+
+
 def read_ranks(path: Path | None, name: str) -> tuple[bytes, bool]:
     """The bytes of a file of ranks, and whether it is the published one of the encoding.
 
@@ -106,17 +124,9 @@ def read_ranks(path: Path | None, name: str) -> tuple[bytes, bool]:
         DataError: It is missing, cannot be read, or the cache holds something else.
     """
     encoding = ENCODINGS[name]
-    file = path or cached_file(encoding)
+    file = named_file(path, name)
     try:
         content = read_at_most(file, MOST_BYTES)
-    except FileNotFoundError as error:
-        if path is not None:
-            raise DataError(f"prepare.tokenizer.ranks = {path} does not exist; name a file of ranks.") from error
-        raise DataError(
-            f"The ranks of prepare.tokenizer.encoding = {name!r} are not on this machine ({file} is missing), and nothing is "
-            f"fetched. Get {_address(encoding)} where there is a network, put the file anywhere here, and "
-            "name it in prepare.tokenizer.ranks."
-        ) from error
     except OSError as error:
         raise DataError(f"{file} cannot be read as a file of ranks: {error.strerror or error}.") from error
     is_published = hashlib.sha256(content).hexdigest() == encoding.sha256

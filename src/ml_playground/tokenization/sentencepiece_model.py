@@ -140,7 +140,13 @@ class SentencepieceTokenizer:
     @staticmethod
     def named_files(settings: SentencepieceModel) -> Sequence[Path]:
         """The given model."""
-        return [] if settings.model is None else [settings.model]
+        if settings.model is None:
+            return []
+        if not settings.model.exists():
+            raise DataError(
+                f"prepare.tokenizer.model = {settings.model} does not exist; name a SentencePiece model file."
+            )
+        return [settings.model]
 
     @classmethod
     def train(cls, texts: Iterable[str], settings: SentencepieceModel) -> Self:
@@ -152,6 +158,7 @@ class SentencepieceTokenizer:
         """
         if settings.model is not None:
             require_text(texts, settings.kind)
+            cls.named_files(settings)
             return cls._given(settings.model)
         counted = WordCounts(split_stretches)
         for text in texts:
@@ -165,10 +172,6 @@ class SentencepieceTokenizer:
     def _given(cls, path: Path) -> Self:
         try:
             return cls(read_at_most(path, MOST_BYTES))
-        except FileNotFoundError as error:
-            raise DataError(
-                f"prepare.tokenizer.model = {path} does not exist; name a SentencePiece model file."
-            ) from error
         except OSError as error:
             raise DataError(f"prepare.tokenizer.model = {path} cannot be read: {error.strerror or error}.") from error
         except ValueError as error:

@@ -1,6 +1,7 @@
 """SentencePiece models from counted words: memory grows with the different words alone, whatever the size of the text."""
 
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -70,12 +71,21 @@ def train_model(counts: Mapping[bytes, int], settings: SentencepieceModel) -> by
             minloglevel=2,
         )
     except (RuntimeError, ValueError) as error:
-        raise ConfigError(
-            f"SentencePiece cannot learn prepare.tokenizer.vocab_size = {settings.vocab_size} ids from the training part "
-            f"({' '.join(str(error).split())}); raise it, lower prepare.tokenizer.character_coverage, or give "
-            "prepare.source more text."
-        ) from error
+        raise _refused(settings, " ".join(str(error).split())) from error
     return written.getvalue()
+
+
+def _refused(settings: SentencepieceModel, why: str) -> ConfigError:
+    """What the library's refusal means for the settings."""
+    if needed := re.search(r"smaller than required_chars\. \d+ vs (\d+)", why):
+        return ConfigError(
+            f"prepare.tokenizer.vocab_size = {settings.vocab_size} is less than the {needed[1]} ids that the characters of "
+            f"the training part{', the bytes' if settings.byte_fallback else ''} and the marks need; "
+            f"set it to at least {needed[1]}, or lower prepare.tokenizer.character_coverage."
+        )
+    return ConfigError(
+        f"SentencePiece cannot learn prepare.tokenizer.vocab_size = {settings.vocab_size} ids from the training part: {why}"
+    )
 
 
 def _lines(counts: Mapping[bytes, int]) -> Iterator[str]:

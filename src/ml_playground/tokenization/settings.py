@@ -94,8 +94,7 @@ class SentencepieceModel(Component):
         if self.model is not None and trained:
             keys = " and ".join(f"prepare.tokenizer.{name}" for name in trained)
             raise ValueError(
-                f"{keys} decide how a model is trained, but prepare.tokenizer.model names one that is ready; "
-                "leave out either."
+                f"{keys} would have no effect, for prepare.tokenizer.model names a model that is trained; leave out either."
             )
         return self
 

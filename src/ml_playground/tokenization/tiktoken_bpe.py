@@ -17,7 +17,7 @@ from ml_playground.tokenization.rank_files import (
     END_OF_TEXT,
     GPT2_PATTERN,
     MOST_RANKS,
-    cached_file,
+    named_file,
     parse_ranks,
     read_ranks,
 )
@@ -120,7 +120,7 @@ class TiktokenBpeTokenizer:
     @staticmethod
     def named_files(settings: TiktokenBpe) -> Sequence[Path]:
         """The file of ranks."""
-        return [settings.ranks or cached_file(ENCODINGS[settings.encoding])]
+        return [named_file(settings.ranks, settings.encoding)]
 
     @classmethod
     def train(cls, texts: Iterable[str], settings: TiktokenBpe) -> Self:
