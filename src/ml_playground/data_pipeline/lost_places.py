@@ -60,7 +60,8 @@ def unknown_text(text: str, ids: Ids, token_bytes: NDArray[np.int64], unknown: i
     known = token_bytes[ids]
     first = int(np.argmax(ids == unknown))
     before = content[: int(known[:first].sum())].decode(errors="ignore")
-    return len(before), len(content) - int(known.sum())
+    # What a tokenizer makes of a text that it normalises may be longer than the text; an unknown id is a byte at least.
+    return len(before), max(int(np.count_nonzero(ids == unknown)), len(content) - int(known.sum()))
 
 
 def located(places: Sequence[Place], numbered: Iterable[Piece]) -> list[LostRow]:
