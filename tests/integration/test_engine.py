@@ -158,6 +158,21 @@ def test_run_job_warmup_longer_than_the_epochs_is_refused(tmp_path: Path) -> Non
         run_job(job, Deps())
 
 
+def test_run_job_short_run_warms_up_for_a_tenth_of_it_and_keeps_to_that(tmp_path: Path) -> None:
+    """Said at the start and recorded; when the run is made longer, what it has begun with stays."""
+    job = prepared(tmp_path, train={"max_steps": 20, "log_every_steps": 1}, schedule={"warmup_steps": "auto"})
+    run = RunFolder(run_job(job, stopping_after(3)).run)
+    assert json.loads(run.config.read_text())["schedule"]["warmup_steps"] == 2
+    longer = job.model_copy(update={"train": job.train.model_copy(update={"max_steps": 40})})
+    assert choose_run(job, runs_folder()).action == "resume"
+    run_job(longer, Deps(), choose_run(longer, runs_folder(), named=run))
+    assert json.loads(run.config.read_text())["schedule"]["warmup_steps"] == 2
+    facts = [event["data"].get("warm-up") for event in lines(run.events) if event["kind"] in ("started", "resumed")]
+    assert facts == ["2 steps in a run this short", None]
+    rates = [row["values"]["lr"] for row in lines(run.metrics) if row["kind"] == "train"]
+    assert rates[0] == rates[1] / 2
+
+
 def test_run_job_unexpected_failure_leaves_its_traceback_in_the_log(tmp_path: Path) -> None:
     """And is raised."""
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from ml_playground.commands.options import ConfigFiles, Experiment, Json, Sets, as_typed
+from ml_playground.commands.options import ConfigFiles, Experiment, Json, Sets, as_typed, naming
 from ml_playground.configuration import families
 from ml_playground.configuration.fingerprint import prepared_folder
 from ml_playground.configuration.loading import load
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import DataError
-from ml_playground.core.humanise import count, duration, json_text
+from ml_playground.core.humanise import count, duration, json_text, plural
 from ml_playground.core.machine_rates import Rates
 from ml_playground.core.registry import load_object
 from ml_playground.core.values import ModelCost
@@ -37,14 +37,15 @@ def bench(experiment: Experiment, sets: Sets = None, files: ConfigFiles = None, 
     parts and by kinds of work. Settings are tried with --set, e.g. --set runtime.threads=1.
     """
     job = load(experiment, sets=sets or (), files=files or ()).job
+    typed = as_typed(experiment, sets, files)
     if not prepared_folder(job.prepare).is_dir():
-        typed = as_typed(experiment, sets, files)
         raise DataError(f"The data of {job.name!r} are not prepared; run: mlp prepare {typed}")
     os.environ.setdefault("KINETO_LOG_LEVEL", QUIET_PROFILER)
-    try:
-        anatomy, rates = _measured(job)
-    finally:
-        say("")
+    with naming(typed):
+        try:
+            anatomy, rates = _measured(job)
+        finally:
+            say("")
     cost: ModelCost = load_object(families.COSTS[job.model.kind_name])(job.model, anatomy.facts)
     plan = planned_bytes(anatomy.job, anatomy.facts)
     text = (
@@ -95,7 +96,7 @@ def lines(anatomy: "Anatomy", cost: ModelCost, rates: Rates, plan: MemoryPlan | 
     job, runtime = anatomy.job, anatomy.job.runtime
     how = [str(runtime.dtype), f"{runtime.attention} attention", *(["compiled"] if runtime.compile is True else [])]
     if runtime.device == "cpu":
-        how.insert(1, f"{runtime.threads} threads" if runtime.threads != 1 else "1 thread")
+        how.insert(1, plural(int(runtime.threads), "thread"))
     active = "" if cost.active_parameters is None else f", {count(cost.active_parameters)} of them for any one token,"
     yield f"{job.name}: {count(cost.parameters)} parameters{active} on {runtime.device} ({', '.join(how)})"
     yield ""
@@ -107,12 +108,12 @@ def lines(anatomy: "Anatomy", cost: ModelCost, rates: Rates, plan: MemoryPlan | 
         f"a {anatomy.unit} takes {count(cost.flops_per_token)}FLOP"
     )
     if not rates.undisturbed:
-        yield "        (measured while other work was running: too low)"
+        yield "        (other programs ran while the limit was measured: the machine can do more)"
     held = "unknown here" if anatomy.peak_bytes is None else f"{_size(anatomy.peak_bytes)} at most"
     yield f"memory  {held}; {_plan(plan, job.model.kind_name)}"
     if job.train.max_steps is not None:
         seconds = job.train.max_steps * anatomy.step_s
-        yield f"run     {job.train.max_steps:,} steps take {duration(seconds)}, evaluations and checkpoints aside"
+        yield f"run     {duration(seconds)} for {plural(job.train.max_steps, 'step')}, evaluations and checkpoints aside"
     for title, shares in (("the parts of a step", anatomy.parts), ("the work in them", anatomy.work)):
         yield ""
         yield from _bars(title, shares, anatomy.step_s)

@@ -18,6 +18,7 @@ from ml_playground.commands.options import ConfigFiles, Json, Sets
 from ml_playground.configuration.loading import load
 from ml_playground.core import installation
 from ml_playground.core.error_handling import ConfigError
+from ml_playground.core.humanise import plural
 from ml_playground.core.machine import Machine, fault_cost, probe
 from ml_playground.core.registry import load_object
 from ml_playground.core.run_folder import home
@@ -196,14 +197,15 @@ def storage(folder: Path) -> Iterator[Finding]:
 def resources(machine: Machine) -> Iterator[Finding]:
     """Processor, memory, and what fresh memory costs."""
     features = ", ".join(machine.features) or "no vector unit that we know"
-    cores = f"{machine.physical_cores} cores, {machine.usable_cores:g} of {machine.logical_cores} threads usable"
+    usable = f"{machine.usable_cores:g} of {plural(machine.logical_cores, 'thread')} usable"
+    cores = f"{plural(machine.physical_cores, 'core')}, {usable}"
     yield Finding("ok", "processor", f"{machine.processor}; {cores}; {features}")
     asked = os.environ.get("OMP_NUM_THREADS", "")
     if asked.isdigit() and int(asked) > machine.usable_cores:
         yield Finding(
             "warning",
             "threads",
-            f"OMP_NUM_THREADS = {asked} is more than the {machine.usable_cores:g} threads this process may use",
+            f"OMP_NUM_THREADS = {asked} is more than the {plural(machine.usable_cores, 'thread')} that this process may use",
             "unset OMP_NUM_THREADS",
         )
     if machine.memory_bytes is None:

@@ -68,7 +68,7 @@ def device_line(device: Device, rates: Mapping[Any, Rates]) -> Finding:
         f"memory read at {rate.read_bytes_per_s / 1e9:,.0f} GB/s"
     )
     if not rate.undisturbed:
-        measured += ", too low because other programs ran meanwhile"
+        measured += " or more, for other programs ran meanwhile"
     remedy = "" if rate.undisturbed else "mlp doctor --measure, when the machine is idle"
     if device.name == "mps":
         remedy = (

@@ -6,6 +6,8 @@ from typing import Literal
 
 import typer
 
+from ml_playground.core.humanise import plural
+
 Level = Literal["ok", "warning", "problem"]
 COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
@@ -30,4 +32,5 @@ def show(findings: Sequence[Finding]) -> None:
             typer.echo(f"{'':24}-> {finding.remedy}")
     counts = {level: sum(finding.level == level for finding in findings) for level in COLOURS}
     verdict = "Something stands in the way of a run" if counts["problem"] else "Ready"
-    typer.echo(f"\n{verdict}: {counts['ok']} ok, {counts['warning']} warnings, {counts['problem']} problems.")
+    more = f"{plural(counts['warning'], 'warning')}, {plural(counts['problem'], 'problem')}"
+    typer.echo(f"\n{verdict}: {counts['ok']} ok, {more}.")

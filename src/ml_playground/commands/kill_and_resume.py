@@ -17,6 +17,7 @@ from ml_playground.core.atomic import write_file
 from ml_playground.core.certificate import Certificate, Circumstances, Kill
 from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import RunError
+from ml_playground.core.humanise import plural
 from ml_playground.core.run_folder import RunFolder, new_run_id, verifications_folder
 from ml_playground.core.run_schema import FINISHED, Event
 from ml_playground.monitoring.comparison import Comparison, compare_runs, last_checkpoint
@@ -86,7 +87,7 @@ def kill_and_resume(own: JobConfig, plan: Plan, deps: Deps, say: Callable[[str],
     place = verifications_folder() / job.name / new_run_id(deps.clock.now())
     resumed, whole = RunFolder(place), RunFolder(place.with_name(f"{place.name}-whole"))
     with _nothing_left_when_broken_off(whole, resumed):
-        say(f"[1/3] {plan.max_steps:,} steps, left alone")
+        say(f"[1/3] {plural(plan.max_steps, 'step')}, left alone")
         times = _train_whole(whole, job, plan, deps, show)
         # What was "auto" is decided once, for both.
         job = read_job(whole)

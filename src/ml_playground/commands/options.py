@@ -1,11 +1,14 @@
 """Options that several commands share."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from ml_playground.core.error_handling import PlaygroundError
 
 if TYPE_CHECKING:
     from ml_playground.configuration.models import JobConfig
@@ -53,6 +56,24 @@ def as_typed(experiment: str, sets: Sequence[str] | None, files: Sequence[Path] 
     for text in sets or ():
         words += ["--set", text]
     return shlex.join(words)
+
+
+@contextmanager
+def naming(typed: str) -> Generator[None]:
+    """Errors of those who do not know which experiment it is name it, with what was typed for it."""
+    try:
+        yield
+    except PlaygroundError as error:
+        if (text := named(str(error), typed)) == str(error):
+            raise
+        raise type(error)(text) from error
+
+
+def named(text: str, typed: str) -> str:
+    """A text that advises to prepare or to train, with the experiment in it."""
+    for command in ("prepare", "train"):
+        text = text.replace(f"mlp {command} EXPERIMENT", f"mlp {command} {typed}")
+    return text
 
 
 def at_lower_rate(job: "JobConfig", command: str) -> str:

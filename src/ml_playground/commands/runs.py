@@ -34,6 +34,8 @@ def runs(
         for summary in summaries:
             if summary.problem:
                 typer.echo(f"\n{printable(f'{summary.run.id} cannot be read: {summary.problem}')}", err=True)
+            elif summary.status is not None and summary.status.note:
+                typer.echo(f"\n{printable(f'{summary.run.id} passed over: {summary.status.note}')}", err=True)
     else:
         typer.echo(f"no run under {runs_folder()} yet; start one: mlp train EXPERIMENT")
 
@@ -50,13 +52,19 @@ def cells_of(summary: RunSummary) -> tuple[str, ...]:
     losses = (loss, status.validation_loss, status.best_validation_loss)
     return (
         name,
-        summary.state.replace("_", " "),
+        _state_of(summary),
         f"{status.step:,}/{status.max_steps:,}",
         *("-" if loss is None else loss_text(loss) for loss in losses),
         speed,
         started,
         duration(status.elapsed_s),
     )
+
+
+def _state_of(summary: RunSummary) -> str:
+    """In words; a run that ended before its last step says best itself why."""
+    said = summary.status.message if summary.status is not None and summary.state == "stopped_early" else ""
+    return printable(said) or summary.state.replace("_", " ")
 
 
 def as_json(summary: RunSummary) -> dict[str, Any]:

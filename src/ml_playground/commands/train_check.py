@@ -47,7 +47,7 @@ def check(job: JobConfig, choice: Choice, typed: str, *, json_output: bool) -> N
         typer.echo(json_text({"experiment": job.name, "resumes": choice.run and choice.run.id, **asdict(report)}))
         return
     begins = f"the run goes on with {choice.run.id}" if choice.run is not None else "a new run"
-    typer.echo(f"{job.name}: {begins}, {report.ahead.steps:,} steps")
+    typer.echo(f"{job.name}: {begins}, {plural(report.ahead.steps, 'step')}")
     for name, text in lines(report):
         typer.echo(f"  {name:<12}{text}")
     typer.echo(f"nothing stands in its way\nnext: mlp train {typed}")
@@ -71,7 +71,7 @@ def lines(report: "FlightReport") -> Iterator[tuple[str, str]]:
     yield "disk", _disk(report)
     if report.speed is not None:
         speed = report.speed
-        yield "speed", f"{count(speed.targets_per_s)} {report.unit}s/s ({speed.steps} steps timed)"
+        yield "speed", f"{count(speed.targets_per_s)} {report.unit}s/s ({plural(speed.steps, 'step')} timed)"
     if report.time is not None:
         yield "time", _time(report)
     for note in report.notes:

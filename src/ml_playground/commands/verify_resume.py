@@ -8,12 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from ml_playground.commands.kill_and_resume import Plan, Verified, kill_and_resume
-from ml_playground.commands.options import ConfigFiles, Experiment, Json, Sets
+from ml_playground.commands.options import ConfigFiles, Experiment, Json, Sets, as_typed, naming
 from ml_playground.commands.prepare import prepare_job
 from ml_playground.configuration.loading import load
 from ml_playground.core.certificate import Certificate, Equality, Kill
 from ml_playground.core.deps import Deps
-from ml_playground.core.humanise import json_text
+from ml_playground.core.error_handling import ConfigError
+from ml_playground.core.humanise import json_text, plural
 from ml_playground.core.run_folder import RunFolder, find_run
 from ml_playground.monitoring.comparison import Comparison, compare_runs
 from ml_playground.training.verification import promise_of
@@ -58,23 +59,40 @@ def verify_resume(
     and ends with exit code 1. Your own runs are not touched: these live in runs/.verify, which you may delete.
     """
     if against is not None:
-        one, other = find_run(experiment), find_run(against)
+        one, other = _two_runs(experiment, against)
         comparison = compare_runs(one, other)
         lines = compared_lines(comparison, one, other)
         record = record_of(comparison, one, other)
     else:
         job = load(experiment, sets=sets or (), files=files or ()).job
-        prepare_job(job)
         plan = Plan(steps, more, kills, anywhere=anywhere, keep=keep)
-        try:
-            found = kill_and_resume(job, plan, Deps(), _quiet if json_output else _say, _show)
-        finally:
-            _show("")
+        with naming(as_typed(experiment, sets, files)):
+            prepare_job(job)
+            try:
+                found = kill_and_resume(job, plan, Deps(), _quiet if json_output else _say, _show)
+            finally:
+                _show("")
         comparison, lines = found.comparison, verified_lines(found)
         record = record_of(comparison, found.whole, found.resumed, found.certificate)
     typer.echo(json_text(record) if json_output else "\n".join(lines))
     if not comparison.equal:
         raise typer.Exit(FAILED)
+
+
+def _two_runs(named: str, against: str) -> tuple[RunFolder, RunFolder]:
+    """The runs that are compared.
+
+    Raises:
+        ConfigError: They are one.
+        RunError: One of them is not there.
+    """
+    one, other = find_run(named), find_run(against)
+    if one.path.resolve() == other.path.resolve():
+        raise ConfigError(
+            f"{named} and {against} both mean the run {one.id}, which equals itself whatever it holds; name two runs "
+            "(mlp runs lists them)."
+        )
+    return one, other
 
 
 def record_of(
@@ -104,7 +122,7 @@ def verified_lines(found: Verified) -> Iterator[str]:
     yield from _equality(found.certificate.equal)
     yield from (f"killed:      {_text_of(kill)}" for kill in found.certificate.kills)
     place = found.certificate.circumstances
-    threads = f", {place.threads} thread{'s' if place.threads > 1 else ''}" if place.device == "cpu" else ""
+    threads = f", {plural(place.threads, 'thread')}" if place.device == "cpu" else ""
     versions = f"torch {place.packages['torch']}, Python {place.python}"
     yield f"on:          {place.device} ({place.dtype}{threads}), {versions}"
     yield f"promised:    {found.certificate.promise}"
@@ -123,8 +141,8 @@ def _verdict(comparison: Comparison) -> str:
 
 def _equality(found: Equality) -> Iterator[str]:
     yield (
-        f"equal bits:  {found.train_rows:,} steps, {found.evaluation_rows:,} evaluations, {found.tensors:,} tensors "
-        f"({found.numbers:,} numbers), and what each hook remembers"
+        f"equal bits:  {plural(found.train_rows, 'step')}, {plural(found.evaluation_rows, 'evaluation')}, "
+        f"{plural(found.tensors, 'tensor')} ({plural(found.numbers, 'number')}), and what each hook remembers"
     )
     yield f"losses:      sha256 {found.losses_sha256}"
     yield f"tensors:     sha256 {found.tensors_sha256}"

@@ -261,7 +261,7 @@ class JobConfig(Strict):
     @model_validator(mode="after")
     def _schedule_fits_the_run(self) -> "JobConfig":
         warmup_steps: Any = getattr(self.schedule, "warmup_steps", 0)
-        if self.train.max_steps is not None and warmup_steps > self.train.max_steps:
+        if self.train.max_steps is not None and warmup_steps != "auto" and warmup_steps > self.train.max_steps:
             raise ValueError(
                 f"schedule.warmup_steps = {warmup_steps} is longer than train.max_steps = {self.train.max_steps}; "
                 f"make the warm-up shorter (schedule.warmup_steps={self.train.max_steps // 10}) or the run longer"

@@ -1,6 +1,7 @@
 """The names of everything inside `runs/<experiment>/<run id>/`, and of the places under the working directory."""
 
 import os
+import re
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -121,6 +122,11 @@ class RunFolder:
         return self.path / "samples"
 
     @property
+    def evaluations(self) -> Path:
+        """Folder of what `mlp evaluate` found of a classifier, a file for each split (`Classification`)."""
+        return self.path / "evaluations"
+
+    @property
     def report(self) -> Path:
         """The one-file report."""
         return self.path / "report.html"
@@ -153,6 +159,10 @@ def all_runs(runs: Path) -> list[RunFolder]:
     return [RunFolder(path) for path in sorted(found, key=lambda path: (path.name, path.parent.name), reverse=True)]
 
 
+# What an experiment may be called; the beginning of a run id is a number.
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
+
+
 def find_run(target: str) -> RunFolder:
     """The run that a user means.
 
@@ -168,7 +178,8 @@ def find_run(target: str) -> RunFolder:
     runs = all_runs(runs_folder())
     if not runs:
         raise RunError(
-            f"no run answers to {target!r}: there is none under {runs_folder()} yet; start one: mlp train EXPERIMENT"
+            f"no run answers to {target!r}: there is none under {runs_folder()} yet; start one: mlp train "
+            + (target if _NAME.fullmatch(target) else "EXPERIMENT")
         )
     for run in runs:
         if target in (run.id, run.path.parent.name, run.path.name):

@@ -36,6 +36,8 @@ class Status(Row):
     """Set when `state` is "ended"."""
     message: str = ""
     """Why it ended or failed, in words."""
+    note: str = ""
+    """What its user should know of this start: a damaged checkpoint that was passed over."""
     pid: int
     updated_at: Annotated[datetime, Field(strict=False)]
     step: Step
@@ -46,7 +48,7 @@ class Status(Row):
     unit: Annotated[str, Field(pattern=r"^[a-z]{1,20}$")] = "token"
     """What a target is; it is shown on terminals."""
     loss: float | None = None
-    """Mean training loss of the last interval, nats per target."""
+    """Mean training loss of the last interval, nats per target; where numbers gave out that of the last step, none if it was no number."""
     validation_loss: float | None = None
     best_validation_loss: float | None = None
     targets_per_s: float | None = None

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ml_playground.core.humanise import plural
 from ml_playground.core.machine import has_native_bfloat16, probe
 from ml_playground.core.machine_rates import DeviceKind, Identity, Rates, identity_of, keep_rates, kept_rates
 
@@ -45,7 +46,7 @@ def available_devices() -> list[Device]:
     found = [cuda_device(index, torch.cuda.get_device_properties(index)) for index in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
         found.append(Device("mps", "Apple GPU", None))
-    found.append(Device("cpu", f"{torch.get_num_threads()} threads", None))
+    found.append(Device("cpu", plural(torch.get_num_threads(), "thread"), None))
     return found
 
 

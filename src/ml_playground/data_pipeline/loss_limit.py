@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ml_playground.core.error_handling import DataError
+from ml_playground.core.humanise import plural
 from ml_playground.core.values import Fates
 from ml_playground.data_pipeline.ledger import Ledger, LossReason, LostRow
 
@@ -109,7 +110,7 @@ def row_text(row: LostRow) -> str:
 
 def bytes_text(size: int) -> str:
     """`1 byte`, `2,000 bytes`."""
-    return f"{size:,} byte{'' if size == 1 else 's'}"
+    return plural(size, "byte")
 
 
 def percent(fraction: float) -> str:

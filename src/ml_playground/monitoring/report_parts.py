@@ -48,10 +48,10 @@ def outcome_of(view: RunView) -> Outcome:
     status = view.status
     note = f"at step {status.step:,} of {status.max_steps:,}, {status.updated_at:%Y-%m-%d %H:%M} UTC"
     message = status.message or (view.result.message if view.result else "")
-    if message:
+    if message not in ("", word):
         note += f": {message}"
     if view.unreadable_lines:
-        note += f" ({view.unreadable_lines} lines of its files could not be read)"
+        note += f" ({plural(view.unreadable_lines, 'line')} of its files could not be read)"
     return Outcome(word, tone, note)
 
 
@@ -210,7 +210,8 @@ def _table(value: Any, *path: str) -> Mapping[str, Any]:
     return cast(Mapping[str, Any], value) if isinstance(value, Mapping) else {}
 
 
-def _number(value: Any) -> str:
+def number_text(value: Any) -> str:
+    """A whole number with its thousands apart; a dash for anything else."""
     return f"{value:,}" if isinstance(value, int) else "-"
 
 

@@ -15,7 +15,15 @@ from ml_playground.core.registry import load_object
 from ml_playground.core.run_folder import RunFolder
 from ml_playground.core.seeding import seed_for
 from ml_playground.core.torch_machine import free_bytes
-from ml_playground.training.building import build_learner, build_model, build_preview, open_data, steps_of
+from ml_playground.training.building import (
+    build_learner,
+    build_model,
+    build_preview,
+    open_data,
+    shortened_warmup,
+    steps_of,
+    with_decided_warmup,
+)
 from ml_playground.training.checkpoint_protocols import OpenCheckpoint
 from ml_playground.training.checkpointing.directory_store import DirectoryStore
 from ml_playground.training.checkpointing.snapshot_buffer import SnapshotBuffer
@@ -27,7 +35,8 @@ from ml_playground.training.loop import Start
 from ml_playground.training.precision import apply_runtime, device_for, runtime_for
 from ml_playground.training.protocols import Data, Objective
 from ml_playground.training.restoring import restore
-from ml_playground.training.resume import read_job, with_decided_runtime
+from ml_playground.training.resume import read_job, with_decided
+from ml_playground.training.stretch import Start
 
 ALL_THE_SAME = "To try it all the same: --set runtime.flight_check=false."
 
@@ -42,26 +51,30 @@ class Opened:
     data: Data[Any]
     max_steps: int
     free_bytes: int | None
+    shortened_warmup: int | None = None
+    """Steps of an "auto" warm-up that the run is too short for; none: it is the usual one, or what its user or an earlier start said."""
     """Memory of the device before anything is built; none: unknown."""
 
 
 def opened(job: JobConfig, run: RunFolder) -> Opened:
-    """Open the data of a job, and decide its runtime once; a run that began before goes on as it was decided then.
+    """Open the data of a job, and decide its runtime and its warm-up once; a run that began before goes on as it was decided then.
 
     Raises:
         DataError: The data are not prepared, or too short.
         ConfigError: The device is not there, the warm-up is longer than the run, or the memory is far too small.
     """
     data: Data[Any] = open_data(job)
-    max_steps = steps_of(job, data.micro_batches_per_epoch)
     if run.config.exists():
-        job = with_decided_runtime(job, read_job(run).runtime)
+        job = with_decided(job, read_job(run))
+    max_steps = steps_of(job, data.micro_batches_per_epoch)
+    shortened = shortened_warmup(job, max_steps)
+    job = with_decided_warmup(job, max_steps)
     decided = runtime_for(job, data.facts, max_steps)
     job = job.model_copy(update={"runtime": settled(job.runtime, decided)})
     free = free_bytes(device_for(job.runtime.device))
     if job.runtime.flight_check and (problem := memory_problem(job, data.facts, free)):
         raise ConfigError(f"{problem} {ALL_THE_SAME}")
-    return Opened(job, decided, data, max_steps, free)
+    return Opened(job, decided, data, max_steps, free, shortened)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from ml_playground.training.hooks.tolerant import Tolerant
 from ml_playground.training.learner import GradientLearner
 from ml_playground.training.precision import DTYPES
 from ml_playground.training.protocols import Data, Objective, Optimizer
+from ml_playground.training.settings import USUAL_WARMUP_STEPS, Schedule
 
 
 def open_data(job: JobConfig) -> Data[Any]:
@@ -46,13 +47,29 @@ def steps_of(job: JobConfig, micro_batches_per_epoch: float) -> int:
     if max_steps is None:
         passes = (job.train.max_epochs or 0) * micro_batches_per_epoch
         max_steps = max(1, math.ceil(passes / job.train.micro_batches_per_step))
-    warmup_steps = getattr(job.schedule, "warmup_steps", 0)
+    warmup_steps = job.schedule.warmup(max_steps) if isinstance(job.schedule, Schedule) else 0
     if warmup_steps > max_steps:
         raise ConfigError(
             f"schedule.warmup_steps = {warmup_steps} is longer than the run, which has {max_steps} steps; make the warm-up "
             f"shorter (--set schedule.warmup_steps={max_steps // 10}) or the run longer."
         )
     return max_steps
+
+
+def with_decided_warmup(job: JobConfig, max_steps: int) -> JobConfig:
+    """The job, an "auto" of its warm-up replaced by the steps that it comes to."""
+    if not isinstance(job.schedule, Schedule):
+        return job
+    schedule = job.schedule.model_copy(update={"warmup_steps": job.schedule.warmup(max_steps)})
+    return job.model_copy(update={"schedule": schedule})
+
+
+def shortened_warmup(job: JobConfig, max_steps: int) -> int | None:
+    """The steps of an "auto" warm-up where the run is too short for the usual one."""
+    if not isinstance(job.schedule, Schedule) or job.schedule.warmup_steps != "auto":
+        return None
+    steps = job.schedule.warmup(max_steps)
+    return steps if steps < USUAL_WARMUP_STEPS else None
 
 
 def build_model(job: JobConfig, facts: Mapping[str, int], device: torch.device, *, load_pretrained: bool) -> nn.Module:

@@ -17,11 +17,12 @@ from ml_playground.configuration.fingerprint import existing_data
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.atomic import write_file
 from ml_playground.core.foreign_files import json_table, read_at_most
+from ml_playground.core.humanise import plural
 from ml_playground.core.registry import load_object
 from ml_playground.core.run_folder import RunFolder
 from ml_playground.training.assembly import Assembly, Opened
 from ml_playground.training.deciding import Decisions
-from ml_playground.training.flight_report import CHECKED, NOTES, FlightReport
+from ml_playground.training.flight_report import CHECKED, NOTES, PASSED_OVER, FlightReport
 from ml_playground.training.hooks.records import EventLog, Tell, tell_stderr
 from ml_playground.training.resume import Choice
 from ml_playground.training.run_lock import write_job
@@ -129,7 +130,9 @@ def facts_of(ready: Opened, built: Assembly, choice: Choice, report: FlightRepor
     """
     job, runtime = ready.job, ready.job.runtime
     epochs = ready.max_steps * job.train.micro_batches_per_step / ready.data.micro_batches_per_epoch
-    precision = f"{runtime.dtype}, {runtime.threads} threads" if runtime.device == "cpu" else runtime.dtype
+    precision = (
+        f"{runtime.dtype}, {plural(int(runtime.threads), 'thread')}" if runtime.device == "cpu" else runtime.dtype
+    )
     ways = [precision]
     if runtime.compile is True:
         ways.append("compiled")
@@ -148,9 +151,11 @@ def facts_of(ready: Opened, built: Assembly, choice: Choice, report: FlightRepor
         facts["epochs"] = f"{epochs:.2g}"
     lost = load_object(families.BOOKS)(existing_data(job)).manifest.ledger.lost_fraction()
     if lost:
+    if ready.shortened_warmup is not None:
+        facts["warm-up"] = f"{plural(ready.shortened_warmup, 'step')} in a run this short"
         facts["lost"] = f"{100 * lost:.2g} % of the text (mlp data ledger)"
     if built.store.problems:
-        facts["passed over"] = "; ".join(built.store.problems)
+        facts[PASSED_OVER] = "; ".join(built.store.problems)
     if choice.differences:
         facts["branched"] = "; ".join(str(difference) for difference in choice.differences)
     if report is not None:

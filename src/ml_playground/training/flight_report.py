@@ -8,7 +8,7 @@ from ml_playground.core.storage_errors import readable_size
 from ml_playground.training.flight_ahead import Ahead, Span
 from ml_playground.training.flight_check import DiskNeed
 
-CHECKED, NOTES = "checked", "notes"
+CHECKED, NOTES, PASSED_OVER = "checked", "notes", "passed over"
 """Facts of a start that the console shows on lines of their own."""
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 from pydantic import ValidationError
 
 from ml_playground.configuration.base import HookSettings
-from ml_playground.configuration.models import JobConfig, RuntimeSettings
+from ml_playground.configuration.models import JobConfig
 from ml_playground.core.checkpoint_format import list_complete
 from ml_playground.core.error_handling import RunError
 from ml_playground.core.file_locks import is_locked
@@ -39,6 +39,10 @@ is kept by its checkpoints and events.
 """
 
 
+DECIDED = ("runtime", "schedule.warmup_steps")
+"""Where an "auto" is decided as a run begins, and stays what it was decided to be."""
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
     """A setting whose value is not the saved one."""
@@ -67,7 +71,7 @@ def differences(saved: JobConfig, wanted: JobConfig) -> list[Difference]:
     return [
         Difference(path, old.get(path), new.get(path), "recorded" if _under(path, deciding) else lock_of(path))
         for path in list(old) + [path for path in new if path not in old]
-        if old.get(path) != new.get(path) and not (path.startswith("runtime.") and new.get(path) == "auto")
+        if old.get(path) != new.get(path) and not (_under(path, DECIDED) and new.get(path) == "auto")
     ]
 
 
@@ -82,12 +86,21 @@ def _under(path: str, sections: Sequence[str]) -> bool:
     return any(path == section or path.startswith(f"{section}.") for section in sections)
 
 
-def with_decided_runtime(wanted: JobConfig, saved: RuntimeSettings) -> JobConfig:
-    """The wanted job, each "auto" of its `[runtime]` replaced by what the saved run had decided."""
-    decided = {
-        name: getattr(saved, name) for name in RuntimeSettings.model_fields if getattr(wanted.runtime, name) == "auto"
-    }
-    return wanted.model_copy(update={"runtime": wanted.runtime.model_copy(update=decided)})
+def with_decided(wanted: JobConfig, saved: JobConfig) -> JobConfig:
+    """The wanted job, each "auto" of its runtime and its schedule replaced by what the saved run had decided."""
+    sections = {"runtime": (wanted.runtime, saved.runtime), "schedule": (wanted.schedule, saved.schedule)}
+    return wanted.model_copy(
+        update={
+            name: section.model_copy(
+                update={
+                    field: getattr(former, field)
+                    for field in type(section).model_fields
+                    if getattr(section, field) == "auto" and hasattr(former, field)
+                }
+            )
+            for name, (section, former) in sections.items()
+        }
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,10 +61,19 @@ class Muon(Component):
 
 
 class Schedule(Component):
+USUAL_WARMUP_STEPS = 100
+SHORT_RUN = 10
+"""A run of fewer steps than this many usual warm-ups warms up for one part in as many."""
+
+
     """What all schedules share: a straight warm-up to the peak."""
 
-    warmup_steps: CountOrZero = 100
-    """Steps from nothing to the peak, in a line; the first step already moves."""
+    warmup_steps: CountOrZero | Literal["auto"] = "auto"
+    """Steps from nothing to the peak, in a line; the first step already moves. auto: 100, in a run below 1,000 steps a tenth of them."""
+
+    def warmup(self, max_steps: int) -> int:
+        """The steps of the warm-up in a run of so many."""
+        return min(USUAL_WARMUP_STEPS, max_steps // SHORT_RUN) if self.warmup_steps == "auto" else self.warmup_steps
 
 
 class WarmupCosine(Schedule):

@@ -5,6 +5,7 @@ from typing import Any
 
 from ml_playground.configuration.base import Component, HookSettings
 from ml_playground.configuration.models import JobConfig
+from ml_playground.training.settings import Schedule
 
 MOST_BATCHES = 4
 """Validation batches of an evaluation at most: what an evaluation computes is compared, not how well it estimates."""
@@ -27,8 +28,8 @@ def verification_job(job: JobConfig, *, steps: int, more: int) -> JobConfig:
         "evaluation_batches": min(train.evaluation_batches or MOST_BATCHES, MOST_BATCHES),
     }
     table["checkpointing"] |= {"every_steps": steps, "every_minutes": None}
-    if "warmup_steps" in table["schedule"]:
-        table["schedule"]["warmup_steps"] = min(table["schedule"]["warmup_steps"], every_steps)
+    if isinstance(job.schedule, Schedule):
+        table["schedule"]["warmup_steps"] = min(job.schedule.warmup(job.train.max_steps or steps + more), every_steps)
     hooks = {name: _verified(hook, every_steps) for name, hook in job.hooks.items()}
     if not any(hook["kind"] == "jsonl_metrics" and hook["enabled"] for hook in hooks.values()):
         hooks[METRICS] = {"kind": "jsonl_metrics"}

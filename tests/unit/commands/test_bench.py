@@ -111,9 +111,9 @@ def test_bench_lines_say_speed_limit_memory_and_shares(tmp_path: Path) -> None:
         "speed   2.00 k tokens/s: 500 ms for a step of 1,000",
         "        (median of 7; the first took 12.3 s)",
         "limit   5% of 400 GFLOP/s, what large matrix products reach here; a token takes 10.0 MFLOP",
-        "        (measured while other work was running: too low)",
+        "        (other programs ran while the limit was measured: the machine can do more)",
         "memory  2.00 MB at most; planned 1.00 MB: activations 1.00 MB, optimizer 8B, weights 4B, gradients 4B, copies 2B",
-        "run     60 steps take 30 s, evaluations and checkpoints aside",
+        "run     30 s for 60 steps, evaluations and checkpoints aside",
         "the parts of a step:",
         "the work in them:",
     ):

@@ -119,7 +119,7 @@ def test_device_line_of_a_disturbed_measurement_says_so() -> None:
     """Figures that are too low would otherwise be taken for the machine's."""
     rates = Rates("cpu", 1, 1e9, 2e9, 3e9, undisturbed=False)
     line = doctor_devices.device_line(Device("cpu", "2 threads", None), {"cpu": rates})
-    assert line.text.endswith("memory read at 3 GB/s, too low because other programs ran meanwhile")
+    assert line.text.endswith("memory read at 3 GB/s or more, for other programs ran meanwhile")
     assert line.remedy == "mlp doctor --measure, when the machine is idle"
 
 
@@ -251,7 +251,7 @@ def test_resources_more_threads_than_usable_is_a_warning(monkeypatch: pytest.Mon
     monkeypatch.setenv("OMP_NUM_THREADS", "64")
     machine = replace(probe(), usable_cores=2.0)
     found = {finding.subject: finding for finding in doctor.resources(machine)}
-    assert found["threads"].text == "OMP_NUM_THREADS = 64 is more than the 2 threads this process may use"
+    assert found["threads"].text == "OMP_NUM_THREADS = 64 is more than the 2 threads that this process may use"
     assert found["threads"].remedy == "unset OMP_NUM_THREADS"
 
 

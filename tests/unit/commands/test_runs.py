@@ -61,6 +61,20 @@ def test_runs_json_holds_states_and_last_words(capsys: pytest.CaptureFixture[str
     assert entry["status"]["step"] == 20
 
 
+def test_runs_says_which_checkpoint_was_passed_over_and_why_a_run_ended_early(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The one is no detail; the other is what the run itself said."""
+    run = bare_run("a", "20260101-000000-aaaa")
+    note = "Checkpoint step_000020 is damaged"
+    put_status(run, state="ended", reason="stopped_early", message="used its 3 minutes", note=note)
+    put_result(run, reason="stopped_early")
+    assert main(["runs"]) == 0
+    shown = capsys.readouterr()
+    assert " used its 3 minutes 20/60 " in " ".join(shown.out.split())
+    assert shown.err == f"\n{run.id} passed over: {note}\n"
+
+
 def test_runs_unreadable_run_is_listed_and_its_problem_told(capsys: pytest.CaptureFixture[str]) -> None:
     """On stderr, so that the table can be piped."""
     run = bare_run("a", "imported")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ml_playground.configuration.models import JobConfig, RuntimeSettings
+from ml_playground.configuration.models import JobConfig
 from ml_playground.core.error_handling import RunError
 from ml_playground.core.run_folder import RunFolder
 from ml_playground.core.run_schema import Reason, Result
@@ -17,7 +17,7 @@ from ml_playground.training.resume import (
     finished_result,
     lock_of,
     read_job,
-    with_decided_runtime,
+    with_decided,
 )
 from tests.fakes.run_folder import held, put_checkpoint
 
@@ -96,12 +96,23 @@ def test_lock_of_goes_by_whole_names(path: str, lock: str) -> None:
     assert lock_of(path) == lock
 
 
-def test_with_decided_runtime_fills_only_the_autos() -> None:
+def test_with_decided_fills_only_the_autos() -> None:
     """What a user says now outweighs what was decided."""
-    job = with_decided_runtime(
-        job_of(runtime={"threads": 3}), RuntimeSettings(device="cpu", threads=8, dtype="float32")
-    )
+    saved = job_of(runtime={"device": "cpu", "threads": 8, "dtype": "float32"}, schedule={"warmup_steps": 7})
+    job = with_decided(job_of(runtime={"threads": 3}), saved)
     assert (job.runtime.device, job.runtime.threads, job.runtime.dtype) == ("cpu", 3, "float32")
+    assert getattr(job.schedule, "warmup_steps") == 7  # noqa: B009
+    own = with_decided(job_of(schedule={"warmup_steps": 2}), saved)
+    assert getattr(own.schedule, "warmup_steps") == 2  # noqa: B009
+
+
+def test_differences_an_auto_agrees_with_what_was_decided() -> None:
+    """Of the runtime and of the warm-up; a number that is another one differs."""
+    saved = job_of(runtime={"threads": 8}, schedule={"warmup_steps": 7})
+    assert differences(saved, job_of()) == []
+    assert [found.path for found in differences(saved, job_of(schedule={"warmup_steps": 20}))] == [
+        "schedule.warmup_steps"
+    ]
 
 
 def test_choose_run_without_any_begins_one(tmp_path: Path) -> None:

@@ -90,3 +90,12 @@ def test_stable_decay_warmup_into_the_decay_peaks_first() -> None:
     """A warm-up that reaches into the decay is finished first."""
     factor_at = warmup_stable_decay(WarmupStableDecay(warmup_steps=8, decay_fraction=0.5), 10)
     assert factor_at(7) == 1.0 and factor_at(8) == 1.0 and factor_at(9) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(max_steps=st.integers(1, 3000))
+def test_every_schedule_as_it_comes_warms_up_for_a_tenth_or_a_hundred_steps(kind: str, max_steps: int) -> None:
+    """The usual warm-up, in a short run as much as fits; the same as if its user had said the number."""
+    steps = min(100, max_steps // 10)
+    as_it_comes, said = build(kind, max_steps), build(kind, max_steps, warmup_steps=steps)
+    assert [as_it_comes(step) for step in range(max_steps)] == [said(step) for step in range(max_steps)]

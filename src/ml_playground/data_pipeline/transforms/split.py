@@ -9,6 +9,7 @@ from itertools import accumulate
 
 from ml_playground.core.error_handling import DataError
 from ml_playground.core.values import Document
+from ml_playground.core.humanise import plural
 from ml_playground.data_pipeline.source_protocol import changed_meanwhile
 
 SPLITS = ("train", "val", "test")
@@ -89,8 +90,8 @@ def _ends(
     splits = wanted(test_fraction)
     if count < len(splits):
         raise DataError(
-            f"The source has {count} {unit}{'' if count == 1 else 's'}, too few for {', '.join(splits)} "
-            f"(one {unit} each at least); give it more text"
+            f"The source has {plural(count, unit)}, too few for {', '.join(splits)} "
+            f"(one {unit} each at least); give it more {'images' if unit == 'image' else 'text'}"
             + (", or set prepare.split_by = 'position'." if unit == "document" else ".")
         )
     tested = len(splits) - 2

@@ -94,7 +94,7 @@ class ConsoleHook(BaseHook):
         """A line for each checkpoint, in a log; the live picture has better things to show."""
         self._numbers.saved_step = progress.step
         if self._live is None:
-            self._say(saved_line(progress, reference))
+            self._say(saved_line(progress))
 
     def on_end(self, progress: Progress, reason: Reason | None, error: BaseException | None) -> None:
         """Clear the picture, and say what came of it: the last sample, which went with the picture, and the numbers."""
@@ -110,6 +110,7 @@ class ConsoleHook(BaseHook):
     def state_dict(self) -> Mapping[str, Any]:
         """The best evaluation so far, so that a resumed run does not call a worse one the best."""
         return {
+        self._numbers.early_end = self._context.board.early_end
             "validation_loss": json_number(self._numbers.validation_loss),
             "best": json_number(self._numbers.best),
             "best_step": self._numbers.best_step,

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from rich.cells import chop_cells
 from rich.console import Group, RenderableType
@@ -10,10 +9,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ml_playground.core.humanise import count, duration, loss_text, printable
+from ml_playground.core.humanise import count, duration, loss_text, plural, printable
 from ml_playground.core.run_schema import Reason
 from ml_playground.core.values import Progress
-from ml_playground.training.flight_report import CHECKED, NOTES
+from ml_playground.training.flight_report import CHECKED, NOTES, PASSED_OVER
 from ml_playground.training.hook_protocols import LiveSample, StepReading
 
 SAMPLE_LINES = 8
@@ -25,7 +24,6 @@ STYLES = {"loss": "bold", "val": "bold magenta", "best": "magenta"}
 
 ENDS: Mapping[Reason, str] = {
     "completed": "completed",
-    "stopped_early": "stopped early",
     "paused": "paused; the same command goes on from here",
     "nan": "ended: the loss is no longer a number",
     "out_of_memory": "ended: out of memory",
@@ -55,13 +53,18 @@ class Numbers:
     sample: LiveSample | None = None
     facts: Mapping[str, str] = field(default_factory=dict[str, str])
 
+    early_end: str = "stopped early"
+    """What an end before the last step is called."""
 
 def start_line(numbers: Numbers) -> str:
     """The run, where it begins, and the facts that its numbers depend on; then what the flight check found."""
-    facts = ", ".join(f"{name} {value}" for name, value in numbers.facts.items() if name not in (CHECKED, NOTES))
-    checked = "".join(f"\n{name}: {numbers.facts[name]}" for name in (CHECKED, NOTES) if name in numbers.facts)
+    apart = (PASSED_OVER, CHECKED, NOTES)
+    facts = ", ".join(f"{name} {value}" for name, value in numbers.facts.items() if name not in apart)
+    checked = "".join(f"\n{name}: {numbers.facts[name]}" for name in apart if name in numbers.facts)
     where = (
-        f"from step {numbers.step:,} on to {numbers.max_steps:,}" if numbers.step else f"{numbers.max_steps:,} steps"
+        f"from step {numbers.step:,} on to {numbers.max_steps:,}"
+        if numbers.step
+        else f"{plural(numbers.max_steps, 'step')}"
     )
     return f"training {numbers.run}: {where}" + (f" ({facts})" if facts else "") + checked
 
@@ -85,20 +88,21 @@ def evaluating_line(progress: Progress, seconds: float) -> str:
     return f"step {progress.step:,}/{progress.max_steps:,}  evaluating for {duration(seconds)}"
 
 
-def saved_line(progress: Progress, reference: str) -> str:
-    """One line for a checkpoint."""
-    return f"step {progress.step:,}/{progress.max_steps:,}  saved {Path(reference).name}"
+def saved_line(progress: Progress) -> str:
+    """One line for a checkpoint; it is written beside the training, which is further by then."""
+    return f"saved: the checkpoint of step {progress.step:,}"
 
 
 def end_line(numbers: Numbers, reason: Reason | None, error: BaseException | None) -> str:
     """How the run ended, and what came of it."""
     back = f"the checkpoint of step {numbers.saved_step:,}" if numbers.saved_step else "its beginning"
-    ended = ENDS[reason] if reason else f"goes back to {back}"
+    ended = ENDS.get(reason, numbers.early_end) if reason else f"goes back to {back}"
     how = ended if error is None else f"failed ({type(error).__name__})"
     if isinstance(error, KeyboardInterrupt):
         how = "interrupted; the same command does the steps since the last save again"
     validation = "" if numbers.validation_loss is None else f", validation loss {loss_text(numbers.validation_loss)}"
-    best = "" if numbers.best is None else f" (best {loss_text(numbers.best)} at step {numbers.best_step:,})"
+    name = "" if numbers.best_by == "loss" else f"{numbers.best_by} "
+    best = "" if numbers.best is None else f" (best {name}{loss_text(numbers.best)} at step {numbers.best_step:,})"
     return (
         f"{numbers.run}: step {numbers.step:,}/{numbers.max_steps:,} after {duration(numbers.elapsed_s)}, "
         f"{count(numbers.targets)} {numbers.unit}s{validation}{best}: {how}"
@@ -112,7 +116,7 @@ def named_values(numbers: Numbers) -> Iterator[tuple[str, str]]:
     if numbers.validation_loss is not None:
         yield "val", loss_text(numbers.validation_loss)
     if numbers.best is not None:
-        yield "best", loss_text(numbers.best)
+        yield "best" if numbers.best_by == "loss" else f"best {numbers.best_by}", loss_text(numbers.best)
     if numbers.targets_per_s is not None:
         yield f"{numbers.unit}s/s", count(numbers.targets_per_s)
     if numbers.reading is not None:

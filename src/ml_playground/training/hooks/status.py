@@ -10,6 +10,7 @@ from ml_playground.core.atomic import write_file
 from ml_playground.core.error_handling import StorageError
 from ml_playground.core.run_schema import Reason, RunState, Status
 from ml_playground.core.values import NOTHING, Progress, Wish
+from ml_playground.training.flight_report import PASSED_OVER
 from ml_playground.training.hook_protocols import BaseHook, HookContext, StepEvent
 from ml_playground.training.hooks.pace import Pace
 from ml_playground.training.hooks.records import Tell, json_number, tell_stderr
@@ -75,7 +76,8 @@ class StatusHook(BaseHook):
         if error is None:
             # Without a reason it is no end: the run goes on from an earlier step.
             if reason is not None:
-                self._write(progress, "ended", reason=reason)
+                words = self._context.board.early_end if reason == "stopped_early" else ""
+                self._write(progress, "ended", reason=reason, message=words)
         elif not isinstance(error, KeyboardInterrupt):
             # After the second Ctrl-C the run is what it is after any kill: interrupted, which its free lock says.
             self._write(progress, "failed", message=f"{type(error).__name__}: {error}")
@@ -107,6 +109,7 @@ class StatusHook(BaseHook):
             pid=os.getpid(),
             updated_at=self._context.clock.now(),
             step=progress.step,
+            note=self._context.facts.get(PASSED_OVER, ""),
             max_steps=progress.max_steps,
             epoch=progress.epoch,
             targets=progress.targets,

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ml_playground.configuration.base import NonNegative, Strict
+from ml_playground.core.humanise import plural
 from ml_playground.core.run_schema import FINISHED, Reason
 from ml_playground.core.values import NOTHING, Action, Progress, Wish
 from ml_playground.training.hook_protocols import BaseHook, HookContext, StepEvent
@@ -58,13 +59,13 @@ class TimeBudgetHook(BaseHook):
         if recorded is not None:
             self._factor = recorded
         if step <= self._journal.last_step:
-            return _END if recorded == 0.0 else NOTHING
+            return self._end() if recorded == 0.0 else NOTHING
         end_s = self._seconds - self._evaluation_s - self._save_s
         # The step after the wish is still made, at a factor of zero, unless this one is evaluated or saved anyway.
         self._context.board.foreseen_steps = step + 1 + int(max(0.0, end_s - now_s) / max(self._step_s, 1e-9))
         if now_s + self._step_s + self._due_s(step + 1) >= end_s:
             self._factor = 0.0
-            return _END
+            return self._end()
         factor = factor_at(now_s / end_s, self._settings.decay_fraction)
         if factor == self._factor:
             return NOTHING
@@ -119,6 +120,10 @@ class TimeBudgetHook(BaseHook):
 
         The first step of a process does not count: it loads and builds what the others find ready.
         """
+    def _end(self) -> Wish:
+        self._context.board.early_end = f"used its {plural(self._settings.minutes, 'minute')}"
+        return _END
+
         last_s, self._last_s = self._last_s, now_s
         if last_s is None:
             return

@@ -34,11 +34,12 @@ def warmup_constant(settings: WarmupConstant, max_steps: int) -> Callable[[int],
 def warmup_stable_decay(settings: WarmupStableDecay, max_steps: int) -> Callable[[int], float]:
     """Up in a line, flat, and down in a line over the last `decay_fraction` of all steps."""
     decay_steps = max(1, round(settings.decay_fraction * max_steps)) if settings.decay_fraction else 0
-    decay_begins = max(settings.warmup_steps, max_steps - decay_steps)
+    warmup_steps = settings.warmup(max_steps)
+    decay_begins = max(warmup_steps, max_steps - decay_steps)
 
     def factor_at(step: int) -> float:
-        if step < settings.warmup_steps:
-            return (step + 1) / settings.warmup_steps
+        if step < warmup_steps:
+            return (step + 1) / warmup_steps
         if step < decay_begins:
             return 1.0
         return _down_to(settings.floor, 1 - (step - decay_begins) / max(1, max_steps - decay_begins))
@@ -48,11 +49,12 @@ def warmup_stable_decay(settings: WarmupStableDecay, max_steps: int) -> Callable
 
 def _after_warmup(settings: Schedule, max_steps: int, shape: Callable[[float], float]) -> Callable[[int], float]:
     """The shared warm-up, then `shape` of the share of the remaining steps that is done."""
+    warmup_steps = settings.warmup(max_steps)
 
     def factor_at(step: int) -> float:
-        if step < settings.warmup_steps:
-            return (step + 1) / settings.warmup_steps
-        return shape((step - settings.warmup_steps) / max(1, max_steps - settings.warmup_steps))
+        if step < warmup_steps:
+            return (step + 1) / warmup_steps
+        return shape((step - warmup_steps) / max(1, max_steps - warmup_steps))
 
     return factor_at
 

@@ -61,7 +61,7 @@ def test_plain_life_of_a_run_is_a_log_of_whole_lines(tmp_path: Path) -> None:
         "step 10/60  loss 2.3750  tokens/s 128  grad 0.50  lr 1.00e-03  elapsed 5 s",
         "step 20/60  loss 2.3750  tokens/s 128  grad 0.50  lr 1.00e-03  elapsed 10 s  eta 40 s",
         "step 20/60  validation loss 2.4000  accuracy 0.25  best so far",
-        "step 20/60  saved step_000020",
+        "saved: the checkpoint of step 20",
         "sample at step 20",
         "    To be, or not to be",
         "    that is the question",
@@ -244,3 +244,16 @@ def test_plain_evaluation_that_takes_long_says_that_it_is_under_way(tmp_path: Pa
     silent = screen.getvalue()
     time.sleep(0.05)
     assert screen.getvalue() == silent
+
+
+def test_plain_evaluation_that_is_owed_says_that_it_is_under_way(tmp_path: Path) -> None:
+    """The process begins with it, and no step comes before."""
+    screen, clock = Screen(), FixedClock(step_s=25.0)
+    context = replace(hook_context(tmp_path, clock=clock), first_step=20, owes_evaluation=True)
+    hook = ConsoleHook(Console(every_seconds=0.001), context, Terminal(file=screen), live=False)
+    hook.on_start(progress(20))
+    while "step 20/60  evaluating for " not in screen.getvalue():
+        time.sleep(0.001)
+    hook.on_evaluation(progress(20), {"loss": 2.4})
+    hook.on_end(progress(20), "paused", None)
+    assert "validation loss 2.4000" in screen.getvalue()

@@ -145,3 +145,34 @@ def test_on_step_with_a_loss_that_is_no_number_shows_the_mean_of_the_others(tmp_
     hook.on_start(progress(0))
     hook.on_step(event(3, [3.0, math.nan, 1.0]))
     assert Status.model_validate_json(context.run.status.read_bytes()).loss == 2.0
+
+
+def test_on_start_with_an_evaluation_owed_says_what_is_done(tmp_path: Path) -> None:
+    """It may take minutes, and no step comes before it."""
+    context = replace(hook_context(tmp_path), first_step=20, owes_evaluation=True)
+    build(StatusFile(), context).on_start(progress(20))
+    assert status_of(context).state == "evaluating"
+
+
+@pytest.mark.parametrize(("losses", "loss"), [([3.0, math.nan], None), ([3.0, math.inf], None), ([1.0, 9.0], 9.0)])
+def test_on_end_numbers_that_gave_out_leave_the_loss_of_the_last_step(
+    tmp_path: Path, losses: list[float], loss: float | None
+) -> None:
+    """Not the mean of those before it, which says that all was well; none where it is no number, for JSON has no other word."""
+    context = hook_context(tmp_path)
+    hook = build(StatusFile(), context)
+    hook.on_step(event(3, losses))
+    hook.on_end(progress(3), "nan", None)
+    status = status_of(context)
+    assert (status.state, status.reason, status.loss) == ("ended", "nan", loss)
+
+
+def test_status_holds_why_a_run_ended_early_and_what_was_passed_over(tmp_path: Path) -> None:
+    """For viewers of other processes: mlp runs, the report."""
+    context = hook_context(tmp_path, facts={"passed over": "step_000020 is damaged"})
+    context.board.early_end = "used its 3 minutes"
+    hook = build(StatusFile(), context)
+    hook.on_start(progress(10))
+    assert (status_of(context).note, status_of(context).message) == ("step_000020 is damaged", "")
+    hook.on_end(progress(30), "stopped_early", None)
+    assert (status_of(context).note, status_of(context).message) == ("step_000020 is damaged", "used its 3 minutes")

@@ -188,3 +188,33 @@ def test_board_foresees_the_last_step(tmp_path: Path) -> None:
     for step in (1, 2, 3):
         hook.on_step(StepEvent(progress(step)))
     assert context.board.foreseen_steps == pytest.approx(80, abs=2)
+
+
+@pytest.mark.parametrize("owing", [False, True])
+def test_evaluation_that_is_owed_is_timed_and_nothing_else_of_its_process(tmp_path: Path, owing: bool) -> None:
+    """The end needs its time; the first step of a process tells neither of a step nor of a save."""
+    context = replace(hook_context(tmp_path), first_step=4, owes_evaluation=owing)
+    hook = build(TimeBudget(train_seconds=1000.0), context)
+    at = [
+        replace(progress(step), elapsed_s=second) for step, second in ((4, 100.0), (4, 107.0), (5, 140.0), (6, 142.0))
+    ]
+    hook.on_start(at[0])
+    if owing:
+        hook.on_evaluation(at[1], {"loss": 2.0})
+    hook.on_step(StepEvent(at[2]))
+    hook.on_step(StepEvent(at[3]))
+    learnt = {name: hook.state_dict()[name] for name in ("evaluation_s", "save_s", "step_s")}
+    assert learnt == {"evaluation_s": 7.0 if owing else 0.0, "save_s": 0.0, "step_s": 2.0}
+
+
+@pytest.mark.parametrize(("minutes", "words"), [(1.0, "used its 1 minute"), (0.5, "used its 0.5 minutes")])
+def test_end_by_the_clock_is_told_to_all_hooks(tmp_path: Path, minutes: float, words: str) -> None:
+    """Console, status and report say one thing of it: the time was used, nothing was stopped early."""
+    context = hook_context(tmp_path)
+    assert context.board.early_end == "stopped early"
+    hook = build(TimeBudget(minutes=minutes, train_seconds=1.0), context)
+    assert [hook.on_step(StepEvent(progress(step))).action for step in (1, 3)] == [
+        Action.NONE,
+        Action.FINISH | Action.EVALUATE,
+    ]
+    assert context.board.early_end == words
