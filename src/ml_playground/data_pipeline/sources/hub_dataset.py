@@ -86,6 +86,11 @@ class HubRows:
 
     def _of_the_hub(self, name: str) -> Any:
         settings = self._settings
+        if Path(name).exists():
+            raise DataError(
+                f"prepare.source.name = {name!r} is also a file or folder here, which the library would read instead; set "
+                "prepare.source.path if it is meant, or run the command in another folder."
+            )
         return datasets.load_dataset(name, settings.subset, split=settings.split, revision=settings.revision)
 
     def _folder(self, path: Path) -> Any:

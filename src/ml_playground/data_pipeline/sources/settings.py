@@ -94,7 +94,7 @@ class HubDataset(RowSettings):
     """A data set of the library `datasets`."""
     path: ConfigPath | None = None
     """A folder: written by save_to_disk, or holding Parquet or JSON Lines. Exactly one of path and name."""
-    name: Annotated[str, StringConstraints(pattern=r"^[\w.-]+(/[\w.-]+)?$")] | None = None
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")] | None = None
     """On the hub: `owner/name`; downloaded once into the library's own cache (HF_HOME), and read from there without a network."""
     subset: str | None = None
     """Which configuration of a data set on the hub that has several."""

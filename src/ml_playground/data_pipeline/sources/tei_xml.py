@@ -111,7 +111,8 @@ class _FileDocuments:
             self._counter.leave_out("tags", self._id(), len(line.text), documents=0)
         if line.tag in TEXT or self._begun or len(self._waiting) >= MOST_WAITING:
             return written
-        self._waiting.append(written)
+        if written:
+            self._waiting.append(written)
         return ""
 
     def _close(self) -> None:

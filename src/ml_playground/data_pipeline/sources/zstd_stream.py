@@ -7,8 +7,8 @@ import zstandard
 
 from ml_playground.data_pipeline.sources.packed_files import PackingError
 
-FED_BYTES = 1 << 10
-"""Four bytes may stand for 128 KiB, and all that one call unpacks is held: so much never unpacks to more than 32 MiB."""
+FED_BYTES = 1 << 9
+"""Four bytes may stand for 128 KiB, and all that one call unpacks is held: so much never unpacks to more than 16 MiB."""
 MOST_WINDOW_BYTES = 1 << 27
 """How far back a frame may copy from, which must be kept; the tool `zstd` asks for leave above this, too."""
 
