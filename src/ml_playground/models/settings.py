@@ -114,8 +114,8 @@ class Gpt(Component):
                 )
             if not 1 < self.full_attention_every <= self.n_layer:
                 raise ValueError(
-                    f"full_attention_every = {self.full_attention_every} leaves {self.n_layer} blocks of one kind; use 2 to "
-                    f"{self.n_layer}, or remove it or attention_window"
+                    f"full_attention_every = {self.full_attention_every} leaves all n_layer = {self.n_layer} blocks of one kind; "
+                    "use at least 2 and at most n_layer, or remove it or attention_window"
                 )
         if not self.n_expert:
             stated = [name for name in ROUTING if getattr(self, name) != type(self).model_fields[name].default]

@@ -372,3 +372,19 @@ def test_compiled_model_without_graph_breaks_gives_equal_gradients(variant: str)
         model.head(hidden(some_ids())).square().mean().backward()
         gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:The .grad attribute of a Tensor that is not a leaf")
+def test_compiled_model_with_experts_is_compiled_once_whoever_works_on_which_token() -> None:
+    """The experts themselves stay outside of the compiled code, which knows nothing of how tokens fall on them."""
+    gradients, graphs = [], []
+    for compiled in (False, True):
+        model = roughened(model_of(n_expert=4, n_layer=1))
+        hidden = torch.compile(model.hidden, dynamic=False) if compiled else model.hidden
+        for shift in range(3):
+            model.head(hidden((some_ids() + shift) % VOCAB)).square().mean().backward()
+            graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"] if compiled else 0)
+        gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-6)
+    assert graphs[3] == graphs[5] > 0

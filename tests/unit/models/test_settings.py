@@ -33,9 +33,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"attention_window": 8, "full_attention_every": 1},
-        r"full_attention_every = 1 leaves 6 blocks of one kind; use 2 to 6, or remove it or attention_window",
+        r"full_attention_every = 1 leaves all n_layer = 6 blocks of one kind; use at least 2 and at most n_layer, or",
     ),
-    ({"attention_window": 8, "full_attention_every": 7}, r"full_attention_every = 7 leaves 6 blocks of one kind"),
+    ({"attention_window": 8, "full_attention_every": 7}, r"full_attention_every = 7 leaves all n_layer = 6 blocks"),
     ({"n_expert": 2, "n_expert_used": 3}, r"n_expert_used = 3 of n_expert = 2 experts cannot be chosen; use"),
     (
         {"n_expert_used": 1, "expert_balance": 0.1, "expert_z_loss": 0.0},
