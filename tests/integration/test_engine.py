@@ -14,7 +14,7 @@ from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import CheckpointError, ConfigError, DataError, RunError
 from ml_playground.core.machine import probe
 from ml_playground.core.machine_rates import Rates, identity_of, keep_rates
-from ml_playground.core.run_folder import RunFolder
+from ml_playground.core.run_folder import RunFolder, runs_folder
 from ml_playground.data_pipeline.preparer import prepare, prepared_folder
 from ml_playground.training.building import steps_of
 from ml_playground.training.engine import run_job
@@ -337,7 +337,7 @@ def test_run_job_recomputing_says_so_at_the_start(tmp_path: Path) -> None:
     """It costs a third of the time; nobody should wonder where that goes."""
     result = run_job(prepared(tmp_path, runtime={"activation_checkpointing": True}), Deps())
     started = next(event for event in lines(RunFolder(result.run).events) if event["kind"] == "started")
-    assert started["data"]["device"] == "cpu (float32, 1 threads, activations recomputed)"
+    assert started["data"]["device"] == "cpu (float32, 1 thread, activations recomputed)"
 
 
 @pytest.mark.parametrize(

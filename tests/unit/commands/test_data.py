@@ -79,7 +79,7 @@ def test_ledger_of_a_folder_shows_what_lies_there(tmp_path: Path, capsys: pytest
     """Data that came without an experiment; what an epoch does is the experiment's."""
     _, prepared = experiment(tmp_path / "mine", {"a.txt": TEXT})
     lines = printed(capsys, str(prepared.folder))
-    assert lines[0] == "prepared data: 1 of 1 files used"
+    assert lines[0] == "prepared data: 1 of 1 file used"
     assert not any("epoch" in line or "the run" in line for line in lines)
     assert run(tree(), ["data", "ledger", str(prepared.folder), "--set", "seed=1"]) == 2
     assert "so --set and --config have no effect; leave them out." in capsys.readouterr().err

@@ -24,7 +24,9 @@ def test_evaluate_prints_the_model_and_its_baselines(run: RunFolder, capsys: pyt
     """A table on stdout, what was evaluated on stderr."""
     assert main(["evaluate", "bottles"]) == 0
     shown = capsys.readouterr()
-    assert shown.err == f"{run.id}, step 5, validation loss 2.0000, averaged weights (cpu, float32)\n"
+    first, note = shown.err.splitlines()
+    assert first == f"{run.id}, step 5, validation loss 2.0000, averaged weights (cpu, float32)"
+    assert note == "note: the run itself measured 2.0000 at this step, on another machine, or with other threads or versions"
     lines = shown.out.splitlines()
     assert lines[0].startswith("val split: ")
     assert [line.split()[0] for line in lines[1:]] == ["loss", "model", "unigram", "bigram"]
@@ -103,4 +105,26 @@ def test_evaluate_on_a_terminal_shows_progress_and_clears_it(run: RunFolder) -> 
         assert main(["evaluate", "bottles"]) == 0
     assert " tokens counted for the baselines" in terminal.getvalue()
     assert " tokens evaluated" in terminal.getvalue()
-    assert terminal.getvalue().endswith("\r\x1b[K")
+    assert "\r\x1b[Knote: the run itself measured " in terminal.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ((), "on the first 2 batches only (train.evaluation_batches)"),
+        (("--weights", "raw"), "on the first 2 batches only (train.evaluation_batches), with the averaged weights"),
+        (
+            ("--set", "runtime.dtype=bfloat16"),
+            "on the first 2 batches only (train.evaluation_batches), without --set runtime.dtype=bfloat16",
+        ),
+        (("--split", "train"), None),
+    ],
+)
+def test_evaluate_says_why_its_loss_is_not_the_run_s_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], why: str | None
+) -> None:
+    """Part of the split, other weights, another precision; another split is another thing altogether."""
+    save_run(job_of(tmp_path, train={"max_steps": 20, "evaluation_batches": 2}), {5: 2.0, 10: 3.0}, averaged=True)
+    assert main(["evaluate", "bottles", *arguments]) == 0
+    notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: the run itself")]
+    assert notes == ([] if why is None else [f"note: the run itself measured 2.0000 at this step, {why}"])

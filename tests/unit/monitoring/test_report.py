@@ -261,7 +261,7 @@ def test_report_unreadable_lines_are_told() -> None:
     run = bare_run()
     put_status(run)
     run.metrics.write_text("nonsense\n")
-    assert "(1 lines of its files could not be read)" in page_of(run).text
+    assert "(1 line of its files could not be read)" in page_of(run).text
 
 
 @given(value=JSON_VALUES)
