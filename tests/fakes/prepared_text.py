@@ -7,8 +7,8 @@ from typing import Any
 
 from ml_playground.configuration.models import PrepareSettings
 from ml_playground.core.deps import Deps
-from ml_playground.data_pipeline.manifest import Prepared
 from ml_playground.data_pipeline.preparer import prepare
+from ml_playground.data_pipeline.text_dataset import PreparedText, as_text
 
 
 def prepare_settings(source: Mapping[str, Any], *, tokenizer: Any = "char", **others: Any) -> PrepareSettings:
@@ -32,7 +32,7 @@ def write_texts(folder: Path, texts: Mapping[str, str]) -> Path:
     return folder
 
 
-def prepared_text(folder: Path, text: str, **settings: Any) -> Prepared:
+def prepared_text(folder: Path, text: str, **settings: Any) -> PreparedText:
     """One text, prepared."""
     write_texts(folder, {"text.txt": text})
-    return prepare(text_settings(folder / "text.txt", **settings), Deps())
+    return as_text(prepare(text_settings(folder / "text.txt", **settings), Deps()))

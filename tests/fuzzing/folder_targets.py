@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,10 @@ from ml_playground.core.deps import Deps, SystemClock
 from ml_playground.core.machine_rates import ROWS, _rows
 from ml_playground.core.run_folder import RunFolder
 from ml_playground.core.torch_tensors import read_tensors, write_tensors
-from ml_playground.data_pipeline.manifest import Manifest, open_prepared, read_manifest
+from ml_playground.data_pipeline.books import open_books
+from ml_playground.data_pipeline.manifest import open_prepared, read_manifest
 from ml_playground.data_pipeline.preparer import prepare
+from ml_playground.data_pipeline.text_dataset import TextManifest
 from ml_playground.models.weights.hugging_face import load_hugging_face, to_hugging_face
 from ml_playground.monitoring.reader import list_runs, read_run
 from ml_playground.monitoring.report import report_of
@@ -56,9 +58,11 @@ def _replacing(file: Path, read: Callable[[], Any]) -> Callable[[bytes], Any]:
 
 def _runs(folder: Path) -> Iterator[Target]:
     """What viewers read: each file of a run, and all that is made of it."""
+    job = job_of(folder / "books")
+    books = open_books(prepare(job.prepare, Deps()).folder, job.data).as_json()
     for name in ("status", "result", "metrics", "events", "config", "environment", "live", "drawn", "text"):
         run = run_folder.bare_run("fuzzed", f"20260102-030405-{name}")
-        _fill(run)
+        _fill(run, books)
         path = {
             "live": run.samples / "live.jsonl",
             "drawn": run.samples / "20260102-000000-aaaa.json",
@@ -87,7 +91,7 @@ def _runs(folder: Path) -> Iterator[Target]:
     )
 
 
-def _fill(run: RunFolder) -> None:
+def _fill(run: RunFolder, books: Mapping[str, Any]) -> None:
     run_folder.put_status(run)
     run_folder.put_result(run, metrics={"loss": 2.5})
     run_folder.put_rows(run, 3, every=1)
@@ -96,7 +100,8 @@ def _fill(run: RunFolder) -> None:
     run_folder.put_sample(run, 2, "or not to be")
     run_folder.put_drawn(run, "that is", "20260102-000000-aaaa.json")
     write_file(run.samples / "20260102-000000-bbbb.txt", "the question")
-    write_file(run.environment, json.dumps({"versions": {"torch": "2.13.0"}, "device": "cpu", "seeds": [1, 2]}))
+    record = {"packages": {"torch": "2.13.0"}, "device": "cpu", "threads": 2, "seed": 1, "data": books}
+    write_file(run.environment, json.dumps(record))
 
 
 def _viewer(run: RunFolder) -> Callable[[], Any]:
@@ -157,7 +162,7 @@ def _data(folder: Path) -> Iterator[Target]:
         """The same from somebody who knows how fingerprints are made."""
         file.write_bytes(content)
         try:
-            manifest = Manifest.model_validate_json(content)
+            manifest = TextManifest.model_validate_json(content)
             file.write_text(
                 manifest.model_copy(update={"fingerprint": manifest.expected_fingerprint()}).model_dump_json()
             )

@@ -35,9 +35,9 @@ def test_to_drop_any_rule_keeps_each_promise(there: list[Kept], rule: dict[str, 
     assert not dropped & set(steps[: rule["keep_last"]])
     every = rule["keep_every_steps"]
     assert not every or all(step % every for step in dropped)
-    numbers = [kept for kept in there if kept.metric is not None and kept.metric == kept.metric]
-    lost = sorted(kept.metric for kept in numbers if kept.step in dropped)
-    stayed = sorted(kept.metric for kept in numbers if kept.step not in dropped)
+    numbers = [kept for kept in there if kept.cost is not None and kept.cost == kept.cost]
+    lost = sorted(kept.cost for kept in numbers if kept.step in dropped)
+    stayed = sorted(kept.cost for kept in numbers if kept.step not in dropped)
     best = rule["keep_best"]
     assert not lost or len(stayed) >= best
     assert not lost or not best or stayed[best - 1] <= lost[0]

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic_core import PydanticCustomError, core_schema
@@ -30,8 +30,16 @@ class Strict(BaseModel):
     """Keys of which one at most is set: a configuration layer that sets one takes back what lower layers set in the others."""
 
 
+Modality = Literal["text", "images"]
+Direction = Literal["lower", "higher"]
+"""Which way a number of an evaluation is better."""
+
+
 class Component(Strict):
     """Settings of one component: each class declares its `kind`, the row of its family's table, as a literal."""
+
+    modality: ClassVar[Modality | None] = "text"
+    """What a source gives, and what data, a model, an objective or a hook takes; None: whatever there is. Others are not asked."""
 
     @property
     def kind_name(self) -> str:
@@ -39,9 +47,17 @@ class Component(Strict):
         return str(self.__dict__["kind"])
 
 
+class ObjectiveSettings(Component):
+    """What every objective's settings share."""
+
+    metrics: ClassVar[Mapping[str, Direction]] = {"loss": "lower"}
+    """What an evaluation measures, and which way each of them is better."""
+
+
 class HookSettings(Component):
     """What every hook's settings share."""
 
+    modality: ClassVar[Modality | None] = None
     decides_the_end: ClassVar[bool] = False
     """Whether these settings decide at which step a run ends, so that they belong to what it computes."""
     goes_by_the_clock: ClassVar[bool] = False

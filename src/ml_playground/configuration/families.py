@@ -4,7 +4,7 @@ One signature per family:
 
 | family    | `build` names                                                                                   |
 |-----------|-------------------------------------------------------------------------------------------------|
-| source    | `build(settings, deps) -> Source`: `documents()` streams `Document`s, `provenance()` says from what |
+| source    | `build(settings, deps) -> Source` of text, or `ImageSource`: a stream, and `provenance()` says of what |
 | tokenizer | a class with `train(texts, settings)` and `load(folder)` (core.tokenizer_protocol)               |
 | data      | `build(settings, folder, seed) -> Data` (training.protocols): batches over a prepared data set   |
 | model     | `build(settings, context) -> torch.nn.Module`; the context (core.values) holds the data's facts  |
@@ -54,6 +54,8 @@ SOURCES = {
     "mixture": Kind(
         "ml_playground.data_pipeline.sources.settings:Mixture", "ml_playground.data_pipeline.sources.mixture:build"
     ),
+    "digits": Kind("ml_playground.data_pipeline.settings:Digits", "ml_playground.data_pipeline.sources.digits:build"),
+    "mnist": Kind("ml_playground.data_pipeline.settings:Mnist", "ml_playground.data_pipeline.sources.mnist:build"),
 }
 
 TOKENIZERS = {
@@ -82,10 +84,14 @@ DATA = {
     "token_windows": Kind(
         "ml_playground.data_pipeline.settings:TokenWindows", "ml_playground.data_pipeline.sampling.token_windows:build"
     ),
+    "image_batches": Kind(
+        "ml_playground.data_pipeline.settings:ImageBatches", "ml_playground.data_pipeline.sampling.image_batches:build"
+    ),
 }
 
 FATES: Mapping[str, str] = {
     "token_windows": "ml_playground.data_pipeline.sampling.fates:of_windows",
+    "image_batches": "ml_playground.data_pipeline.sampling.fates:of_images",
 }
 
 BOOKS = "ml_playground.data_pipeline.books:open_books"
@@ -94,12 +100,20 @@ MODELS = {
     "gpt": Kind("ml_playground.models.settings:Gpt", "ml_playground.models.core.gpt:build"),
     "char_rnn": Kind("ml_playground.models.recurrent.settings:CharRnn", "ml_playground.models.core.char_rnn:build"),
     "min_gru": Kind("ml_playground.models.recurrent.settings:MinGru", "ml_playground.models.core.min_gru:build"),
+    "mnist_cnn": Kind("ml_playground.models.images.settings:MnistCnn", "ml_playground.models.core.mnist_cnn:build"),
+    "vit": Kind("ml_playground.models.images.settings:Vit", "ml_playground.models.core.vit:build"),
+    "hf_causal_lm": Kind(
+        "ml_playground.models.hugging_face.settings:HfCausalLm", "ml_playground.models.core.hf_causal_lm:build"
+    ),
 }
 
 COSTS: Mapping[str, str] = {
     "gpt": "ml_playground.models.utils.counting:cost",
     "char_rnn": "ml_playground.models.recurrent.counting:char_rnn_cost",
     "min_gru": "ml_playground.models.recurrent.counting:min_gru_cost",
+    "mnist_cnn": "ml_playground.models.images.counting:cnn_cost",
+    "vit": "ml_playground.models.images.counting:vit_cost",
+    "hf_causal_lm": "ml_playground.models.core.hf_causal_lm_loading:cost",
 }
 
 MEMORIES: Mapping[str, str] = {
@@ -110,6 +124,7 @@ MEMORIES: Mapping[str, str] = {
 
 OBJECTIVES = {
     "next_token": Kind("ml_playground.objectives.settings:NextToken", "ml_playground.objectives.next_token:build"),
+    "classify": Kind("ml_playground.objectives.settings:Classify", "ml_playground.objectives.classify:build"),
 }
 
 OPTIMIZERS = {

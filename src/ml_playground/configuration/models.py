@@ -1,5 +1,6 @@
 """A job: one frozen object, read from TOML, recorded as JSON. Which components it holds is decided by their kinds."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -12,12 +13,17 @@ from ml_playground.configuration.base import (
     ConfigPrompt,
     Count,
     CountOrZero,
+    Direction,
     NonNegative,
+    ObjectiveSettings,
     Positive,
     Probability,
     Strict,
 )
+from ml_playground.configuration.fitting import misfit_of_parts, misfit_of_tokenizer
 from ml_playground.core.foreign_files import is_plain
+from ml_playground.core.registry import did_you_mean
+from ml_playground.core.values import Merit
 
 MOST_TEXTS = 1_000_000
 """That one command draws: each is kept until all are drawn."""
@@ -48,20 +54,20 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,6
 
 
 class PrepareSettings(Strict):
-    """`[prepare]`: from a source to token files. Changing anything but the limit makes another data set beside the old one."""
+    """`[prepare]`: from a source to what is trained on. Changing anything but the limit makes another data set beside the old one."""
 
     source: Annotated[Component, ByKind("source")]
-    """Where the text comes from."""
-    tokenizer: Annotated[Component, ByKind("tokenizer")]
-    """How text becomes ids; trained on the training part only."""
+    """Where text or images come from."""
+    tokenizer: Annotated[Component, ByKind("tokenizer")] | None = None
+    """How text becomes ids; trained on the training part only. Every source of text needs one; for images it is none."""
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Share of the text kept for validation."""
+    """Share of the text or the images kept for validation."""
     test_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the text kept for a final test; 0 makes no test split."""
+    """Share kept for a final test; 0 makes no test split, unless the source brings one."""
     split_by: Literal["position", "document", "hash"] = "position"
-    """`position`: the last part of the text; `document`: the last whole documents; `hash`: each document by the hash of its id."""
+    """`position`: the last part of the text; `document`: the last whole documents, or images; `hash`: each by the hash of its id."""
     duplicates: Literal["keep", "drop"] = "keep"
-    """Documents with the very text of an earlier one: `drop` leaves them out; counted they are either way."""
+    """Documents with the very text of an earlier one, images with its very pixels: `drop` leaves them out; counted they are either way."""
     max_loss_fraction: Probability = 0.01
     """Share of text that may be lost unasked: modules that are not UTF-8, characters without an id, cut rows. Above it nothing is done."""
 
@@ -72,6 +78,12 @@ class PrepareSettings(Strict):
                 f"val_fraction + test_fraction = {self.val_fraction + self.test_fraction:g} leaves nothing to train on; "
                 "their sum must be below 1"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _text_alone_has_a_tokenizer(self) -> "PrepareSettings":
+        if problem := misfit_of_tokenizer(self.source, self.tokenizer):
+            raise ValueError(problem)
         return self
 
 
@@ -131,7 +143,9 @@ class CheckpointingSettings(Strict):
     keep_last: Count = 2
     """How many of the newest checkpoints stay."""
     keep_best: CountOrZero = 1
-    """How many of the checkpoints with the lowest validation loss stay; above 0 a new best evaluation is saved at once."""
+    """How many of the best checkpoints stay; above 0 a new best evaluation is saved at once."""
+    best_by: str = "loss"
+    """By which number of an evaluation checkpoints are best: loss, or another one that the objective measures, such as accuracy."""
     keep_every_steps: Count | None = None
     """Checkpoints at multiples of this stay for ever."""
 
@@ -207,7 +221,8 @@ class SampleSettings(Strict):
                 )
             return self
         wrong = {
-            f"temperature = {self.temperature:g} draws, and beams are not drawn; set temperature = 0": self.temperature > 0,
+            f"temperature = {self.temperature:g} draws, and beams are not drawn; set temperature = 0": self.temperature
+            > 0,
             f"num_samples = {self.num_samples} is more than {self.num_beams} beams can find": self.num_samples
             > self.num_beams,
             f"engine = {self.engine!r} cannot branch; set engine = 'torch'": self.engine != "torch",
@@ -236,7 +251,7 @@ class JobConfig(Strict):
     use: tuple[str, ...] = ()
     """Groups laid under this file: `model/10m` is presets/model/10m.toml."""
     prepare: PrepareSettings
-    """From a source to token files."""
+    """From a source to files that are trained on."""
     data: Annotated[Component, ByKind("data")]
     """How batches are cut from the prepared data."""
     model: Annotated[Component, ByKind("model")]
@@ -267,3 +282,33 @@ class JobConfig(Strict):
                 f"make the warm-up shorter (schedule.warmup_steps={self.train.max_steps // 10}) or the run longer"
             )
         return self
+
+    @model_validator(mode="after")
+    def _parts_go_together(self) -> "JobConfig":
+        parts = {"data": self.data, "model": self.model, "objective": self.objective}
+        if problem := misfit_of_parts(self.prepare.source, parts, self.hooks):
+            raise ValueError(problem)
+        return self
+
+    @model_validator(mode="after")
+    def _the_best_is_measured(self) -> "JobConfig":
+        name, measured = self.checkpointing.best_by, _metrics_of(self.objective)
+        if name not in measured:
+            raise ValueError(
+                f"checkpointing.best_by = {name!r} is not among what objective.kind = {self.objective.kind_name!r} measures"
+                f"{did_you_mean(name, measured)} (allowed: {', '.join(measured)})"
+            )
+        return self
+
+    @property
+    def merit(self) -> Merit:
+        """By which checkpoints are compared."""
+        return self.merit_of(self.checkpointing.best_by)
+
+    def merit_of(self, metric: str) -> Merit:
+        """A number of an evaluation, and which way it is better; of what the objective does not know, less is."""
+        return Merit(metric, higher=_metrics_of(self.objective).get(metric) == "higher")
+
+
+def _metrics_of(objective: Component) -> Mapping[str, Direction]:
+    return objective.metrics if isinstance(objective, ObjectiveSettings) else ObjectiveSettings.metrics

@@ -1,4 +1,4 @@
-"""Batches: tensors with their shapes written down. B rows, T tokens a row."""
+"""Batches: tensors with their shapes written down. B rows, T tokens a row; C, H, W the shape of an image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,3 +37,31 @@ class TokenBatch:
         """At most so many batches, of nearly equally many rows, in order; views of this one."""
         pieces = zip(self.ids.chunk(parts), self.labels.chunk(parts), strict=True)
         return [type(self)(ids, labels) for ids, labels in pieces]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageBatch:
+    """Images and the class of each."""
+
+    images: Tensor
+    """(B, C, H, W) float32, normalised."""
+    labels: Tensor
+    """(B,) int64."""
+
+    @property
+    def rows(self) -> int:
+        """B."""
+        return len(self.images)
+
+    def to(self, device: torch.device) -> Self:
+        """The same batch on another device."""
+        return type(self)(self.images.to(device, non_blocking=True), self.labels.to(device, non_blocking=True))
+
+    def pinned(self) -> Self:
+        """The same batch in memory from which a CUDA device fetches while the host goes on."""
+        return type(self)(self.images.pin_memory(), self.labels.pin_memory())
+
+    def split(self, parts: int) -> Sequence[Self]:
+        """At most so many batches, of nearly equally many images, in order; views of this one."""
+        pieces = zip(self.images.chunk(parts), self.labels.chunk(parts), strict=True)
+        return [type(self)(images, labels) for images, labels in pieces]

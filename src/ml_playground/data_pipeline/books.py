@@ -1,4 +1,4 @@
-"""The books of a prepared data set: what preparing did with the text, and what each epoch does with its tokens. Free of torch."""
+"""The books of a prepared data set: what preparing did with its source, and what each epoch does with the rest. Free of torch."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -9,17 +9,22 @@ from ml_playground.configuration import families
 from ml_playground.configuration.base import Component
 from ml_playground.core.registry import load_object
 from ml_playground.core.values import Fates
-from ml_playground.data_pipeline.loss_limit import check_epoch, check_ledger
+from ml_playground.data_pipeline.loss_limit import check_epoch
 from ml_playground.data_pipeline.manifest import Manifest, read_manifest
 
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """Where all of a text goes."""
+    """Where all of a text, or of the images, goes."""
 
     manifest: Manifest
     epoch: Mapping[str, Fates]
     """By split, what one epoch does; empty where no way to cut batches was named."""
+
+    @property
+    def unit(self) -> str:
+        """What is counted: token or image."""
+        return self.manifest.unit
 
     def check(self, limit: float) -> None:
         """Refuse to lose more than a share of the text, in preparing or in an epoch.
@@ -27,12 +32,12 @@ class Books:
         Raises:
             DataError: More is lost; says where, and what to do.
         """
-        check_ledger(self.manifest.ledger, limit, self.manifest.prepare.get("split_by", ""))
+        self.manifest.check_losses(limit)
         check_epoch(self.epoch, limit)
 
     def as_json(self) -> dict[str, Any]:
         """All counts as JSON values."""
-        ledger = self.manifest.ledger
+        ledger = self.manifest.books
         return {
             "fingerprint": self.manifest.fingerprint,
             "lost_fraction": ledger.lost_fraction(),
@@ -54,9 +59,7 @@ def open_books(folder: Path, data: Component | None = None) -> Books:
         fates: Callable[[Component, Path], Mapping[str, Fates]] = load_object(families.FATES[data.kind_name])
         epoch = fates(data, folder)
     books = Books(read_manifest(folder), epoch)
-    for split, counts in books.manifest.ledger.splits.items():
-        if epoch and epoch[split].accounted != counts.tokens:
-            raise RuntimeError(
-                f"the epoch of {split} does not balance: {epoch[split].accounted} of {counts.tokens} tokens"
-            )
+    for split, size in books.manifest.sizes.items():
+        if epoch and epoch[split].accounted != size:
+            raise RuntimeError(f"the epoch of {split} does not balance: {epoch[split].accounted} of {size}")
     return books

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from ml_playground.configuration.base import Component
 from ml_playground.configuration.families import TOKENIZERS
 from ml_playground.configuration.models import PrepareSettings
 from ml_playground.core.atomic import write_file
@@ -13,22 +14,18 @@ from ml_playground.core.error_handling import DataError
 from ml_playground.core.machine import probe
 from ml_playground.core.registry import kind_of, load_object
 from ml_playground.core.tokenizer_protocol import BulkTokenizer, Ids, SharedKind, TokenizerClass
-from ml_playground.data_pipeline.bookkeeping import balanced, check_skipped
+from ml_playground.data_pipeline.bookkeeping import balanced, check_skipped, offered_by
 from ml_playground.data_pipeline.encoding import Chunk, DatasetWriter, batches, chunks, in_order
 from ml_playground.data_pipeline.loss_limit import check_ledger
 from ml_playground.data_pipeline.lost_places import located
-from ml_playground.data_pipeline.manifest import (
-    MANIFEST_NAME,
-    TOKENIZER_FOLDER,
-    Manifest,
-    TokenizerFacts,
-    account_of,
-)
+from ml_playground.data_pipeline.manifest import MANIFEST_NAME, TOKENIZER_FOLDER, account_of
 from ml_playground.data_pipeline.process_team import ProcessTeam, process_team
 from ml_playground.data_pipeline.progress import Phase, PrepareProgress, Report
 from ml_playground.data_pipeline.source_protocol import Source, changed_meanwhile, changes
 from ml_playground.data_pipeline.storage.token_file import FileAccount, token_type
 from ml_playground.data_pipeline.survey import Survey, survey
+from ml_playground.data_pipeline.text_dataset import TextManifest, TokenizerFacts
+from ml_playground.data_pipeline.tokenizer_files import changed_files, tokenizer_files
 from ml_playground.data_pipeline.transforms.dedupe import lengths_without, without_copies
 from ml_playground.data_pipeline.transforms.split import (
     Assign,
@@ -54,11 +51,12 @@ WRITES_IN_FLIGHT = 3
 
 def build_dataset(
     folder: Path, settings: PrepareSettings, source: Source, now: datetime, workers: int | None, report: Report
-) -> Manifest:
-    """Fill an empty folder; what it raises is what `prepare` raises."""
+) -> TextManifest:
+    """Fill an empty folder with a text; what it raises is what `prepare` raises."""
+    chosen = cast(Component, settings.tokenizer)  # Every source of text has one, which its settings see to.
     report(PrepareProgress("fetching"))
     before = source.provenance()
-    kind_path = kind_of("tokenizer", TOKENIZERS, settings.tokenizer.kind_name).build
+    kind_path = kind_of("tokenizer", TOKENIZERS, chosen.kind_name).build
     kind: TokenizerClass = load_object(kind_path)
     helpers = workers_for(kind, workers, sum(file.size_bytes or 0 for file in before.files))
     with process_team(kind_path, helpers) as team:
@@ -66,12 +64,16 @@ def build_dataset(
             _watched(pieces(source.documents()), "reading", None, report), lambda: pieces(source.documents())
         )
         check_skipped(before, counted, settings.max_loss_fraction)
+        offered = offered_by(source, split_by=settings.split_by, duplicates=settings.duplicates)
         assign = _plan(settings, counted)
 
         def dealt(phase: Phase) -> Iterator[Part]:
             return parts(_watched(pieces(source.documents()), phase, counted.characters, report), assign)
 
-        tokenizer = _train(kind, settings.tokenizer, dealt("learning"), team)
+        made_of = tokenizer_files(chosen)
+        tokenizer = _train(kind, chosen, dealt("learning"), team)
+        if changed := changed_files(made_of, tokenizer_files(chosen)):
+            raise changed_meanwhile(f"of its tokenizer's files {changed}")
         (folder / TOKENIZER_FOLDER).mkdir()
         tokenizer.save(folder / TOKENIZER_FOLDER)
         name = token_type(tokenizer.vocab_size)
@@ -83,19 +85,19 @@ def build_dataset(
     if before.content != after.content:
         raise changed_meanwhile(changes(before, after))
     _check_no_split_is_empty(settings, counted, writer)
-    ledger = balanced(after, counted, writer, unknown, ends_marked=tokenizer.specials.eos is not None)
+    ledger = balanced(after, counted, writer, unknown, offered, ends_marked=tokenizer.specials.eos is not None)
     check_ledger(ledger, settings.max_loss_fraction, settings.split_by)
-    manifest = Manifest(
+    manifest = TextManifest(
         created_at=now,
         prepare=settings.model_dump(mode="json"),
         source=after,
-        tokenizer=TokenizerFacts(kind=settings.tokenizer.kind_name, fingerprint=tokenizer.fingerprint),
+        tokenizer=TokenizerFacts(kind=chosen.kind_name, fingerprint=tokenizer.fingerprint),
+        tokenizer_files=made_of,
         vocab_size=tokenizer.vocab_size,
         token_type=name,
         ledger=ledger,
         files=writer.accounts() | _accounts(folder, TOKENIZER_FOLDER),
-    )
-    manifest = manifest.model_copy(update={"fingerprint": manifest.expected_fingerprint()})
+    ).sealed()
     write_file(folder / MANIFEST_NAME, manifest.model_dump_json(indent=2) + "\n")
     return manifest
 
@@ -154,7 +156,7 @@ def workers_for(kind: TokenizerClass, asked: int | None, size_bytes: int) -> int
 
 def _train(kind: TokenizerClass, settings: Any, dealt: Iterable[Part], team: ProcessTeam) -> BulkTokenizer:
     """A tokenizer that has seen the training part alone."""
-    training = chunks((part for part in dealt if part.split == "train"), kind.safe_cut)
+    training = chunks((part for part in dealt if part.split == "train"), kind.learning_cut)
     if not (team.workers and isinstance(kind, SharedKind)):
         return kind.train((chunk.text for chunk in training), settings)
     learner = kind.learner()

@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from ml_playground.configuration.base import Count, CountOrZero, Strict
+from ml_playground.data_pipeline.source_counts import SourceCounts
 
 LossReason = Literal["not_utf8", "unknown"]
 
@@ -74,13 +75,26 @@ class Losses(Strict):
     """Where most is lost, most first."""
 
 
-class Ledger(Strict):
-    """A prepared data set's books."""
+class SourceLedger(Strict):
+    """What the books of every data set begin with: the files of its source."""
 
     files_found: CountOrZero
     files_used: CountOrZero
     files_skipped: Mapping[str, CountOrZero]
     """How many, by reason."""
+
+    def lost_bytes(self) -> dict[LossReason, int]:
+        """Lost though no setting asks for it, by reason: nothing, where nothing can be."""
+        return {}
+
+    def lost_fraction(self) -> float | None:
+        """Share of the bytes that are wanted; none where losses were not counted."""
+        return 0.0
+
+
+class Ledger(SourceLedger):
+    """A prepared text's books."""
+
     documents: CountOrZero
     """Of the source."""
     characters: CountOrZero
@@ -94,6 +108,8 @@ class Ledger(Strict):
     """What the settings leave out, by reason, in tokens too; it is in no split."""
     losses: Losses | None = None
     """None: prepared by a version that did not count them."""
+    offered: SourceCounts | None = None
+    """What the source left out and gave again; none where it gives all it has."""
 
     def lost_bytes(self) -> dict[LossReason, int]:
         """Of the source's text, by reason: lost though no setting asks for it; reasons with nothing are left out."""
@@ -142,6 +158,8 @@ def imbalances(ledger: Ledger) -> list[str]:
             found.append(
                 f"{name} has {one.unknown_bytes} unknown among {one.bytes} bytes, for {one.unknown_tokens} tokens"
             )
+    if ledger.offered is not None:
+        found += ledger.offered.imbalances(ledger.documents, ledger.characters)
     # A position split may cut one document between two splits, never leave one out.
     shares = sum(one.documents for one in parts)
     if not ledger.documents <= shares <= ledger.documents + max(0, len(ledger.splits) - 1):

@@ -1,25 +1,25 @@
 """`dataset.json`: what a prepared data set holds, and the check that it still does."""
 
 import hashlib
-import json
 import time
-from collections.abc import Callable, Mapping
+from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self, cast
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, ValidationError
+from pydantic_core import from_json
 
-from ml_playground.configuration.base import Count, Strict
+from ml_playground.configuration.base import Strict
 from ml_playground.core.error_handling import DataError
 from ml_playground.core.foreign_files import read_at_most
-from ml_playground.data_pipeline.ledger import Ledger, imbalances
-from ml_playground.data_pipeline.manifest_checks import Ids, Starts, contradictions, strangers
-from ml_playground.data_pipeline.source_protocol import Provenance
-from ml_playground.data_pipeline.storage.token_file import FileAccount, TokenType, read_index, read_tokens
+from ml_playground.core.registry import load_object
+from ml_playground.data_pipeline.ledger import SourceLedger
+from ml_playground.data_pipeline.manifest_checks import Look, strangers
+from ml_playground.data_pipeline.source_protocol import Provenance, SourceFile
+from ml_playground.data_pipeline.storage.token_file import FileAccount
 
 MANIFEST_NAME = "dataset.json"
 TOKENIZER_FOLDER = "tokenizer"
@@ -42,48 +42,75 @@ Windows gives the time of the making as that of the last change of the inode; th
 """
 
 
-Look = Callable[[bytes], None]
-
-
-class TokenizerFacts(Strict):
-    """Which tokenizer made the ids."""
-
-    kind: str
-    fingerprint: str
+KINDS: Mapping[str, str] = {
+    "text": "ml_playground.data_pipeline.text_dataset:TextManifest",
+    "images": "ml_playground.data_pipeline.image_dataset:ImageManifest",
+}
+"""What a data set holds -> how it is described; a manifest that does not say what it holds is of a text."""
 
 
 class Manifest(Strict):
-    """A prepared data set, described so that it can be checked."""
+    """What every prepared data set says of itself, so that it can be checked; what it holds adds the rest."""
+
+    attached: ClassVar[str]
+    """The folder below it that goes into every checkpoint."""
+    unit: ClassVar[str]
+    """What is counted: token or image."""
 
     schema_version: Literal[1, 2] = SCHEMA_VERSION
     created_at: datetime
     prepare: Mapping[str, Any]
     """The settings that made it."""
     source: Provenance
-    tokenizer: TokenizerFacts
-    vocab_size: Count
-    token_type: TokenType
-    ledger: Ledger
-    """Counts of each split among it."""
+    tokenizer_files: tuple[SourceFile, ...] = ()
+    """What the tokenizer was made of beside the text, where its settings name files."""
     files: Mapping[str, FileAccount]
     """Every file but this one, by its path below the folder."""
     fingerprint: str = Field(default="")
-    """sha256 over what a model sees: token files, vocabulary, tokenizer. Equal fingerprints, equal training."""
+    """sha256 over what a model sees. Equal fingerprints, equal training."""
 
     @property
     def splits(self) -> tuple[str, ...]:
         """The names of the splits."""
-        return tuple(self.ledger.splits)
+        return tuple(self.sizes)
 
+    @property
+    @abstractmethod
+    def sizes(self) -> Mapping[str, int]:
+        """How many tokens, or images, each split has."""
+
+    @property
+    @abstractmethod
+    def books(self) -> SourceLedger:
+        """Where everything of the source went."""
+
+    @abstractmethod
     def expected_fingerprint(self) -> str:
         """What `fingerprint` must be."""
-        content = {
-            "tokens": {name: file.sha256 for name, file in sorted(self.files.items()) if "/" not in name},
-            "token_type": self.token_type,
-            "vocab_size": self.vocab_size,
-            "tokenizer": self.tokenizer.fingerprint,
-        }
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    @abstractmethod
+    def contradictions(self) -> list[str]:
+        """What cannot be, in words; none of the files is opened."""
+
+    @abstractmethod
+    def looks(self) -> Mapping[str, Look]:
+        """What looks at the content of files while they are hashed, by their names."""
+
+    @abstractmethod
+    def check_losses(self, limit: float) -> None:
+        """Refuse more than a share of the source lost unasked.
+
+        Raises:
+            DataError: More is.
+        """
+
+    @abstractmethod
+    def opened(self, folder: Path) -> "Prepared":
+        """The data set in its folder."""
+
+    def sealed(self) -> Self:
+        """The same with its fingerprint."""
+        return self.model_copy(update={"fingerprint": self.expected_fingerprint()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,30 +129,12 @@ class Prepared:
         """sha256 over the content."""
         return self.manifest.fingerprint
 
-    @property
-    def tokenizer_folder(self) -> Path:
-        """Where the tokenizer lies."""
-        return self.folder / TOKENIZER_FOLDER
-
-    def tokens(self, split: str) -> NDArray[np.uint16 | np.uint32]:
-        """The ids of a split, memory-mapped: (tokens,).
+    def check_split(self, split: str) -> None:
+        """Refuse a split that there is not.
 
         Raises:
-            DataError: There is no such split.
+            DataError: It names those that there are.
         """
-        self._check_split(split)
-        return read_tokens(self.folder, split, self.manifest.token_type)
-
-    def document_starts(self, split: str) -> NDArray[np.uint64]:
-        """Where each document of a split starts, in tokens, memory-mapped: (documents,).
-
-        Raises:
-            DataError: There is no such split.
-        """
-        self._check_split(split)
-        return read_index(self.folder, split)
-
-    def _check_split(self, split: str) -> None:
         if split not in self.manifest.splits:
             hint = "; set prepare.test_fraction above 0 to have one" if split == "test" else ""
             raise DataError(f"{self.folder} has no split {split!r} (it has: {', '.join(self.manifest.splits)}){hint}.")
@@ -157,15 +166,12 @@ def open_prepared(folder: Path) -> Prepared:
         DataError: It is missing, incomplete, or changed since it was written; names the file.
     """
     manifest = read_manifest(folder)
-    if found := strangers(folder, manifest.files, TOKENIZER_FOLDER):
+    if found := strangers(folder, manifest.files, manifest.attached):
         raise DataError(f"{folder} holds what is not part of the data set: {'; '.join(found[:3])}. {ANEW}.")
-    looks: dict[str, Ids | Starts] = {}
-    for split, counts in manifest.ledger.splits.items():
-        looks[f"{split}.tokens"] = Ids(manifest.vocab_size, manifest.token_type)
-        looks[f"{split}.index"] = Starts(counts.tokens)
+    looks = manifest.looks()
     for name, expected in manifest.files.items():
         _check_file(folder / name, expected, looks.get(name))
-    return Prepared(folder, manifest)
+    return manifest.opened(folder)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -185,7 +191,7 @@ def read_manifest(folder: Path) -> Manifest:
     except OSError as error:
         raise _unreadable(path, error) from error
     try:
-        manifest = Manifest.model_validate_json(text)
+        manifest = _described_by(text).model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole file"
@@ -195,16 +201,22 @@ def read_manifest(folder: Path) -> Manifest:
             f"{path} contradicts itself: fingerprint is {manifest.fingerprint}, its entries give "
             f"{manifest.expected_fingerprint()}; it was edited, or mixed from two data sets. {ANEW}."
         )
-    splits = manifest.ledger.splits
-    found = contradictions(manifest.files, splits, manifest.vocab_size, manifest.token_type) + imbalances(
-        manifest.ledger
-    )
-    if found:
+    if found := manifest.contradictions():
         raise DataError(f"{path} contradicts itself: {'; '.join(found[:5])}; it was edited. {ANEW}.")
     return manifest
 
 
-def _check_file(path: Path, expected: FileAccount, look: Ids | Starts | None) -> None:
+def _described_by(text: bytes) -> type[Manifest]:
+    """The class that reads a manifest, by what it holds; what is no JSON is left for it to refuse."""
+    try:
+        table: Any = from_json(text)
+    except ValueError:
+        table = None
+    holds: Any = cast(dict[str, Any], table).get("holds", "text") if isinstance(table, dict) else "text"
+    return load_object(KINDS[holds] if isinstance(holds, str) and holds in KINDS else KINDS["text"])
+
+
+def _check_file(path: Path, expected: FileAccount, look: Look | None) -> None:
     try:
         # The size alone finds most damage before a gigabyte is read.
         state = path.stat()

@@ -4,19 +4,41 @@ The sha256 of a file tells damage from what was written; it does not tell who wr
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from ml_playground.core.foreign_files import is_plain
 from ml_playground.data_pipeline.ledger import SplitCounts
+from ml_playground.data_pipeline.storage.array_file import LABEL_TYPE
 from ml_playground.data_pipeline.storage.token_file import INDEX_TYPE, FileAccount, TokenType, stored_type, token_type
 
 SPLITS = ("train", "val", "test")
 
 LARGEST_VOCABULARY = 1 << 32
 """Ids have at most 32 bits."""
+
+
+class Look(Protocol):
+    """Looks at a file while it is hashed."""
+
+    problem: str
+    """The first thing that cannot be, in words; empty where there is none."""
+
+    def __call__(self, block: bytes) -> None:
+        """The next bytes, whole numbers."""
+        ...
+
+
+def misplaced(files: Mapping[str, FileAccount], splits: Collection[str]) -> list[str]:
+    """Files that would lie outside of the folder, and splits that there are not, in words."""
+    found = [
+        f"files names {name!r:.80}, which is no plain name inside the folder" for name in files if not is_plain(name)
+    ]
+    found += [f"ledger.splits has {name!r:.80} (allowed: {', '.join(SPLITS)})" for name in splits if name not in SPLITS]
+    return found + [f"ledger.splits lacks {name}" for name in ("train", "val") if name not in splits]
 
 
 def contradictions(
@@ -30,11 +52,7 @@ def contradictions(
         vocab_size: Ids there are.
         stored_as: The type of the ids.
     """
-    found = [
-        f"files names {name!r:.80}, which is no plain name inside the folder" for name in files if not is_plain(name)
-    ]
-    found += [f"ledger.splits has {name!r:.80} (allowed: {', '.join(SPLITS)})" for name in splits if name not in SPLITS]
-    found += [f"ledger.splits lacks {name}" for name in ("train", "val") if name not in splits]
+    found = misplaced(files, splits)
     if vocab_size > LARGEST_VOCABULARY:
         found.append(f"vocab_size is {vocab_size}, more than 32 bits can number")
     elif stored_as != token_type(vocab_size):
@@ -111,3 +129,22 @@ class Starts:
             self.problem = f"{where} of {self._tokens}, or before the one before it"
         self._seen += len(starts)
         self._last = starts[-1]
+
+
+class Labels:
+    """Looks at the labels of a split as they are read: each must be a class."""
+
+    def __init__(self, classes: int) -> None:
+        self.problem = ""
+        """The first label beyond the classes, in words; empty where there is none."""
+        self._classes = classes
+        self._seen = 0
+
+    def __call__(self, block: bytes) -> None:
+        """The next bytes, whole labels."""
+        labels = np.frombuffer(block, LABEL_TYPE)
+        if not self.problem and labels.max() >= self._classes:
+            place = int(np.argmax(labels >= self._classes))
+            where = f"image {self._seen + place} has label {labels[place]}"
+            self.problem = f"{where}, the classes end at {self._classes - 1}"
+        self._seen += len(labels)

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from filelock import FileLock, Timeout
 
@@ -19,10 +19,12 @@ from ml_playground.core.error_handling import DataError, PlaygroundError
 from ml_playground.core.registry import kind_of, load_object
 from ml_playground.core.storage_errors import storage_errors
 from ml_playground.data_pipeline.building import build_dataset
-from ml_playground.data_pipeline.loss_limit import check_ledger
-from ml_playground.data_pipeline.manifest import ANEW, Prepared, open_prepared, read_manifest
+from ml_playground.data_pipeline.image_building import build_images
+from ml_playground.data_pipeline.image_protocol import ImageSource
+from ml_playground.data_pipeline.manifest import ANEW, Manifest, Prepared, open_prepared, read_manifest
 from ml_playground.data_pipeline.progress import PrepareProgress, Report, no_report
 from ml_playground.data_pipeline.source_protocol import RefetchedSource, Source, changes
+from ml_playground.data_pipeline.tokenizer_files import changed_files, tokenizer_files
 
 
 def prepare(
@@ -52,7 +54,9 @@ def prepare(
         WorkerError: A process that shared the work has ended, or was killed; nothing half-written is left.
     """
     folder = prepared_folder(settings)
-    source: Source = load_object(kind_of("source", SOURCES, settings.source.kind_name).build)(settings.source, deps)
+    source: Source | ImageSource = load_object(kind_of("source", SOURCES, settings.source.kind_name).build)(
+        settings.source, deps
+    )
     with _alone(folder, report):
         # What a preparation that was killed has left may be as large as the data set.
         sweep(folder.parent)
@@ -62,10 +66,24 @@ def prepare(
             source.fetch_anew()
         set_aside = _old_name(folder, deps.clock.now()) if folder.exists() else None
         with whole_folder(folder) as partial:
-            manifest = build_dataset(partial, settings, source, deps.clock.now(), workers, report)
+            manifest = _filled(partial, settings, source, deps.clock.now(), workers, report)
             if set_aside is not None:
                 folder.rename(set_aside)
-        return Prepared(folder, manifest, set_aside=set_aside)
+        return replace(manifest.opened(folder), set_aside=set_aside)
+
+
+def _filled(
+    folder: Path,
+    settings: PrepareSettings,
+    source: Source | ImageSource,
+    now: datetime,
+    workers: int | None,
+    report: Report,
+) -> Manifest:
+    """An empty folder filled with what the source gives; images are read and written by this process alone."""
+    if settings.source.modality == "images":
+        return build_images(folder, settings, cast(ImageSource, source), now, report)
+    return build_dataset(folder, settings, cast(Source, source), now, workers, report)
 
 
 @contextmanager
@@ -85,7 +103,7 @@ def _alone(folder: Path, report: Report) -> Generator[None]:
         lock.release()
 
 
-def _reuse(folder: Path, source: Source, settings: PrepareSettings, report: Report) -> Prepared:
+def _reuse(folder: Path, source: Source | ImageSource, settings: PrepareSettings, report: Report) -> Prepared:
     report(PrepareProgress("checking"))
     prepared = open_prepared(folder)
     recorded, found = prepared.manifest.source, source.provenance()
@@ -94,23 +112,33 @@ def _reuse(folder: Path, source: Source, settings: PrepareSettings, report: Repo
             f"The source changed since {folder} was prepared from it: {changes(recorded, found)}. "
             f"{ANEW}, or bring the old source back."
         )
-    check_ledger(prepared.manifest.ledger, settings.max_loss_fraction, settings.split_by)
+    if changed := changed_files(prepared.manifest.tokenizer_files, tokenizer_files(settings.tokenizer)):
+        raise DataError(
+            f"The tokenizer's files changed since {folder} was prepared with them: {changed}. "
+            f"{ANEW}, or bring the old files back."
+        )
+    prepared.manifest.check_losses(settings.max_loss_fraction)
     return replace(prepared, reused=True)
 
 
 def changed_source(settings: PrepareSettings, deps: Deps) -> str | None:
-    """How the source of a data set on disk differs from what it was made of, in words.
+    """How the source of a data set on disk, or the files of its tokenizer, differ from what it was made of, in words.
 
     None: it does not, or it cannot be looked at now (a text that was moved away, an address without a network): what is
     prepared is whole in itself.
     """
     here = replace(deps, fetch=_no_network, sleep=_at_once)
-    source: Source = load_object(kind_of("source", SOURCES, settings.source.kind_name).build)(settings.source, here)
+    source: Source | ImageSource = load_object(kind_of("source", SOURCES, settings.source.kind_name).build)(
+        settings.source, here
+    )
     try:
-        recorded, found = read_manifest(prepared_folder(settings)).source, source.provenance()
+        manifest, found = read_manifest(prepared_folder(settings)), source.provenance()
+        changed = changed_files(manifest.tokenizer_files, tokenizer_files(settings.tokenizer))
     except PlaygroundError:
         return None
-    return None if recorded.content == found.content else changes(recorded, found)
+    if manifest.source.content != found.content:
+        return changes(manifest.source, found)
+    return changed and f"of the tokenizer's files {changed}"
 
 
 def _at_once(seconds: float) -> None:

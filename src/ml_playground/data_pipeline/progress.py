@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-Phase = Literal["waiting", "fetching", "reading", "learning", "encoding", "checking"]
+Phase = Literal["waiting", "fetching", "reading", "learning", "encoding", "counting", "storing", "checking"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +13,7 @@ class PrepareProgress:
 
     phase: Phase
     characters: int = 0
-    """Done in this phase."""
+    """Done in this phase; images are counted one by one."""
     of_characters: int | None = None
     """In all, where that is known."""
 

@@ -1,10 +1,12 @@
 """Settings of sources and of the ways batches are cut; free of torch."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
-from ml_playground.configuration.base import Component, ConfigPath, Count
+from ml_playground.configuration.base import Component, ConfigPath, Count, Modality
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 class TextFile(Component):
@@ -27,7 +29,7 @@ class UrlText(Component):
     """A text by its address."""
     url: str
     """http, https or file address."""
-    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
+    sha256: Sha256 | None = None
     """What the bytes must hash to; without it any answer is taken, and its hash recorded; `prepare --fresh` fetches anew."""
     encoding: str = "utf-8"
     """How the bytes are read."""
@@ -42,6 +44,45 @@ class PythonStdlib(Component):
     """Only the first files in the order of their names; none: all."""
 
 
+class Digits(Component):
+    """scikit-learn's handwritten digits: 1,797 images of 8 x 8, always there with the extra `vision`."""
+
+    modality: ClassVar[Modality | None] = "images"
+
+    kind: Literal["digits"] = "digits"
+    """Handwritten digits, offline."""
+
+
+class Mnist(Component):
+    """MNIST, or what comes in its form: idx files of images and labels, with a test part of their own."""
+
+    modality: ClassVar[Modality | None] = "images"
+    alternatives: ClassVar[tuple[tuple[str, ...], ...]] = (("path", "url"),)
+
+    kind: Literal["mnist"] = "mnist"
+    """Images in idx files."""
+    path: ConfigPath | None = None
+    """A folder with the files under their usual names (train-images-idx3-ubyte, ..., plain or .gz); none: they are fetched."""
+    url: str | None = None
+    """Address before the names of the .gz files; none, and no path: MNIST's own, checked by known hashes."""
+    sha256: tuple[Sha256, ...] = ()
+    """With `url`: what train images, train labels, test images, test labels hash to as .gz; empty: any content is taken."""
+    class_names: tuple[Annotated[str, StringConstraints(min_length=1, max_length=200)], ...] = ()
+    """Names of the labels 0, 1, ...; empty: the labels are their names."""
+    max_images: Count | None = None
+    """Only the first images of each part; none: all."""
+
+    @model_validator(mode="after")
+    def _hashes_go_with_an_address(self) -> "Mnist":
+        if self.path is not None and self.url is not None:
+            raise ValueError(f"path = '{self.path}' and url = {self.url!r} are two places; remove one of them")
+        if self.sha256 and (self.url is None or len(self.sha256) != 4):  # noqa: PLR2004
+            raise ValueError(
+                f"sha256 goes with a url, and has four entries (got {len(self.sha256)}, and url = {self.url!r})"
+            )
+        return self
+
+
 class TokenWindows(Component):
     """Windows of consecutive tokens, each exactly once an epoch."""
 
@@ -53,3 +94,20 @@ class TokenWindows(Component):
     """B: rows the device sees at once."""
     order: Literal["random", "sequential"] = "random"
     """`random`: a keyed permutation of all windows each epoch; `sequential`: as they stand."""
+
+
+class ImageBatches(Component):
+    """Images in batches, each exactly once an epoch; normalised by the mean and deviation of the training images."""
+
+    modality: ClassVar[Modality | None] = "images"
+
+    kind: Literal["image_batches"] = "image_batches"
+    """Batches of images and their classes."""
+    micro_batch_rows: Count = 64
+    """B: images the device sees at once."""
+    order: Literal["random", "sequential"] = "random"
+    """`random`: a keyed permutation of all images each epoch; `sequential`: as they stand."""
+    shift_pixels: Annotated[float, Field(ge=0, le=64)] = 0.0
+    """Training images are moved by up to so many pixels each way, another way each time; 0 leaves them where they are."""
+    rotate_degrees: Annotated[float, Field(ge=0, le=180)] = 0.0
+    """Training images are turned by up to so many degrees, another way each time; 0 leaves them upright."""

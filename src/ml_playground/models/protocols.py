@@ -59,6 +59,19 @@ class NextTokenModel(Protocol):
         ...
 
 
+class Classifier(Protocol):
+    """A torch.nn.Module that gives, for each image, logits of the classes it may belong to. K classes."""
+
+    @property
+    def classes(self) -> int:
+        """K."""
+        ...
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Logits (B, K) of images (B, channels, height, width)."""
+        ...
+
+
 class Decoder(Protocol):
     """Draws on a cache: gives logits of the next token of rows whose former tokens it has seen."""
 

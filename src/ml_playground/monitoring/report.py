@@ -12,6 +12,7 @@ from ml_playground.core.humanise import printable
 from ml_playground.core.run_folder import RunFolder
 from ml_playground.monitoring.curves import smoothed, thinned
 from ml_playground.monitoring.reader import Curve, RunView, SampleText, read_run
+from ml_playground.monitoring.report_images import data_section, evaluation_sections, read_evaluations
 from ml_playground.monitoring.report_parts import (
     chart_cards,
     event_rows,
@@ -20,7 +21,6 @@ from ml_playground.monitoring.report_parts import (
     sample_section,
     setting_rows,
     text,
-    text_section,
 )
 
 ASSETS = Path(__file__).parent / "assets"
@@ -60,8 +60,8 @@ def report_of(view: RunView) -> str:
         outcome_note=text(outcome.note),
         figures=figures(view),
         curves_section=chart_cards(charts),
-        samples_section=sample_section(len(live), view.final_samples),
-        text_section=text_section(view.environment),
+        samples_section=f"{evaluation_sections(read_evaluations(view.run))}\n{sample_section(len(live), view.final_samples)}",
+        text_section=data_section(view.environment),
         config_rows=setting_rows(view.config),
         environment_rows=setting_rows({name: value for name, value in view.environment.items() if name != "data"}),
         event_rows=event_rows(view.events),
@@ -87,6 +87,11 @@ def charts_of(view: RunView) -> list[dict[str, Any]]:
                 "training, smoothed", smoothed(loss, max(SMOOTHING_STEPS, len(loss.steps) * SMOOTHING_SHARE)), "--loss"
             ),
             _drawn("validation", view.evaluation.get("loss", Curve()), "--validation", points=True),
+        ),
+        _chart(
+            "accuracy",
+            f"Accuracy, share of validation {unit}s",
+            _drawn("accuracy", view.evaluation.get("accuracy", Curve()), "--validation", points=True),
         ),
         _chart("lr", "Learning rate", _drawn("learning rate", view.train.get("lr", Curve()), "--other")),
         _chart(

@@ -177,17 +177,17 @@ TEXT_ROWS = (
 
 def text_section(environment: Mapping[str, Any]) -> str:
     """Where the text went, as the trainer wrote it down; nothing for a run that did not."""
-    books = _table(environment, "data")
+    books = table_at(environment, "data")
     columns = {
-        split: {"ledger": counts, "epoch": _table(books, "epoch", split)}
-        for split, counts in _table(books, "ledger", "splits").items()
+        split: {"ledger": counts, "epoch": table_at(books, "epoch", split)}
+        for split, counts in table_at(books, "ledger", "splits").items()
     }
     if not columns:
         return ""
     heads = "".join(f'<th class="number">{text(split)}</th>' for split in columns)
     rows = "\n".join(
         f"<tr><th>{name}</th>"
-        + "".join(f'<td class="number">{_number(_table(part, book).get(key))}</td>' for part in columns.values())
+        + "".join(f'<td class="number">{number_text(table_at(part, book).get(key))}</td>' for part in columns.values())
         + "</tr>"
         for name, book, key in TEXT_ROWS
     )
@@ -195,15 +195,15 @@ def text_section(environment: Mapping[str, Any]) -> str:
     lost = ""
     if isinstance(fraction, (int, float)) and 0 <= fraction <= 1:
         lost = f"Lost unasked: {100 * fraction:.2g} % of the text. "
-    copies = _number(_table(books, "ledger", "losses", "copies").get("documents"))
-    dropped = " (dropped)" if _table(books, "ledger", "dropped") else ""
+    copies = number_text(table_at(books, "ledger", "losses", "copies").get("documents"))
+    dropped = " (dropped)" if table_at(books, "ledger", "dropped") else ""
     return (
         f'<section><h2>Text</h2><div class="scroll"><table><thead><tr><th></th>{heads}</tr></thead><tbody>\n{rows}\n'
         f'</tbody></table></div><p class="quiet">{lost}Copies of earlier documents: {copies}{dropped}.</p></section>'
     )
 
 
-def _table(value: Any, *path: str) -> Mapping[str, Any]:
+def table_at(value: Any, *path: str) -> Mapping[str, Any]:
     """The table at a path of JSON values; an empty one where there is none."""
     for name in path:
         value = cast(Mapping[str, Any], value).get(name) if isinstance(value, Mapping) else None

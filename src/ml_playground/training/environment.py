@@ -142,7 +142,8 @@ def facts_of(ready: Opened, built: Assembly, choice: Choice, report: FlightRepor
         "parameters": f"{sum(p.numel() for p in built.model.parameters()):,}",
         "device": f"{runtime.device} ({', '.join(ways)})",
     }
-    if epochs >= MANY_EPOCHS:
+    # Images are not learnt by heart as text is: augmented ones are never the same, and dozens of epochs are usual.
+    if epochs >= MANY_EPOCHS and built.objective.unit == "token":
         facts["note:"] = (
             f"{epochs:.0f} epochs, so expect the text to be learnt by heart; use more text, fewer steps "
             "(--set train.max_epochs=10) or a smaller model"
@@ -150,9 +151,9 @@ def facts_of(ready: Opened, built: Assembly, choice: Choice, report: FlightRepor
     else:
         facts["epochs"] = f"{epochs:.2g}"
     lost = load_object(families.BOOKS)(existing_data(job)).manifest.ledger.lost_fraction()
-    if lost:
     if ready.shortened_warmup is not None:
         facts["warm-up"] = f"{plural(ready.shortened_warmup, 'step')} in a run this short"
+    if lost:
         facts["lost"] = f"{100 * lost:.2g} % of the text (mlp data ledger)"
     if built.store.problems:
         facts[PASSED_OVER] = "; ".join(built.store.problems)

@@ -10,6 +10,7 @@ from ml_playground.configuration.base import (
     Count,
     CountOrZero,
     HookSettings,
+    Modality,
     NonNegative,
     Positive,
     Probability,
@@ -60,12 +61,12 @@ class Muon(Component):
     """AdamW part: decay of tensors with two or more dimensions."""
 
 
-class Schedule(Component):
 USUAL_WARMUP_STEPS = 100
 SHORT_RUN = 10
 """A run of fewer steps than this many usual warm-ups warms up for one part in as many."""
 
 
+class Schedule(Component):
     """What all schedules share: a straight warm-up to the peak."""
 
     warmup_steps: CountOrZero | Literal["auto"] = "auto"
@@ -149,6 +150,8 @@ class Control(HookSettings):
 class Samples(HookSettings):
     """Texts drawn as training goes on, shown on the console and kept in `samples/`."""
 
+    modality: ClassVar[Modality | None] = "text"
+
     kind: Literal["samples"] = "samples"
     """Live samples."""
     every_steps: Count = 500
@@ -167,11 +170,11 @@ class EarlyStopping(HookSettings):
     kind: Literal["early_stopping"] = "early_stopping"
     """Early stopping."""
     metric: str = "loss"
-    """Which number of an evaluation; lower is better."""
+    """Which number of an evaluation; the objective knows which way it is better."""
     patience: Count = 5
     """Evaluations in a row without improvement before the run is finished."""
     min_delta: NonNegative = 0.0
-    """How much lower counts as an improvement."""
+    """How much better counts as an improvement."""
     smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Weight of the past in an exponential mean of the metric; 0 takes each evaluation as it is."""
 

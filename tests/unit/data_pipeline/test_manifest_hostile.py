@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from ml_playground.core.error_handling import DataError
-from ml_playground.data_pipeline.manifest import Manifest, Prepared, account_of, open_prepared
+from ml_playground.data_pipeline.manifest import Prepared, account_of, open_prepared
+from ml_playground.data_pipeline.text_dataset import TextManifest
 from tests.fakes.prepared_text import prepared_text
 
 Content = dict[str, Any]
@@ -30,8 +31,8 @@ def resealed(prepared: Prepared, change: Callable[[Content], object] = lambda _:
     for name in content["files"]:
         content["files"][name] = account_of(prepared.folder / name).model_dump()
     change(content)
-    manifest = Manifest.model_validate_json(json.dumps(content))
-    path.write_text(manifest.model_copy(update={"fingerprint": manifest.expected_fingerprint()}).model_dump_json())
+    manifest = TextManifest.model_validate_json(json.dumps(content))
+    path.write_text(manifest.sealed().model_dump_json())
 
 
 def refused(prepared: Prepared, message: str) -> None:

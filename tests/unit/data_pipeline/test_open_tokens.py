@@ -14,7 +14,7 @@ from ml_playground.core.error_handling import DataError
 from ml_playground.data_pipeline.preparer import prepare
 from ml_playground.data_pipeline.sampling.token_windows import TokenWindowData, build
 from ml_playground.data_pipeline.settings import TokenWindows
-from ml_playground.data_pipeline.storage.open_tokens import OpenTokens
+from ml_playground.data_pipeline.storage.open_array import OpenArray
 from tests.fakes.prepared_text import prepared_text, text_settings
 
 TEXT = "the quick brown fox jumps over the lazy dog, and the dog sleeps on. " * 20
@@ -178,14 +178,14 @@ def test_file_written_between_its_comparison_and_its_opening_is_refused(tmp_path
     before = path.stat()
     written_into(path)
     with pytest.raises(DataError, match="was written while it was being opened; type the same command again"):
-        OpenTokens(path, "uint16", "", before)
+        OpenArray(path, np.dtype("<u2"), "", before)
 
 
 def test_file_without_ids_is_opened(tmp_path: Path) -> None:
     """An empty file cannot be mapped."""
     path = tmp_path / "test.tokens"
     path.touch()
-    tokens = OpenTokens(path, "uint16", "", None)
-    assert tokens.ids.dtype == np.uint16
-    assert tokens.ids.shape == (0,)
+    tokens = OpenArray(path, np.dtype("<u2"), "", None)
+    assert tokens.numbers.dtype == np.uint16
+    assert tokens.numbers.shape == (0,)
     tokens.check()

@@ -13,7 +13,7 @@ import torch
 
 from ml_playground.core.error_handling import DataError
 from ml_playground.data_pipeline.batches import NO_TARGET
-from ml_playground.data_pipeline.manifest import Prepared
+from ml_playground.data_pipeline.text_dataset import PreparedText
 from ml_playground.data_pipeline.sampling.token_windows import (
     MOST_TRAINING_BATCHES as FOUR,
 )
@@ -181,7 +181,7 @@ def long_text_data(folder: Path, tokens: int) -> TokenWindowData:
     with path.open("r+b") as stream:
         stream.truncate(2 * tokens)
     return TokenWindowData(
-        TokenWindows(sequence_tokens=64, micro_batch_rows=8), Prepared(prepared.folder, prepared.manifest), 3
+        TokenWindows(sequence_tokens=64, micro_batch_rows=8), PreparedText(prepared.folder, prepared.manifest), 3
     )
 
 

@@ -1,10 +1,10 @@
-"""What one epoch makes of a split's tokens, by kind of data: computed from counts, before any batch is cut. Free of torch."""
+"""What one epoch makes of a split, by kind of data: computed from counts, before any batch is cut. Free of torch."""
 
 from pathlib import Path
 
 from ml_playground.core.values import Fates
 from ml_playground.data_pipeline.manifest import read_manifest
-from ml_playground.data_pipeline.settings import TokenWindows
+from ml_playground.data_pipeline.settings import ImageBatches, TokenWindows
 
 
 def of_windows(settings: TokenWindows, folder: Path) -> dict[str, Fates]:
@@ -13,8 +13,19 @@ def of_windows(settings: TokenWindows, folder: Path) -> dict[str, Fates]:
     Raises:
         DataError: The data set is missing or damaged.
     """
-    splits = read_manifest(folder).ledger.splits
-    return {name: window_fates(counts.tokens, settings) for name, counts in splits.items()}
+    return {name: window_fates(tokens, settings) for name, tokens in read_manifest(folder).sizes.items()}
+
+
+def of_images(settings: ImageBatches, folder: Path) -> dict[str, Fates]:
+    """`image_batches` over a prepared data set, by split: each image is a target, once.
+
+    Raises:
+        DataError: The data set is missing or damaged.
+    """
+    return {
+        name: Fates(tokens=images, trained=images, batches=images / settings.micro_batch_rows)
+        for name, images in read_manifest(folder).sizes.items()
+    }
 
 
 def window_fates(tokens: int, settings: TokenWindows) -> Fates:

@@ -17,8 +17,9 @@ from ml_playground.data_pipeline.sampling.epoch_order import EpochOrder
 from ml_playground.data_pipeline.sampling.read_ahead import ReadAhead, Source
 from ml_playground.data_pipeline.sampling.window_rows import described_rows
 from ml_playground.data_pipeline.settings import TokenWindows
-from ml_playground.data_pipeline.storage.open_tokens import OpenTokens
+from ml_playground.data_pipeline.storage.open_array import OpenArray
 from ml_playground.data_pipeline.storage.steady_folder import SteadyFolder
+from ml_playground.data_pipeline.storage.token_file import stored_type
 from ml_playground.data_pipeline.text_dataset import PreparedText, open_text
 
 PADDING_ID = 0
@@ -181,8 +182,9 @@ class TokenWindowData:
         """A split's windows over its file."""
         manifest = self._prepared.manifest
         path = self._prepared.folder / f"{name}.tokens"
-        tokens = OpenTokens(path, manifest.token_type, manifest.files[path.name].sha256, self._before.get(path))
-        return Windows(tokens.ids, self._settings.sequence_tokens, tokens.check)
+        kind = stored_type(manifest.token_type)
+        tokens = OpenArray(path, kind, manifest.files[path.name].sha256, self._before.get(path))
+        return Windows(tokens.numbers, self._settings.sequence_tokens, tokens.check)
 
     @contextmanager
     def reading_ahead(self, device: torch.device) -> Generator[None]:

@@ -50,12 +50,14 @@ class _BrokenTransferError(Exception):
 class UrlSource:
     """The text behind an address, as one document."""
 
-    def __init__(self, settings: UrlText, deps: Deps, *, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, settings: UrlText, deps: Deps, *, most_bytes: int = MOST_BYTES, by_path: str = BY_PATH) -> None:
+        """`by_path`: what to type to name a file that came by other means."""
         check_encoding(settings.encoding)
         _check_url(settings.url)
         self._settings = settings
         self._deps = deps
         self._most_bytes = most_bytes
+        self._by_path = by_path
         name = hashlib.sha256(settings.url.encode()).hexdigest()[:24]
         self._path = cache_folder() / "downloads" / name
         self._partial = self._path.with_suffix(".partial")
@@ -216,7 +218,7 @@ class UrlSource:
         tries = "1 attempt" if attempts == 1 else f"{attempts} attempts"
         return DataError(
             f"{self._settings.url} could not be fetched ({tries}): {reason}. Check address and network; "
-            f"without a network, bring the file by other means and name it: {BY_PATH}."
+            f"without a network, bring the file by other means and name it: {self._by_path}."
         )
 
 

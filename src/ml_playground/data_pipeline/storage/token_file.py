@@ -74,15 +74,16 @@ class TokenWriter:
 
 def read_tokens(folder: Path, split: str, name: TokenType) -> NDArray[np.uint16 | np.uint32]:
     """The ids of a split, mapped, not read: (tokens,). An empty file cannot be mapped and gives an empty array."""
-    return _mapped(folder / f"{split}.tokens", stored_type(name))
+    return mapped(folder / f"{split}.tokens", stored_type(name))
 
 
 def read_index(folder: Path, split: str) -> NDArray[np.uint64]:
     """Where each document of a split starts, in tokens: (documents,)."""
-    return _mapped(folder / f"{split}.index", INDEX_TYPE)
+    return mapped(folder / f"{split}.index", INDEX_TYPE)
 
 
-def _mapped(path: Path, dtype: np.dtype[ScalarT]) -> NDArray[ScalarT]:
+def mapped(path: Path, dtype: np.dtype[ScalarT]) -> NDArray[ScalarT]:
+    """The numbers of a file, mapped, not read: (n,). An empty file cannot be mapped and gives an empty array."""
     if not path.stat().st_size:
         return np.empty(0, dtype=dtype)
     # The plain view of the map: np.memmap would be dragged through every slice at a microsecond each.

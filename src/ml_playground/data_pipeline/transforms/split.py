@@ -1,6 +1,7 @@
 """Which part of the text is trained on, validated on, tested on. Pure: positions and names in, splits out."""
 
 import hashlib
+import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,9 +9,9 @@ from fractions import Fraction
 from itertools import accumulate
 
 from ml_playground.core.error_handling import DataError
-from ml_playground.core.values import Document
 from ml_playground.core.humanise import plural
-from ml_playground.data_pipeline.source_protocol import changed_meanwhile
+from ml_playground.core.values import Document
+from ml_playground.data_pipeline.source_protocol import AGAIN, changed_meanwhile
 
 SPLITS = ("train", "val", "test")
 
@@ -83,6 +84,15 @@ def document_ends(lengths: Sequence[int], val_fraction: float, test_fraction: fl
     )
 
 
+def image_ends(images: int, val_fraction: float, test_fraction: float) -> tuple[int, int, int]:
+    """Which image train, val and test end before.
+
+    Raises:
+        DataError: There are fewer images than splits.
+    """
+    return _ends(images, "image", val_fraction, test_fraction, lambda limit: math.ceil(images * limit))
+
+
 def _ends(
     count: int, unit: str, val_fraction: float, test_fraction: float, end_at: Callable[[Fraction], int]
 ) -> tuple[int, int, int]:
@@ -101,9 +111,9 @@ def _ends(
 
 
 def split_of_id(document_id: str, val_fraction: float, test_fraction: float) -> str:
-    """The split of a document by the hash of its id: it stays there whatever is added around it."""
+    """The split of a document by the hash of its id: it stays there whatever is added around it, and so does its repetition."""
     _, val, test = shares(val_fraction, test_fraction)
-    digest = hashlib.sha256(document_id.encode("utf-8", "surrogatepass")).digest()
+    digest = hashlib.sha256(document_id.partition(AGAIN)[0].encode("utf-8", "surrogatepass")).digest()
     place = Fraction(int.from_bytes(digest[:8], "big"), 1 << 64)
     if place < val:
         return "val"

@@ -9,8 +9,8 @@ class Kept(NamedTuple):
     """A checkpoint as the rule sees it."""
 
     step: int
-    metric: float | None
-    """Validation metric, lower is better; None where it was not evaluated."""
+    cost: float | None
+    """Of its evaluation, lower is better; None or NaN where it was not evaluated."""
 
 
 def to_drop(checkpoints: Collection[Kept], *, keep_last: int, keep_best: int, keep_every_steps: int | None) -> set[int]:
@@ -19,8 +19,8 @@ def to_drop(checkpoints: Collection[Kept], *, keep_last: int, keep_best: int, ke
     The newest is kept whatever the numbers say. Of equally good ones the newer are the better; NaN is never good.
     """
     newest = sorted((kept.step for kept in checkpoints), reverse=True)[: max(1, keep_last)]
-    judged = [kept for kept in checkpoints if kept.metric is not None and not math.isnan(kept.metric)]
-    best = sorted(judged, key=lambda kept: (kept.metric, -kept.step))[:keep_best]
+    judged = [kept for kept in checkpoints if kept.cost is not None and not math.isnan(kept.cost)]
+    best = sorted(judged, key=lambda kept: (kept.cost, -kept.step))[:keep_best]
     stays = {*newest, *(kept.step for kept in best)}
     if keep_every_steps:
         stays |= {kept.step for kept in checkpoints if kept.step % keep_every_steps == 0}

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from ml_playground.configuration.base import CountOrZero, Strict
 from ml_playground.core.error_handling import ConfigError
 from ml_playground.core.registry import did_you_mean
-from ml_playground.core.values import NOTHING, Action, Progress, Wish
+from ml_playground.core.values import NOTHING, Action, Merit, Progress, Wish
 from ml_playground.training.hook_protocols import BaseHook, HookContext
 from ml_playground.training.settings import EarlyStopping
 
@@ -21,18 +21,19 @@ class _State(Strict):
 
 
 class EarlyStoppingHook(BaseHook):
-    """Counts evaluations in a row without improvement; at `patience` it wishes for the end."""
+    """Counts evaluations in a row without improvement; at `patience` it wishes for the end. What is better when higher is negated."""
 
     steering: ClassVar[bool] = True
 
-    def __init__(self, settings: EarlyStopping) -> None:
+    def __init__(self, settings: EarlyStopping, merit: Merit) -> None:
         self._settings = settings
+        self._merit = merit
         self._misses = 0
         self._lowest: float | None = None
         self._mean: float | None = None
 
     def on_evaluation(self, progress: Progress, metrics: Mapping[str, float]) -> Wish:
-        """Compare with the lowest value so far.
+        """Compare with the best value so far.
 
         Raises:
             ConfigError: The evaluation has no such metric.
@@ -43,7 +44,7 @@ class EarlyStoppingHook(BaseHook):
                 f"metric = {name!r} of the early_stopping hook is not among what an evaluation measures"
                 f"{did_you_mean(name, metrics)} (allowed: {', '.join(sorted(metrics))})."
             )
-        self._misses = 0 if self._improves(metrics[name]) else self._misses + 1
+        self._misses = 0 if self._improves(self._merit.cost_of(metrics)) else self._misses + 1
         return Wish(Action.FINISH) if self._misses >= self._settings.patience else NOTHING
 
     def state_dict(self) -> Mapping[str, Any]:
@@ -72,4 +73,4 @@ class EarlyStoppingHook(BaseHook):
 
 def build(settings: EarlyStopping, context: HookContext) -> EarlyStoppingHook:
     """The hook."""
-    return EarlyStoppingHook(settings)
+    return EarlyStoppingHook(settings, context.job.merit_of(settings.metric))

@@ -1,16 +1,18 @@
-"""A token file in use: mapped, and looked after, for whoever writes into a mapped file changes what is trained on."""
+"""A file of numbers in use: mapped, and looked after, for whoever writes into a mapped file changes what is trained on."""
 
 import hashlib
 import mmap
 import os
 import weakref
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ml_playground.core.error_handling import DataError
-from ml_playground.data_pipeline.storage.token_file import TokenType, stored_type
+
+ScalarT = TypeVar("ScalarT", bound=np.generic)
 
 _BLOCK_BYTES = 1 << 20
 
@@ -25,14 +27,14 @@ def unchanged(before: os.stat_result, now: os.stat_result) -> bool:
     )
 
 
-class OpenTokens:
-    """The ids of a split, and whether they still are what they were.
+class OpenArray(Generic[ScalarT]):
+    """The numbers of a file, and whether they still are what they were.
 
     A file that is replaced or removed under its name does not matter: the one that was opened stays until it is closed. One that
     is written into does: its map shows the new content at once, and a part that was cut off ends the process (SIGBUS).
     """
 
-    def __init__(self, path: Path, name: TokenType, sha256: str, before: os.stat_result | None) -> None:
+    def __init__(self, path: Path, dtype: np.dtype[ScalarT], sha256: str, before: os.stat_result | None) -> None:
         """`before`: the state of the file when it was compared with `sha256`; none: it was not, and is from now on.
 
         Raises:
@@ -45,13 +47,13 @@ class OpenTokens:
         self._state = os.fstat(self._descriptor)
         if before is not None and not unchanged(before, self._state):
             raise DataError(f"{path} was written while it was being opened; type the same command again.")
-        self.ids: NDArray[np.uint16 | np.uint32] = np.empty(0, dtype=stored_type(name))
+        self.numbers: NDArray[ScalarT] = np.empty(0, dtype=dtype)
         if self._state.st_size:  # An empty file cannot be mapped.
             whole = mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ)
-            self.ids = np.frombuffer(whole, dtype=stored_type(name))
+            self.numbers = np.frombuffer(whole, dtype=dtype)
 
     def check(self) -> None:
-        """One question to the file system, 1.6 us: to be asked before ids are read and after.
+        """One question to the file system, 1.6 us: to be asked before numbers are read and after.
 
         Raises:
             DataError: The content changed.
@@ -61,7 +63,7 @@ class OpenTokens:
             self._look_again(state)
 
     def _look_again(self, state: os.stat_result) -> None:
-        """A copy of the folder by hard links or other rights change the state too, but no id."""
+        """A copy of the folder by hard links or other rights change the state too, but no number."""
         if state.st_size != self._state.st_size:
             raise self._changed(f"it had {self._state.st_size} bytes and has {state.st_size}")
         digest = hashlib.sha256()
@@ -74,6 +76,6 @@ class OpenTokens:
     def _changed(self, how: str) -> DataError:
         return DataError(
             f"{self._path} was written into while it was trained on: {how}. The run ends here with its last checkpoint, which has "
-            "not seen the change. Bring the old file back and type the same command again; or prepare the text anew "
+            "not seen the change. Bring the old file back and type the same command again; or prepare the data anew "
             "(mlp prepare EXPERIMENT --fresh) and begin a new run (mlp train EXPERIMENT --fresh)."
         )

@@ -1,0 +1,78 @@
+"""`images.json`: what a data set of images and each checkpoint trained on it know of them: shape, classes, and how pixels become inputs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from ml_playground.core.error_handling import DataError
+from ml_playground.core.foreign_files import read_at_most
+from ml_playground.core.run_schema import complaint
+
+FOLDER = "images"
+"""Of a data set and of a checkpoint, in which the file lies."""
+NAME = "images.json"
+
+# What no model here is made for. They bound what a file that came from elsewhere can make this program allocate.
+Channels = Annotated[int, Field(ge=1, le=64)]
+Side = Annotated[int, Field(ge=1, le=4096)]
+ClassName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+
+class ImageFacts(BaseModel):
+    """Images of one shape, each of one class."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    schema_version: Literal[1] = 1
+    channels: Channels
+    height: Side
+    width: Side
+    class_names: Annotated[tuple[ClassName, ...], Field(min_length=2, max_length=1 << 16)]
+    """In the order of the labels."""
+    mean: tuple[float, ...]
+    """Of the training images, by channel, pixels as 0 to 1."""
+    std: tuple[Annotated[float, Field(gt=0)], ...]
+    """Their standard deviation; 1 where they are all the same."""
+
+    @model_validator(mode="after")
+    def _one_number_a_channel(self) -> "ImageFacts":
+        if not len(self.mean) == len(self.std) == self.channels:
+            raise ValueError(f"{self.channels} channels have {len(self.mean)} means and {len(self.std)} deviations")
+        return self
+
+    @property
+    def pixels(self) -> int:
+        """Numbers of an image, over all channels."""
+        return self.channels * self.height * self.width
+
+    @property
+    def for_model(self) -> Mapping[str, int]:
+        """What a model must know."""
+        return {
+            "channels": self.channels,
+            "height": self.height,
+            "width": self.width,
+            "classes": len(self.class_names),
+        }
+
+    @property
+    def text(self) -> str:
+        """The file's content."""
+        return self.model_dump_json(indent=1) + "\n"
+
+
+def read_image_facts(folder: Path) -> ImageFacts:
+    """Of a data set's or a checkpoint's folder.
+
+    Raises:
+        DataError: The file is missing, or not what is written there.
+    """
+    path = folder / NAME
+    try:
+        return ImageFacts.model_validate_json(read_at_most(path))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}; restore it from a copy.") from error
+    except ValidationError as error:
+        raise DataError(f"{path} is not what describes images: {complaint(error)}; restore it from a copy.") from None
