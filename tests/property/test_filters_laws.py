@@ -176,10 +176,11 @@ def test_draw_and_likeliest_logits_that_are_no_numbers_give_minus_one(bad: float
         assert (ids == -1).tolist() == [False, True, False]
 
 
-def test_temperature_tiny_leaves_the_likeliest() -> None:
-    """A temperature so small that plain division overflows is greedy, not NaN."""
+@pytest.mark.parametrize("tiny", [1e-38, 1e-300])
+def test_temperature_tiny_leaves_the_likeliest(tiny: float) -> None:
+    """A temperature so small that plain division overflows, or that is 0 in float32, is greedy, not NaN."""
     logits = logits_of(7)
-    assert torch.equal(draw(temperature(logits, 1e-38), torch.full((ROWS,), 0.7)), logits.argmax(-1))
+    assert torch.equal(draw(temperature(logits, tiny), torch.full((ROWS,), 0.7)), logits.argmax(-1))
 
 
 @pytest.mark.parametrize("uniform", [0.0, 0.5, float(torch.nextafter(torch.tensor(1.0), torch.tensor(0.0)))])

@@ -33,6 +33,7 @@ ways_to_draw = st.builds(
     top_k=st.sampled_from([0, 3]),
     top_p=st.sampled_from([0.8, 1.0]),
     repetition_penalty=st.sampled_from([1.0, 1.4]),
+    no_repeat_ngram=st.sampled_from([0, 1, 3]),
 )
 contexts = st.sampled_from([None, 1, 2, 5, 8, 16])
 
@@ -100,3 +101,22 @@ def test_window_start_any_length_keeps_half_to_all_of_the_context(tokens: int, m
 def test_window_start_unbounded_model_reads_everything(tokens: int) -> None:
     """A model without a longest context sees the whole row."""
     assert window_start(tokens, None) == 0
+
+
+@settings(max_examples=40)
+@given(prompts_of_any_length, st.integers(1, 4), st.floats(0.0, 2.0), contexts)
+def test_generate_no_repeat_ngram_repeats_none_while_another_token_is_left(
+    prompts: list[list[int]], length: int, temperature: float, max_context: int | None
+) -> None:
+    """A run of n tokens comes again only where every other token would have made one too."""
+    model = HistoryModel(VOCABULARY, max_context).eval()
+    way = SampleSettings(no_repeat_ngram=length, temperature=temperature, max_new_tokens=12)
+    for prompt, new in zip(
+        prompts, drawn(generate, model, prompts, settings=way, seeds=range(len(prompts))), strict=True
+    ):
+        ids = [*prompt, *new]
+        for end in range(max(len(prompt), length - 1), len(ids)):
+            before = {tuple(ids[at : at + length]) for at in range(end - length + 1)}
+            head = tuple(ids[end - length + 1 : end])
+            if (*head, ids[end]) in before:
+                assert all((*head, other) in before for other in range(VOCABULARY))

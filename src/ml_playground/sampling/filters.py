@@ -72,7 +72,9 @@ def repetition_penalty(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
 
 def temperature(logits: Tensor, temperature: float) -> Tensor:
     """Logits (R, V), shifted so that the highest is 0 and divided: without the shift a tiny temperature overflows."""
-    return (logits - logits.amax(dim=-1, keepdim=True)) / temperature
+    # What is 0 in float32 would make the highest 0 / 0.
+    divisor = max(temperature, torch.finfo(torch.float32).tiny)
+    return (logits - logits.amax(dim=-1, keepdim=True)) / divisor
 
 
 def top_k(logits: Tensor, k: int) -> Tensor:

@@ -80,6 +80,7 @@ def test_sample_options_override_the_record(run: RunFolder, capsys: pytest.Captu
         "--top-p": 0.9,
         "--min-p": 0.1,
         "--repetition-penalty": 1.2,
+        "--no-repeat-ngram": 3,
         "--seed": 9,
     }
     words = [word for option, value in options.items() for word in (option, str(value))]
@@ -87,6 +88,7 @@ def test_sample_options_override_the_record(run: RunFolder, capsys: pytest.Captu
     record = record_of(capsys, "bottles", *words, "--prompt", "a", "--stop", "x", "--stop", "yz", "--weights", "raw")
     expected = {option[2:].replace("-", "_"): value for option, value in options.items()}
     expected |= {"prompts": ["a"], "stop": ["x", "yz"], "weights": "raw", "precision": "bfloat16", "engine": "torch"}
+    expected |= {"num_beams": 1, "length_penalty": 1.0}
     assert record["settings"] == expected
 
 
@@ -157,6 +159,9 @@ def test_sample_notes_are_on_stderr(run: RunFolder, capsys: pytest.CaptureFixtur
         ),
         (["bottles", "--checkpoint", "7"], "has no checkpoint of step 7"),
         (["bottles", "--temperature", "-1"], "--temperature: sample.temperature"),
+        (["bottles", "--num-beams", "2", "--temperature", "1"], "set temperature = 0"),
+        (["bottles", "--num-beams", "2", "--num-samples", "3"], "num_samples = 3 is more than 2 beams can find"),
+        (["bottles", "--length-penalty", "2"], "num_beams = 1; set num_beams above 1"),
         (["bottles", "--weights", "averaged"], "--weights: sample.weights"),
         (["bottles", "--stop", ""], "sample.stop"),
         (["bottles", "--set", "model.n_layer=2"], "model.n_layer cannot be set here"),
@@ -174,6 +179,16 @@ def test_sample_what_its_user_can_mend_ends_with_2(
     assert message in shown.err
     assert shown.out == ""
     assert not run.samples.exists()
+
+
+def test_sample_beams_gives_the_best_text_with_its_score(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    """One text a prompt unless more are asked for, the best first, the same whatever the seed."""
+    found = record_of(capsys, "bottles", "--num-beams", "3", "--num-samples", "2", "--length-penalty", "0.5")
+    assert [found["settings"][key] for key in ("temperature", "num_beams", "length_penalty")] == [0, 3, 0.5]
+    assert [text["sample"] for text in found["texts"]] == [0, 1]
+    assert found["texts"][0]["score"] >= found["texts"][1]["score"]
+    best = record_of(capsys, "bottles", "--num-beams", "3", "--length-penalty", "0.5", "--seed", "5")
+    assert [text["text"] for text in best["texts"]] == [found["texts"][0]["text"]]
 
 
 def pieces_of_three_texts() -> Iterator[Piece]:

@@ -31,6 +31,12 @@ class HfState:
     """(B,) padding positions at the left of each row; None: no padding anywhere."""
     seen: int = 0
 
+    def select(self, rows: Tensor) -> None:
+        """Hold these rows, (K,), in this order: beam search goes on from one in several ways, and leaves others."""
+        self.cache.reorder_cache(cast(torch.LongTensor, rows))
+        self.rows = len(rows)
+        self.starts = None if self.starts is None else self.starts.index_select(0, rows)
+
     def admit(self, ids: Tensor) -> None:
         """Check that `ids` (B, t) fit behind what was seen.
 

@@ -27,6 +27,11 @@ class RecurrentState:
         """B."""
         return self.layers[0][0].shape[0]
 
+    def select(self, rows: Tensor) -> None:
+        """Hold these rows, (K,), in this order: beam search goes on from one in several ways, and leaves others."""
+        self.layers = [tuple(carried.index_select(0, rows) for carried in layer) for layer in self.layers]
+        self.starts = None if self.starts is None else self.starts.index_select(0, rows)
+
     def admit(self, ids: Tensor) -> Tensor | None:
         """Check that `ids` (B, t) go on with these rows, and count them.
 
