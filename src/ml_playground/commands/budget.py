@@ -15,7 +15,7 @@ from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import ConfigError
 from ml_playground.core.humanise import duration
 from ml_playground.core.run_folder import RunFolder, runs_folder
-from ml_playground.data_pipeline.manifest import Prepared
+from ml_playground.data_pipeline.text_dataset import PreparedText
 from ml_playground.planning.budget import (
     ANCHOR_STEPS,
     LEAST_STEPS,
@@ -155,7 +155,7 @@ class Planner:
     """Measures candidates of one request on one prepared text."""
 
     def __init__(
-        self, request: Request, fixed: Mapping[str, Any], prepared: Prepared, deps: Deps, began_s: float
+        self, request: Request, fixed: Mapping[str, Any], prepared: PreparedText, deps: Deps, began_s: float
     ) -> None:
         self._request = request
         self._fixed = fixed
@@ -245,7 +245,7 @@ class Planner:
         ]
 
 
-def facts_of(prepared: Prepared) -> DataFacts:
+def facts_of(prepared: PreparedText) -> DataFacts:
     """What planning must know of a text."""
     splits = prepared.manifest.ledger.splits
     return DataFacts(
@@ -256,7 +256,7 @@ def facts_of(prepared: Prepared) -> DataFacts:
     )
 
 
-def planned_job(request: Request, prepared: Prepared, began_s: float, *, fresh: bool) -> JobConfig:
+def planned_job(request: Request, prepared: PreparedText, began_s: float, *, fresh: bool) -> JobConfig:
     """The job of a run that goes on, or of a plan that is made now.
 
     Raises:

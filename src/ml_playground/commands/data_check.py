@@ -30,6 +30,7 @@ from ml_playground.data_pipeline.checks.quarantine import Separated, separate_li
 from ml_playground.data_pipeline.checks.report import Report, as_json
 from ml_playground.data_pipeline.manifest import MANIFEST_NAME, read_manifest
 from ml_playground.data_pipeline.source_protocol import FileSource, Source
+from ml_playground.data_pipeline.text_dataset import TextManifest
 
 Kind = Literal["text", "chat"]
 ROW_ENDINGS = frozenset({".jsonl", ".ndjson", ".json"})
@@ -189,6 +190,11 @@ def _refuse_unused(
 def _of_experiment(job: JobConfig, kind: Kind | None, most_characters: int | None) -> Job:
     """The documents of its source, and which of them it keeps for validation."""
     settings = job.prepare
+    if settings.source.modality == "images":
+        raise ConfigError(
+            f"{job.name} has images (source.kind = {settings.source.kind_name!r}), and what is checked here is text; "
+            f"mlp prepare {job.name} refuses images that are damaged, and counts copies."
+        )
     source: Source = load_object(kind_of("source", SOURCES, settings.source.kind_name).build)(settings.source, Deps())
     if not isinstance(source, FileSource):
         return Job(kind or "text", lambda: document_inputs(source), 0, lambda: SplitWatcher(settings))
@@ -207,8 +213,10 @@ def characters_that_fit(job: JobConfig) -> int | None:
     characters = 1.0 if job.prepare.tokenizer.kind_name in {"char", "byte"} else CHARACTERS_OF_A_TOKEN
     folder = prepared_folder(job.prepare)
     if (folder / MANIFEST_NAME).is_file():
-        split = read_manifest(folder).ledger.splits["train"]
-        characters = split.characters / split.tokens
+        manifest = read_manifest(folder)
+        if isinstance(manifest, TextManifest):
+            split = manifest.ledger.splits["train"]
+            characters = split.characters / split.tokens
     return round(tokens * characters)
 
 

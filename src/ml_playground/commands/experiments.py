@@ -49,7 +49,8 @@ def _row(entry: ExperimentEntry) -> Row:
         return Row(entry, ABSENT, ABSENT, str(error))
     model = job.model.model_dump(mode="json")
     size = f" {model['n_layer']} x {model['n_embd']}" if "n_layer" in model else ""
-    return Row(entry, f"{job.prepare.source.kind_name}, {job.prepare.tokenizer.kind_name}", f"{model['kind']}{size}")
+    parts = [job.prepare.source] if job.prepare.tokenizer is None else [job.prepare.source, job.prepare.tokenizer]
+    return Row(entry, ", ".join(part.kind_name for part in parts), f"{model['kind']}{size}")
 
 
 def _as_json(row: Row) -> dict[str, Any]:

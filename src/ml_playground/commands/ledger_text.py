@@ -3,11 +3,12 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from ml_playground.core.humanise import printable
+from ml_playground.core.humanise import plural, printable
 from ml_playground.core.values import Fates
 from ml_playground.data_pipeline.books import Books
 from ml_playground.data_pipeline.ledger import Ledger, SplitCounts
 from ml_playground.data_pipeline.loss_limit import CAUSES, bytes_text, percent, row_text
+from ml_playground.data_pipeline.source_counts import REASONS
 
 COUNTS: Mapping[str, Callable[[SplitCounts], int]] = {
     "characters": lambda counts: counts.characters,
@@ -53,22 +54,40 @@ def copies_text(ledger: Ledger) -> str:
         return ""
     copies = ledger.losses.copies
     fate = "dropped" if ledger.dropped else "kept; prepare.duplicates = 'drop' leaves them out"
-    plural = "s" if copies.documents > 1 else ""
-    return f"{copies.documents:,} document{plural}, {copies.characters:,} characters ({fate})"
+    return f"{plural(copies.documents, 'document')}, {plural(copies.characters, 'character')} ({fate})"
 
 
-def ledger_lines(books: Books, title: str, encoding: str) -> Iterator[str]:
-    """All of it: the source, what lies in which split, what an epoch does with it, what is lost and where."""
-    ledger = books.manifest.ledger
-    yield f"{title}: {ledger.files_used:,} of {ledger.files_found:,} files used" + _skipped(ledger)
+def offered_lines(ledger: Ledger, encoding: str = "utf-8") -> Iterator[str]:
+    """What the source itself left out and gave again, and the shares of a mixture; nothing where it gives all it has."""
+    offered = ledger.offered
+    if offered is None:
+        return
+    if offered.shares:
+        total = max(1, sum(offered.shares.values()))
+        shares = ", ".join(f"{name} {100 * given / total:.2f} %" for name, given in offered.shares.items())
+        yield f"mixture:    {shares} of the characters"
+    if offered.repeated_documents:
+        size = plural(offered.repeated_characters, "character")
+        yield f"repeated:   {plural(offered.repeated_documents, 'document')}, {size}"
+    for reason, one in offered.left_out.items():
+        rows = [plural(one.documents, "document")] if one.documents else []
+        characters = [plural(one.characters, "character")] if one.characters else []
+        first = f" (first: {', '.join(one.places)})" if one.places else ""
+        yield printable(f"left out:   {', '.join(rows + characters)} {REASONS[reason]}{first}", encoding)
+
+
+def ledger_lines(books: Books, ledger: Ledger, title: str, encoding: str) -> Iterator[str]:
+    """All of a text's: the source, what lies in which split, what an epoch does with it, what is lost and where."""
+    yield f"{title}: {ledger.files_used:,} of {plural(ledger.files_found, 'file')} used" + _skipped(ledger)
     yield ""
-    yield from right_aligned(list(_rows(books)))
+    yield from right_aligned(list(_rows(books, ledger)))
     yield ""
     yield f"lost:       {lost_text(ledger)}"
     for row in ledger.losses.rows if ledger.losses else ():
         yield f"            {printable(row_text(row), encoding)}"
     if copies := copies_text(ledger):
         yield f"copies:     {copies}"
+    yield from offered_lines(ledger, encoding)
 
 
 def _skipped(ledger: Ledger) -> str:
@@ -76,9 +95,8 @@ def _skipped(ledger: Ledger) -> str:
     return f" ({reasons})" if reasons else ""
 
 
-def _rows(books: Books) -> Iterator[tuple[str, ...]]:
+def _rows(books: Books, ledger: Ledger) -> Iterator[tuple[str, ...]]:
     """A column for the source, for each split, and for what was left out; a row for each count."""
-    ledger = books.manifest.ledger
     parts = {**ledger.splits, **{f"{reason}s": counts for reason, counts in ledger.dropped.items()}}
     yield "", "source", *parts
     # A split by position may cut a document in two: these parts may be more than the documents.

@@ -1,6 +1,6 @@
-"""`mlp prepare`: from a source of text to token files."""
+"""`mlp prepare`: from a source to what is trained on: token files, or arrays of images."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -8,17 +8,20 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ml_playground.commands.ledger_text import copies_text, lost_text, right_aligned
-from ml_playground.commands.options import ConfigFiles, Experiment, Json, Sets, as_typed
+from ml_playground.commands.image_text import image_facts_of, image_lines
+from ml_playground.commands.ledger_text import copies_text, lost_text, offered_lines, right_aligned
+from ml_playground.commands.options import ConfigFiles, Experiment, Json, Sets, as_typed, named, naming
 from ml_playground.configuration.loading import load
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.deps import Deps
-from ml_playground.core.error_handling import DataError
-from ml_playground.core.humanise import json_text
+from ml_playground.core.humanise import json_text, plural
+from ml_playground.core.values import Fates
 from ml_playground.data_pipeline.books import open_books
+from ml_playground.data_pipeline.image_dataset import PreparedImages
 from ml_playground.data_pipeline.manifest import Prepared
 from ml_playground.data_pipeline.preparer import prepare as prepare_data
 from ml_playground.data_pipeline.progress import Phase, PrepareProgress, Report
+from ml_playground.data_pipeline.text_dataset import TextManifest, as_text
 
 Fresh = Annotated[
     bool, typer.Option("--fresh", help="Prepare anew even if it is there; the old data set is kept beside the new one.")
@@ -41,6 +44,8 @@ WORDS: dict[Phase, str] = {
     "reading": "reading the text",
     "learning": "learning the vocabulary",
     "encoding": "turning text into tokens",
+    "counting": "counting the images",
+    "storing": "writing the images",
     "checking": "checking",
 }
 
@@ -53,19 +58,12 @@ def prepare(
     workers: Workers = None,
     json_output: Json = False,
 ) -> None:
-    """Turn a source of text into token files, or check that those on disk still belong to it."""
+    """Turn a source of text into token files, or one of images into arrays, or check that those on disk still belong to it."""
     job = load(experiment, sets=sets or (), files=files or ()).job
     typed = as_typed(experiment, sets, files)
-    try:
+    with naming(typed):
         prepared = prepare_job(job, fresh=fresh, workers=workers)
-    except DataError as error:
-        raise DataError(_naming(str(error), typed)) from error
-    typer.echo(json_text(facts_of(prepared, job)) if json_output else _naming(summary_of(prepared, job, typed), typed))
-
-
-def _naming(text: str, typed: str) -> str:
-    """A text of those who do not know which experiment it is, with what was typed for it."""
-    return text.replace("`mlp prepare EXPERIMENT", f"`mlp prepare {typed}")
+    typer.echo(json_text(facts_of(prepared, job)) if json_output else named(summary_of(prepared, job, typed), typed))
 
 
 def prepare_job(
@@ -125,13 +123,18 @@ class BarProgress:
 
 def facts_of(prepared: Prepared, job: JobConfig) -> dict[str, Any]:
     """What a program wants to know, as JSON values."""
-    manifest = prepared.manifest
     books = open_books(prepared.folder, job.data).as_json()
-    return {
+    common = {
         "folder": str(prepared.folder),
         "fingerprint": prepared.fingerprint,
         "reused": prepared.reused,
         "set_aside": None if prepared.set_aside is None else str(prepared.set_aside),
+        "epoch": books["epoch"],
+    }
+    if isinstance(prepared, PreparedImages):
+        return common | image_facts_of(prepared.manifest)
+    manifest = as_text(prepared).manifest
+    return common | {
         "tokenizer": manifest.tokenizer.kind,
         "vocab_size": manifest.vocab_size,
         "files_used": manifest.ledger.files_used,
@@ -144,15 +147,26 @@ def facts_of(prepared: Prepared, job: JobConfig) -> dict[str, Any]:
         "lost_bytes": books["lost_bytes"],
         "dropped": books["ledger"]["dropped"],
         "losses": books["ledger"]["losses"],
-        "epoch": books["epoch"],
     }
 
 
 def summary_of(prepared: Prepared, job: JobConfig, typed: str) -> str:
     """What a person wants to know: a row for each split, what is lost, where it lies, what to type next."""
-    manifest = prepared.manifest
-    ledger = manifest.ledger
     epoch = open_books(prepared.folder, job.data).epoch
+    state = "already prepared, and its source is unchanged" if prepared.reused else "prepared"
+    lines = [f"{job.name}: {state}"]
+    if isinstance(prepared, PreparedImages):
+        lines += image_lines(prepared.manifest, epoch)
+    else:
+        lines += _text_lines(as_text(prepared).manifest, epoch, typed)
+    if prepared.set_aside is not None:
+        lines.append(f"old data:   {prepared.set_aside}")
+    return "\n".join([*lines, f"folder:     {prepared.folder}", f"next:       mlp train {typed}"])
+
+
+def _text_lines(manifest: TextManifest, epoch: Mapping[str, Fates], typed: str) -> list[str]:
+    """A row for each split of a text, and what is lost."""
+    ledger = manifest.ledger
     heads = ("", "tokens", "trained an epoch", "documents", "characters", "bytes/token", "unknown")
     rows = [
         (
@@ -166,19 +180,12 @@ def summary_of(prepared: Prepared, job: JobConfig, typed: str) -> str:
         )
         for split, counts in ledger.splits.items()
     ]
-    state = "already prepared, and its source is unchanged" if prepared.reused else "prepared"
-    lines = [
-        f"{job.name}: {state}",
-        *right_aligned([heads, *rows]),
-        f"vocabulary: {manifest.vocab_size:,} ({manifest.tokenizer.kind})",
-    ]
+    lines = [*right_aligned([heads, *rows]), f"vocabulary: {manifest.vocab_size:,} ({manifest.tokenizer.kind})"]
     if skipped := ledger.files_skipped:
         reasons = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in skipped.items())
-        lines.append(f"skipped:    {sum(skipped.values()):,} of {ledger.files_found:,} files ({reasons})")
+        lines.append(f"skipped:    {sum(skipped.values()):,} of {plural(ledger.files_found, 'file')} ({reasons})")
     more = f"; where: mlp data ledger {typed}" if ledger.lost_bytes() else ""
     lines.append(f"lost:       {lost_text(ledger)}{more}")
     if copies := copies_text(ledger):
         lines.append(f"copies:     {copies}")
-    if prepared.set_aside is not None:
-        lines.append(f"old data:   {prepared.set_aside}")
-    return "\n".join([*lines, f"folder:     {prepared.folder}", f"next:       mlp train {typed}"])
+    return [*lines, *offered_lines(ledger)]

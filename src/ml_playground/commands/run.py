@@ -1,14 +1,16 @@
-"""`mlp run`: from a text on disk to a trained model that writes, in one go."""
+"""`mlp run`: from a text on disk to a trained model that writes, or from images to one that tells them apart, in one go."""
 
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ml_playground.commands.budget import Request, check_request, former_job, planned_job, record_of, verdict
-from ml_playground.commands.options import ConfigFiles, Experiment, Json, Sets, as_typed
+from ml_playground.commands.evaluate_images import evaluate_images
+from ml_playground.commands.evaluate_images import record_of as evaluation_record
+from ml_playground.commands.options import ConfigFiles, Experiment, Json, Sets, as_typed, named, naming
 from ml_playground.commands.prepare import prepare_job, summary_of
 from ml_playground.commands.sample import draw_from
 from ml_playground.commands.train import Fresh, Resume, exit_code_of, train_job
@@ -21,7 +23,9 @@ from ml_playground.core.humanise import json_text, plural
 from ml_playground.core.registry import load_object
 from ml_playground.core.run_folder import RunFolder, runs_folder
 from ml_playground.core.run_schema import FINISHED
+from ml_playground.data_pipeline.image_dataset import PreparedImages
 from ml_playground.data_pipeline.manifest import Prepared
+from ml_playground.data_pipeline.text_dataset import PreparedText, as_text
 from ml_playground.monitoring.reader import read_run
 from ml_playground.monitoring.report import write_report
 from ml_playground.monitoring.report_parts import budget_of
@@ -54,7 +58,7 @@ def run(
     minutes: Minutes = None,
     json_output: Json = False,
 ) -> None:
-    """Prepare, train, sample and report. Ctrl-C saves; the same command goes on where it stopped.
+    """Prepare, train, sample (or, of images, evaluate) and report. Ctrl-C saves; the same command goes on where it stopped.
 
     With --minutes the program measures this machine and this text, plans size, context, batch, learning rate and schedule
     for the lowest loss in that time, says what it expects, and ends in time.
@@ -66,34 +70,44 @@ def run(
         check_start(request, loaded, chosen=fresh or resume is not None)
     job = loaded.job
     _stage(1, "prepare", json_output=json_output)
-    prepared = prepare_job(job)
+    typed = as_typed(experiment, sets, files)
+    with naming(typed):
+        prepared = prepare_job(job)
+        if not json_output:
+            typer.echo(named(summary_of(prepared, job, typed).rpartition("\n")[0], typed))
+        if isinstance(prepared, PreparedText):
+            check_prompts(job, prepared)
+        _stage(2, "train", json_output=json_output)
+        if request is not None:
+            job = planned_job(request, as_text(prepared), began_s, fresh=fresh)
+        result = train_job(job, fresh=fresh, resume=resume)
     if not json_output:
-        typer.echo(summary_of(prepared, job, job.name).rpartition("\n")[0])
-    check_prompts(job, prepared)
-    _stage(2, "train", json_output=json_output)
-    if request is not None:
-        job = planned_job(request, prepared, began_s, fresh=fresh)
-    result = train_job(job, fresh=fresh, resume=resume)
-    if not json_output:
-        typer.echo(_training_summary(job, result, minutes, f"mlp run {as_typed(experiment, sets, files)}"))
-    texts: list[str] = []
-    if result.reason in FINISHED:
-        _stage(3, "sample", json_output=json_output)
-        try:
-            texts = _texts_of(job, result, quiet=json_output)
-        except PlaygroundError:
-            # Hours of training may lie behind this; what can be seen of them without texts is shown.
-            typer.echo(f"report: {write_report(RunFolder(result.run))}", err=True)
-            raise
-        _stage(4, "report", json_output=json_output)
+        typer.echo(_training_summary(job, result, minutes, f"mlp run {typed}"))
+    shown = _shown(job, prepared, result, quiet=json_output) if result.reason in FINISHED else {}
     report = write_report(RunFolder(result.run))
     if json_output:
-        more = {"run": str(result.run), "samples": texts, "report": str(report)}
+        more: dict[str, Any] = {"run": str(result.run), "samples": [], **shown, "report": str(report)}
         typer.echo(json_text(asdict(result) | more | {"budget": record_of(job, result.metrics.get("loss"))}))
     else:
         typer.echo(f"report: {report}")
     if (code := exit_code_of(result)) != 0:
         raise typer.Exit(code)
+
+
+def _shown(job: JobConfig, prepared: Prepared, result: "JobResult", *, quiet: bool) -> dict[str, Any]:
+    """What the trained model does, as JSON values: texts, or how well it tells images apart."""
+    _stage(3, "evaluate" if isinstance(prepared, PreparedImages) else "sample", json_output=quiet)
+    try:
+        if isinstance(prepared, PreparedImages):
+            shown = {"evaluation": _evaluation_of(prepared, result, quiet=quiet)}
+        else:
+            shown = {"samples": _texts_of(job, result, quiet=quiet)}
+    except PlaygroundError:
+        # Hours of training may lie behind this; what can be seen of them without the rest is shown.
+        typer.echo(f"report: {write_report(RunFolder(result.run))}", err=True)
+        raise
+    _stage(4, "report", json_output=quiet)
+    return shown
 
 
 def _training_summary(job: JobConfig, result: "JobResult", minutes: float | None, command: str) -> str:
@@ -103,7 +117,7 @@ def _training_summary(job: JobConfig, result: "JobResult", minutes: float | None
     if minutes is None or budget_of(read_run(RunFolder(result.run)).events).get("used") is not True:
         return summary
     lines = (
-        summary.replace("stopped early:", f"used its {plural(minutes, 'minute')}:", 1),
+        summary.replace("stopped early", f"used its {plural(minutes, 'minute')}", 1),
         verdict(job, result.metrics.get("loss")),
     )
     return "\n".join(filter(None, lines))
@@ -131,7 +145,7 @@ def check_start(request: Request, asked: Loaded, *, chosen: bool = False) -> Non
         )
 
 
-def check_prompts(job: JobConfig, prepared: Prepared) -> None:
+def check_prompts(job: JobConfig, prepared: PreparedText) -> None:
     """Refuse before the training what would stop the sampling after it.
 
     Raises:
@@ -152,6 +166,14 @@ def _texts_of(job: JobConfig, result: "JobResult", *, quiet: bool) -> list[str]:
 
     layer = Layer("this command", {"sample": job.sample.model_dump(mode="json")}, Path.cwd())
     return [text.prompt + text.text for text in draw_from(load_run(result.run, layers=[layer]), quiet=quiet)]
+
+
+def _evaluation_of(prepared: PreparedImages, result: "JobResult", *, quiet: bool) -> dict[str, Any]:
+    """On the images that nothing was decided by: those of the test, if there are some."""
+    split = "test" if "test" in prepared.manifest.splits else "val"
+    return evaluation_record(
+        evaluate_images(result.run, split, which="best", layers=(), json_output=False, quiet=quiet)
+    )
 
 
 def _stage(number: int, name: str, *, json_output: bool) -> None:
