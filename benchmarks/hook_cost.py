@@ -37,8 +37,9 @@ from ml_playground.training.hook_protocols import Hook, HookContext, StepEvent
 from ml_playground.training.hooks.beside import Beside
 from ml_playground.training.hooks.journal import EventJournal
 from ml_playground.training.hooks.tolerant import Tolerant
-from ml_playground.training.loop import Parts, Start, fit
+from ml_playground.training.loop import Parts, fit
 from ml_playground.training.memory import Room
+from ml_playground.training.stretch import Start
 
 
 class Timed:

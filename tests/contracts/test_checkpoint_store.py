@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ml_playground.configuration.models import CheckpointingSettings
 from ml_playground.core.course import Course, RollBack, Split
 from ml_playground.core.error_handling import CheckpointError
-from ml_playground.core.values import Progress
+from ml_playground.core.values import Action, Progress
 from ml_playground.training.checkpoint_protocols import CheckpointStore, Snapshot
 from ml_playground.training.checkpointing.directory_store import DirectoryStore
 from ml_playground.training.checkpointing.retention import Kept, to_drop
@@ -53,6 +53,7 @@ def snapshot(step: int, loss: float | None = None, value: float | None = None) -
         data_fingerprint="f" * 64,
         metrics=None if loss is None else {"loss": loss},
         lr_factor=0.7,
+        owed=Action.EVALUATE | Action.FINISH,
         course=Course(
             roll_backs=(RollBack(step=3, batches=(4, 5), why="the loss was nan", cut="a"),),
             splits=(Split(phase="training", step=2, parts=4, cut="a"),),
@@ -83,6 +84,7 @@ def test_open_after_save_gives_everything_back(make: MakeStore, tmp_path: Path) 
     assert opened.config == saved.config
     assert opened.hooks == saved.hooks
     assert opened.course == saved.course
+    assert opened.owed == saved.owed
     assert described(opened.tensors()) == described(saved.tensors)
 
 

@@ -11,7 +11,7 @@ from ml_playground.configuration.models import CheckpointingSettings
 from ml_playground.core.course import Course
 from ml_playground.core.error_handling import CheckpointError
 from ml_playground.core.run_schema import Reason
-from ml_playground.core.values import Progress
+from ml_playground.core.values import Action, Progress
 from ml_playground.training.checkpoint_protocols import NotSaved, Saved, Snapshot
 from ml_playground.training.checkpointing.retention import Kept, to_drop
 from ml_playground.training.protocols import TensorGroups
@@ -25,6 +25,7 @@ class KeptSnapshot:
     metrics: Mapping[str, float] | None
     lr_factor: float
     ending: Reason | None
+    owed: Action
     data_fingerprint: str
     config: str
     hooks: Mapping[str, Mapping[str, Any]]
@@ -53,8 +54,8 @@ class MemoryStore:
         """All that are kept, oldest first."""
         return [Saved(step, kept.metrics, kept.reference) for step, kept in sorted(self._kept.items())]
 
-    def latest(self) -> KeptSnapshot | None:
-        """The newest."""
+    def latest(self, *, tidies: bool = True) -> KeptSnapshot | None:
+        """The newest; there is nothing to tidy."""
         return self._kept[max(self._kept)] if self._kept else None
 
     def open(self, step: int) -> KeptSnapshot:
@@ -84,6 +85,7 @@ class MemoryStore:
             metrics=deepcopy(snapshot.metrics),
             lr_factor=snapshot.lr_factor,
             ending=snapshot.ending,
+            owed=snapshot.owed,
             data_fingerprint=snapshot.data_fingerprint,
             config=snapshot.config,
             hooks=deepcopy(snapshot.hooks),

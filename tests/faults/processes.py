@@ -17,10 +17,11 @@ from typing import Any
 
 from ml_playground.cli import main as mlp
 from ml_playground.configuration.loading import load
-from ml_playground.core.checkpoint_format import steps_in
+from ml_playground.core.checkpoint_format import latest, steps_in
 from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import RunError
 from ml_playground.core.run_folder import RunFolder, all_runs, runs_folder
+from ml_playground.core.values import Action
 from ml_playground.data_pipeline.preparer import prepare
 from ml_playground.monitoring.reader import list_runs, read_result, read_status
 from tests.fakes.tiny_job import tiny_job
@@ -149,8 +150,8 @@ def stopped(experiment: Path, whole: RunFolder, home: Path, signals: list[tuple[
         faults += faults_after_a_kill(run)
     if code == 0 and (run is None or not steps_in(run.checkpoints)):
         faults.append("it ended with 0 without a checkpoint")
-    # Once the result is there the handlers are gone: what is left is to say it.
-    over = run is not None and read_result(run) is not None
+    # Before the first step there is nothing to save; once the result is there the handlers are gone, and what is left is to say it.
+    over = run is not None and (read_result(run) is not None or not steps_in(run.checkpoints))
     saved = {0} | (NOT_BEGUN if over or len(signals) > 1 else set())
     if code not in (NOT_BEGUN if run is None else saved):
         faults.append(f"it ended with {code}: {(home / 'said').read_text()}")
@@ -193,6 +194,41 @@ def stop_trainings(folder: Path, count: int) -> dict[str, list[Report]]:
         report[name] = [*report.get(name, []), stopped(experiment, whole, home, [(word, moment)])]
     twice = [(signal.SIGINT, after(whole_s / 2)), (signal.SIGINT, after(whole_s / 2 + 0.005))]
     report["twice"] = [stopped(experiment, whole, home_with(data, folder / "twice"), twice)]
+    return report
+
+
+def stop_long_evaluations(folder: Path) -> Report:
+    """A signal in the midst of an evaluation that would take a quarter of a minute: it is broken off, and owed."""
+    experiment = folder / "long"
+    experiment.mkdir()
+    (folder / "long.txt").write_text("".join(f"{number} bottles of {number % 97} sorts\n" for number in range(250_000)))
+    long = {
+        "../text.txt": "../long.txt",
+        "batches = 6": "batches = 1_000_000",
+        '"char" } }': '"char" }, val_fraction = 0.5 }',
+    }
+    config = CONFIG
+    for short, other in long.items():
+        config = config.replace(short, other)
+    (experiment / "config.toml").write_text(config)
+    os.environ["MLP_HOME"] = str(folder / "long-prepared")
+    prepare(load(str(experiment)).job.prepare, Deps())
+    report: Report = {"seconds": [], "faults": []}
+    for number, word in enumerate((signal.SIGTERM, signal.SIGINT)):
+        home = home_with(folder / "long-prepared" / "data", folder / f"long-{number}")
+        training = Command(["train", str(experiment)], home)
+        training.wait(evaluating)
+        training.wait(after(0.3))
+        asked_s = time.monotonic()
+        training.send(word)
+        code = training.wait()
+        report["seconds"].append(time.monotonic() - asked_s)
+        run = newest_run(home)
+        newest = latest(run.checkpoints) if run is not None else None
+        if code or newest is None or newest.owed != Action.EVALUATE | Action.SAVE:
+            report["faults"].append(
+                f"it ended with {code} and owes {newest and newest.owed}: {(home / 'said').read_text()}"
+            )
     return report
 
 
@@ -255,6 +291,22 @@ def rivals(folder: Path, count: int) -> list[str]:
         if codes not in ([0, 0], [0, 2]):
             faults.append(f"they ended with {codes}")
         faults += faults_of_a_resumed(run, whole)
+    return faults
+
+
+def twins(folder: Path, count: int) -> list[str]:
+    """Two processes are told to train the same experiment at the same moment: one run, which one of them trains."""
+    faults: list[str] = []
+    for number in range(count):
+        home = home_with(folder / "prepared" / "data", folder / f"twins-{number}")
+        both = [Command(["train", str(folder / "experiment")], home) for _ in range(2)]
+        codes = sorted(command.wait() or 0 for command in both)
+        runs = all_runs(home / "runs")
+        if codes not in ([0, 0], [0, 2]):
+            faults.append(f"they ended with {codes}: {(home / 'said').read_text()}")
+        if len(runs) != 1 or read_result(runs[0]) is None:
+            faults.append(f"there are {len(runs)} runs")
+        shutil.rmtree(home)
     return faults
 
 
@@ -321,7 +373,9 @@ def main(folder: Path, count: int) -> None:
     report = {
         "signals": stop_trainings(folder, count),
         "preparations": stop_preparations(folder, count),
+        "long evaluations": stop_long_evaluations(folder),
         "rivals": rivals(folder, max(2, count // 4)),
+        "twins": twins(folder, max(2, count // 4)),
         "reader": restless_reader(folder, 10 * count),
         "unread": unread(folder),
     }

@@ -12,6 +12,8 @@ import pytest
 from tests.faults.conftest import MEMORY_DISK, Tried
 
 ROOT = Path(__file__).parents[2]
+WITHIN_S = 10.0
+"""From a signal to the end of the process."""
 
 
 def found(count: int) -> dict[str, Any]:
@@ -29,7 +31,10 @@ def check(report: dict[str, Any], count: int, tried: Tried) -> None:
     assert [(name, fault) for name, one in stops for fault in one["faults"]] == []
     assert any(one["stopping"] for _, one in stops)
     assert report["preparations"] == []
+    assert report["long evaluations"]["faults"] == []
+    assert max(report["long evaluations"]["seconds"]) < WITHIN_S
     assert report["rivals"] == []
+    assert report["twins"] == []
     assert report["unread"] == []
     reader = report["reader"]
     assert (reader["faults"], reader["missing"]) == ([], 0)
@@ -37,7 +42,9 @@ def check(report: dict[str, Any], count: int, tried: Tried) -> None:
     assert reader["reads"] > 1000 * min(1.0, reader["seconds"]) / 4
     tried("SIGINT or SIGTERM while training", len(stops))
     tried("SIGINT or SIGTERM while preparing", count)
+    tried("SIGINT or SIGTERM in an evaluation that takes long", len(report["long evaluations"]["seconds"]))
     tried("two processes begin one run", max(2, count // 4))
+    tried("two processes are told to train one experiment", max(2, count // 4))
     tried("stderr that nobody reads", 2)
     tried("reads of a status that is being written", reader["reads"])
 

@@ -20,10 +20,10 @@ from ml_playground.training.hooks.beside import Beside, Patience
 from ml_playground.training.hooks.tolerant import Tolerant
 from ml_playground.training.resume import Choice
 from tests.fakes.hooks import FailingHook, NonsenseHook, Told, hook_context
+from tests.fakes.loop_bench import Bench, Scribe
 from tests.faults.conftest import Tried
 from tests.faults.forking import faults_of_a_resumed, rows_of
 from tests.faults.training import STEPS, disturbed, kinds_of, place_of, prepared_job, train
-from tests.unit.training.test_loop import Bench, Scribe
 
 SHORT = Patience(answer_s=0.05, state_s=0.05, end_s=0.1)
 

@@ -15,12 +15,13 @@ from ml_playground.training.resume import Choice
 from tests.fakes.tiny_job import tiny_job
 
 STEPS = 12
+EVALUATE_EVERY_STEPS = 4
 
 
 def prepared_job(folder: Path, **sections: Any) -> JobConfig:
     """Twelve steps, an evaluation every four, a checkpoint every three, a sample every five."""
     defaults: dict[str, Any] = {
-        "train": {"max_steps": STEPS, "evaluate_every_steps": 4, "evaluation_batches": 2, "log_every_steps": 1},
+        "train": {"max_steps": STEPS, "evaluate_every_steps": EVALUATE_EVERY_STEPS, "evaluation_batches": 2, "log_every_steps": 1},
         "checkpointing": {"every_steps": 3, "keep_last": 2},
         "hooks": {"samples": {"kind": "samples", "every_steps": 5, "max_new_tokens": 4}},
         "runtime": {"flight_check": False},
@@ -35,14 +36,18 @@ def prepared_job(folder: Path, **sections: Any) -> JobConfig:
 def disturbed(
     acts: Mapping[int, Callable[[], object]], deps: Deps | None = None, *, stop_after: int | None = None
 ) -> Deps:
-    """What is done behind each of these steps of a process, counted from 1; its user stops it behind `stop_after`."""
+    """What is done behind each of these steps of a process that begins, counted from 1; its user stops it behind `stop_after`."""
     steps = 0
+    evaluating = False
 
     def stop_requested() -> bool:
-        nonlocal steps
-        steps += 1
-        if steps in acts:
-            acts[steps]()
+        nonlocal steps, evaluating
+        if not evaluating:
+            steps += 1
+            if steps in acts:
+                acts[steps]()
+        # The two batches of an evaluation are put together, and before it there is a question, too.
+        evaluating = not evaluating and steps % EVALUATE_EVERY_STEPS == 0
         return stop_after is not None and steps >= stop_after
 
     base = deps or Deps()

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +27,8 @@ from ml_playground.training.engine import run_job
 from ml_playground.training.flight import checked, checked_alone
 from ml_playground.training.flight_trial import BEFORE_A_RUN, Trial
 from ml_playground.training.learner import GradientLearner
-from ml_playground.training.protocols import TensorGroups
+from ml_playground.training.memory import not_in_parts
+from ml_playground.training.protocols import StepNumbers, TensorGroups
 from ml_playground.training.resume import Choice
 from ml_playground.training.run_lock import held
 from ml_playground.training.weights import differing
@@ -95,14 +96,16 @@ def files_under(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*")) if folder.exists() else []
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_run_with_the_check_ends_with_the_bits_of_a_run_without(tmp_path: Path, optimizer: str) -> None:
-    """The law: also where it is stopped and resumed, and checked again."""
+@pytest.mark.parametrize(("optimizer", "asked", "step"), [("adamw", 10, 9), ("muon", 9, 8)])
+def test_run_with_the_check_ends_with_the_bits_of_a_run_without(
+    tmp_path: Path, optimizer: str, asked: int, step: int
+) -> None:
+    """The law: also where it is stopped and resumed, and checked again. The loop asks once in the evaluation of step 8."""
     job = prepared(tmp_path, optimizer={"kind": optimizer})
     plain = RunFolder(run_job(without_check(job), Deps(), Choice("new")).run)
-    first = run_job(job, stopping_after(9), Choice("new"))
+    first = run_job(job, stopping_after(asked), Choice("new"))
     run = RunFolder(run_job(job, Deps(), Choice("resume", RunFolder(first.run))).run)
-    assert (first.step, first.run) == (9, run.path)
+    assert (first.step, first.run) == (step, run.path)
     assert numbers(run) == numbers(plain)
     assert tensors(run) == tensors(plain)
 
@@ -174,6 +177,39 @@ def test_checked_prompt_with_unknown_characters_is_noted(tmp_path: Path) -> None
     assert len(notes) == 2
     assert notes[0].startswith("the model does not know these characters of the prompt 'green \N{EURO SIGN}'")
     assert notes[1].startswith("The model knows no character of the prompt")
+
+
+class Cramped(GradientLearner):
+    """Has no memory to move its weights."""
+
+    def train_step(self, batches: Sequence[Any], *, step: int, lr_factor: float) -> StepNumbers:
+        """The first half of a step."""
+        with not_in_parts():
+            raise MemoryError("no room for the update")
+
+
+@pytest.mark.parametrize("policy", ["stop", "split"])
+def test_trial_update_that_does_not_fit_advises_what_helps(tmp_path: Path, policy: str) -> None:
+    """Fewer rows do not: it takes the same memory whatever the batch is."""
+    job = prepared(tmp_path, optimizer={"kind": "muon"}, runtime={"on_out_of_memory": policy})
+    ready, parts, run = parts_of(job, tmp_path)
+    parts.learner.__class__ = Cramped
+    with pytest.raises(ConfigError) as caught:
+        checked(ready, parts, run, Deps().clock)
+    assert str(caught.value) == (
+        "one training step does not fit into the memory (no room for the update); neither fewer rows nor a shorter context "
+        "would help where the weights are updated: set optimizer.kind = adamw (muon makes room for its updates, adamw needs "
+        "none), set train.ema_decay = 0 or make the model smaller, by fewer layers or a smaller width, and start anew: --fresh"
+    )
+
+
+def test_checked_run_that_owes_an_evaluation_counts_it(tmp_path: Path) -> None:
+    """It may take minutes, before the first step."""
+    job = prepared(tmp_path)
+    # Behind step 8, before the first batch of its evaluation.
+    run = RunFolder(run_job(job, stopping_after(9)).run)
+    report = checked_alone(job, Deps(), Choice("resume", run), Told())
+    assert (report.ahead.steps, report.ahead.evaluations) == (STEPS - 8, 3)
 
 
 class Ragged:
@@ -271,9 +307,13 @@ def test_checked_alone_leaves_nothing_behind_and_reports_all(tmp_path: Path) -> 
 
 
 def test_checked_alone_of_a_paused_run_leaves_it_as_it_is(tmp_path: Path) -> None:
-    """It goes on from its checkpoint, and is refused while another process trains it."""
+    """It goes on from its checkpoint, deletes nothing, and is refused while another process trains it."""
     job = prepared(tmp_path)
-    run = RunFolder(run_job(job, stopping_after(9)).run)
+    # The loop asks once in the evaluation of step 8.
+    run = RunFolder(run_job(job, stopping_after(10)).run)
+    left = run.checkpoints / ".step_000004.partial" / "new"
+    left.mkdir(parents=True)
+    (left / "model.safetensors").write_bytes(b"what a killed process left")
     before = {file: file.read_bytes() for file in files_under(run.path) if file.is_file()}
     report = checked_alone(job, Deps(), Choice("resume", run), Told())
     assert report.ahead.steps == STEPS - 9

@@ -4,7 +4,7 @@ import gc
 import shlex
 import signal
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ml_playground.commands.options import ConfigFiles, Experiment, Json, Sets, as_typed, at_lower_rate
+from ml_playground.commands.options import ConfigFiles, Experiment, Json, Sets, as_typed, at_lower_rate, naming
 from ml_playground.configuration.fingerprint import prepared_folder
 from ml_playground.configuration.loading import load
 from ml_playground.configuration.models import JobConfig
@@ -62,13 +62,14 @@ def train(
     job = load(experiment, sets=sets or (), files=files or ()).job
     typed = as_typed(experiment, sets, files)
     _check_data(job, typed)
-    if check:
-        from ml_playground.commands.train_check import check as flight_check  # noqa: PLC0415 - only when it is asked for
+    with naming(typed):
+        if check:
+            from ml_playground.commands.train_check import check as flight_check  # noqa: PLC0415 - only when asked for
 
-        typed += f" --resume {shlex.quote(resume)}" if resume is not None else " --fresh" if fresh else ""
-        flight_check(job, chosen_run(job, fresh=fresh, resume=resume), typed, json_output=json_output)
-        return
-    result = train_job(job, fresh=fresh, resume=resume)
+            asked = f" --resume {shlex.quote(resume)}" if resume is not None else " --fresh" if fresh else ""
+            flight_check(job, chosen_run(job, fresh=fresh, resume=resume), typed + asked, json_output=json_output)
+            return
+        result = train_job(job, fresh=fresh, resume=resume)
     if json_output:
         typer.echo(json_text(asdict(result) | {"run": str(result.run)}))
     else:
@@ -113,20 +114,23 @@ def chosen_run(job: JobConfig, *, fresh: bool, resume: str | None) -> Choice:
 
 
 def train_job(job: JobConfig, *, fresh: bool = False, resume: str | None = None) -> "JobResult":
-    """Choose the run, and train it under handlers that turn Ctrl-C and SIGTERM into a saved pause.
+    """Choose the run, and train it under handlers that turn Ctrl-C and SIGTERM into a saved pause, once a step is made.
 
     Raises:
         ConfigError: --fresh and --resume together.
         PlaygroundError: What `run_job` raises.
     """
-    with stop_on_signals() as signals:
-        choice = chosen_run(job, fresh=fresh, resume=resume)
+    with stop_on_signals(nothing_to_save=True) as signals:
+        choice: Choice | None = chosen_run(job, fresh=fresh, resume=resume)
         # Hashing leaves the interpreter to the imports: a gigabyte of tokens is compared by the time torch is there.
         comparing = Thread(target=_compare, args=(prepared_folder(job.prepare),), daemon=True)
         comparing.start()
         with collecting_later():
             from ml_playground.training.engine import run_job  # noqa: PLC0415 - torch takes seconds; refusals come first
         comparing.join()
+        if not fresh and resume is None:
+            # Meanwhile another process may have begun the run that this one would begin: it is chosen again where it is claimed.
+            choice = None
         return run_job(job, Deps(stop_requested=signals.requested), choice)
 
 
@@ -158,11 +162,14 @@ def collecting_later() -> Generator[None]:
 class StopSignals:
     """Remembers the first Ctrl-C or SIGTERM; the second one ends the process at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, nothing_to_save: bool = False) -> None:
+        """With `nothing_to_save` also the first one does, until `requested` is called for the first time."""
         self._count = 0
+        self._nothing_to_save = nothing_to_save
 
     def requested(self) -> bool:
         """Whether somebody asked to stop."""
+        self._nothing_to_save = False
         return self._count > 0
 
     def receive(self, _number: int, _frame: FrameType | None) -> None:
@@ -172,6 +179,10 @@ class StopSignals:
             KeyboardInterrupt: At the second signal.
         """
         self._count += 1
+        if self._nothing_to_save:
+            # Should a library swallow the error, the loop still hears of it.
+            say_at_once("\nleaving at once: since the start no step was made that could be saved\n")
+            raise KeyboardInterrupt
         if self._count > 1:
             raise KeyboardInterrupt
         # The signal may have come in the midst of a write, or killed what reads the pipe, which then must not stop the saving.
@@ -179,9 +190,9 @@ class StopSignals:
 
 
 @contextmanager
-def stop_on_signals() -> Generator[StopSignals]:
-    """Ctrl-C and SIGTERM are remembered inside, and do what they did before after."""
-    signals = StopSignals()
+def stop_on_signals(*, nothing_to_save: bool = False) -> Generator[StopSignals]:
+    """Ctrl-C and SIGTERM are remembered inside, and do what they did before after; see `StopSignals`."""
+    signals = StopSignals(nothing_to_save=nothing_to_save)
     former = {number: signal.signal(number, signals.receive) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield signals
@@ -195,14 +206,21 @@ def exit_code_of(result: "JobResult") -> int:
     return EXHAUSTED if result.reason in ("nan", "out_of_memory") else 0
 
 
+def metrics_text(metrics: Mapping[str, float]) -> str:
+    """`, validation loss 0.0312, accuracy 0.9900`; empty where nothing was measured."""
+    named = {name: value for name, value in metrics.items() if name != "loss"}
+    loss = f", validation loss {metrics['loss']:.4f}" if "loss" in metrics else ""
+    return loss + "".join(f", {name.replace('_', ' ')} {value:.4f}" for name, value in named.items())
+
+
 def summary_of(result: "JobResult", job: JobConfig, command: str) -> str:
     """How it ended, where it lies, what to type next; `command` is what was typed."""
     run = RunFolder(Path(result.run))
-    loss = f", validation loss {result.metrics['loss']:.4f}" if "loss" in result.metrics else ""
-    place = f"step {result.step:,} of {result.max_steps:,}{loss}"
+    place = f"step {result.step:,} of {result.max_steps:,}{metrics_text(result.metrics)}"
+    follow = "evaluate" if job.prepare.source.modality == "images" else "sample"
     if result.nothing_to_do:
         head = f"nothing to do: {run.id} is finished ({result.reason.replace('_', ' ')}, {place})"
-        return f"{head}\nnext: mlp sample {run.id}   or begin another one: {command} --fresh"
+        return f"{head}\nnext: mlp {follow} {run.id}   or begin another one: {command} --fresh"
     lines = {
         "completed": f"completed: {place}",
         "stopped_early": f"stopped early: {place}",
@@ -210,7 +228,7 @@ def summary_of(result: "JobResult", job: JobConfig, command: str) -> str:
         "nan": f"the numbers gave out: {result.message}",
         "out_of_memory": f"out of memory: {result.message}",
     }
-    next_line = f"next: mlp sample {run.id}\n" if result.reason in FINISHED else ""
+    next_line = f"next: mlp {follow} {run.id}\n" if result.reason in FINISHED else ""
     if result.reason == "nan":
         next_line = f"next: {at_lower_rate(job, command)}\n"
     return f"{lines[result.reason]}\n{next_line}run:  {run.path}"

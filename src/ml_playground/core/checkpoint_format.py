@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, ValidationError
 
@@ -26,7 +26,7 @@ from ml_playground.core.course import PLAIN, Course
 from ml_playground.core.error_handling import CheckpointError
 from ml_playground.core.foreign_files import json_table
 from ml_playground.core.run_schema import Reason, Step, complaint
-from ml_playground.core.values import Progress
+from ml_playground.core.values import BY_LOSS, Action, Merit, Progress
 
 PROGRESS = "progress.json"
 CONFIG = "config.json"
@@ -34,6 +34,9 @@ HOOKS = "hooks.json"
 TENSOR_SUFFIX = ".safetensors"
 
 _STEP_FOLDER = re.compile(r"\.?(step_(\d{6,}))(?:\.partial)?")
+
+Owed = Literal["EVALUATE", "SAVE", "FINISH"]
+"""Names of actions."""
 
 FiniteOrZero = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -52,6 +55,8 @@ class ProgressFile(Record):
     data_fingerprint: str
     ending: Reason | None = None
     """Why nothing was left to do; None for a run that was to go on."""
+    owed: list[Owed] = Field(default_factory=list[Owed])
+    """What a stop broke off at this very step, its evaluation; the next start does it before anything else."""
     course: Course = PLAIN
     """Steps undone, batches split, and what the next step was to be judged by."""
 
@@ -74,6 +79,8 @@ class CheckpointFolder:
     """Its groups of tensors: "model", "optimizer", and "ema" where weights are averaged."""
     ending: Reason | None = None
     """Why nothing was left to do; None for a run that was to go on."""
+    owed: Action = Action.NONE
+    """What a stop broke off at this very step."""
     course: Course = PLAIN
     """Steps undone, batches split, and what the next step was to be judged by."""
     passed_over: Sequence[str] = ()
@@ -123,6 +130,18 @@ class CheckpointFolder:
         return self.path / f"{group}{TENSOR_SUFFIX}"
 
 
+def owed_names(owed: Action) -> list[Owed]:
+    """As `progress.json` holds them."""
+    return [name for name in get_args(Owed) if Action[name] in owed]
+
+
+def _actions(names: Iterable[Owed]) -> Action:
+    actions = Action.NONE
+    for name in names:
+        actions |= Action[name]
+    return actions
+
+
 def step_folder_name(step: int) -> str:
     """`step_000500`: sorts by step up to a million, and stays readable beyond."""
     return f"step_{step:06d}"
@@ -166,6 +185,7 @@ def open_unverified(path: Path) -> CheckpointFolder:
         lr_factor=saved.lr_factor,
         data_fingerprint=saved.data_fingerprint,
         ending=saved.ending,
+        owed=_actions(saved.owed),
         course=saved.course,
         groups=sorted(name.removesuffix(TENSOR_SUFFIX) for name in files if _is_group(name)),
     )
@@ -195,16 +215,14 @@ def latest(folder: Path) -> CheckpointFolder | None:
     return first_whole(reversed(steps_in(folder).values()))
 
 
-def best(folder: Path, metric: str = "loss") -> CheckpointFolder | None:
-    """The whole checkpoint with the lowest validation metric, the newest of equals. None where none was evaluated.
+def best(folder: Path, merit: Merit = BY_LOSS) -> CheckpointFolder | None:
+    """The whole checkpoint with the best evaluation, the newest of equals. None where none was evaluated.
 
     Raises:
         CheckpointError: All that were evaluated are damaged; names what is wrong with each.
     """
-    evaluated = [(checkpoint, (checkpoint.metrics or {}).get(metric, math.nan)) for checkpoint in list_complete(folder)]
-    numbers = [
-        (value, -checkpoint.progress.step, checkpoint) for checkpoint, value in evaluated if not math.isnan(value)
-    ]
+    evaluated = [(merit.cost_of(checkpoint.metrics), checkpoint) for checkpoint in list_complete(folder)]
+    numbers = [(cost, -checkpoint.progress.step, checkpoint) for cost, checkpoint in evaluated if not math.isnan(cost)]
     return first_whole(checkpoint.path for _, _, checkpoint in sorted(numbers, key=lambda row: row[:2]))
 
 

@@ -31,7 +31,6 @@ from ml_playground.training.deciding import Decisions, settled
 from ml_playground.training.flight_check import memory_problem
 from ml_playground.training.hook_protocols import HookContext, Preview
 from ml_playground.training.learner import GradientLearner
-from ml_playground.training.loop import Start
 from ml_playground.training.precision import apply_runtime, device_for, runtime_for
 from ml_playground.training.protocols import Data, Objective
 from ml_playground.training.restoring import restore
@@ -51,9 +50,9 @@ class Opened:
     data: Data[Any]
     max_steps: int
     free_bytes: int | None
+    """Memory of the device before anything is built; none: unknown."""
     shortened_warmup: int | None = None
     """Steps of an "auto" warm-up that the run is too short for; none: it is the usual one, or what its user or an earlier start said."""
-    """Memory of the device before anything is built; none: unknown."""
 
 
 def opened(job: JobConfig, run: RunFolder) -> Opened:
@@ -94,8 +93,13 @@ class Assembly:
     preview: Preview | None
 
 
-def assembled(opened: Opened, run: RunFolder) -> Assembly:
+def assembled(opened: Opened, run: RunFolder, *, tidies: bool = True) -> Assembly:
     """Build the parts of a job and load the run's newest checkpoint into them, if it has one.
+
+    Args:
+        opened: The job and its data.
+        run: Where its checkpoints lie.
+        tidies: Whether what a killed process has left among them is cleared away.
 
     Raises:
         PlaygroundError: Something does not fit; says what.
@@ -103,8 +107,8 @@ def assembled(opened: Opened, run: RunFolder) -> Assembly:
     job, data = opened.job, opened.data
     device = apply_runtime(job.runtime)
     buffer = SnapshotBuffer()
-    store = DirectoryStore(run.checkpoints, job.checkpointing, buffer=buffer)
-    checkpoint = store.latest()
+    store = DirectoryStore(run.checkpoints, job.checkpointing, merit=job.merit, buffer=buffer)
+    checkpoint = store.latest(tidies=tidies)
     torch.manual_seed(seed_for(job.seed, "weights"))
     model = build_model(job, data.facts, device, load_pretrained=checkpoint is None)
     objective: Objective[Any, Any] = load_object(families.OBJECTIVES[job.objective.kind_name].build)(job.objective)
@@ -117,7 +121,7 @@ def assembled(opened: Opened, run: RunFolder) -> Assembly:
         store=store,
         buffer=buffer,
         checkpoint=checkpoint,
-        start=restore(learner, checkpoint, store.list(), data.fingerprint, opened.max_steps),
+        start=restore(learner, checkpoint, store.list(), data.fingerprint, opened.max_steps, job.merit),
         preview=build_preview(job, model, learner, data),
     )
 
@@ -132,6 +136,7 @@ def context_of(opened: Opened, parts: Assembly, run: RunFolder, clock: Clock, fa
         max_steps=opened.max_steps,
         preview=parts.preview,
         first_step=parts.start.step,
+        owes_evaluation=bool(parts.start.owed),
         elapsed_s=parts.start.elapsed_s,
         facts=facts,
     )

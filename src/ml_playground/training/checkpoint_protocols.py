@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from ml_playground.core.course import PLAIN, Course
 from ml_playground.core.error_handling import StorageError
 from ml_playground.core.run_schema import Reason
-from ml_playground.core.values import Progress
+from ml_playground.core.values import Action, Progress
 from ml_playground.training.protocols import TensorGroups
 
 
@@ -29,6 +29,8 @@ class Snapshot:
     """The factor in force, set by a wish."""
     ending: Reason | None = None
     """Set by the last save of a run that has nothing left to do: completed or stopped_early."""
+    owed: Action = Action.NONE
+    """What a stop broke off at this very step, its evaluation; the next start does it before anything else."""
     course: Course = PLAIN
     """Steps undone, batches split, and what the next step is judged by."""
     attachments: Mapping[str, Path] = field(default_factory=dict[str, Path])
@@ -78,6 +80,11 @@ class OpenCheckpoint(Protocol):
         ...
 
     @property
+    def owed(self) -> Action:
+        """What a stop broke off at this very step."""
+        ...
+
+    @property
     def course(self) -> Course:
         """Steps undone, batches split, and what the next step was to be judged by."""
         ...
@@ -114,8 +121,10 @@ class CheckpointStore(Protocol):
         """Complete checkpoints, oldest first, by names and sizes; those that `latest` found damaged are left out."""
         ...
 
-    def latest(self) -> OpenCheckpoint | None:
+    def latest(self, *, tidies: bool = True) -> OpenCheckpoint | None:
         """The newest whole one, checked byte by byte; damaged newer ones are passed over and named in `problems`.
+
+        Only with `tidies` is anything removed that a killed writer has left.
 
         Raises:
             CheckpointError: There are some, but none is whole: starting over in silence would lose the run.

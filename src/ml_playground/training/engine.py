@@ -1,5 +1,7 @@
 """run_job: from a job and what reaches out of the process to a trained run."""
 
+from contextlib import ExitStack
+
 from ml_playground.configuration import families
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.atomic import write_file
@@ -15,12 +17,13 @@ from ml_playground.training.flight import checked
 from ml_playground.training.hooks.control import drop_requests
 from ml_playground.training.hooks.journal import EventJournal
 from ml_playground.training.hooks.records import EventLog, tell_stderr
-from ml_playground.training.loop import Ending, Parts, WentBack, fit
+from ml_playground.training.loop import Parts, fit
 from ml_playground.training.memory import Room, give_back_memory
 from ml_playground.training.protocols import JobResult
-from ml_playground.training.restoring import ended_before, going_on, guard_of
+from ml_playground.training.restoring import ended_before, finished_before, going_on, guard_of
 from ml_playground.training.resume import Choice, choose_run, finished_result
-from ml_playground.training.run_lock import held, nothing_left_of_a_false_start, traceback_in
+from ml_playground.training.run_lock import held, nothing_left_of_a_false_start, one_start_at_a_time, traceback_in
+from ml_playground.training.stretch import Ending, WentBack, paused
 
 
 def run_job(job: JobConfig, deps: Deps, choice: Choice | None = None) -> JobResult:
@@ -29,28 +32,25 @@ def run_job(job: JobConfig, deps: Deps, choice: Choice | None = None) -> JobResu
     Args:
         job: What to compute; its data must be prepared.
         deps: Time, network, the user's wish to stop.
-        choice: Which run to go on with; none: as `choose_run` decides.
+        choice: Which run to go on with; none: as `choose_run` decides, so that no two processes begin one job at once.
 
     Raises:
         PlaygroundError: Something that the user can mend; the run keeps its last checkpoint.
     """
-    choice = choice or choose_run(job, runs_folder())
-    if choice.action == "nothing_to_do" and choice.run is not None:
-        return _finished_before(choice.run)
-    run = choice.run or new_run(job.name, deps.clock.now())
-    ready = opened(job, run)
-    with held(run), nothing_left_of_a_false_start(run, ready.job), traceback_in(run.log, ready.job):
+    with ExitStack() as during:
+        with one_start_at_a_time(job.name):
+            choice = choice or choose_run(job, runs_folder())
+            if choice.action == "nothing_to_do" and choice.run is not None:
+                return finished_before(choice.run)
+            run = choice.run or new_run(job.name, deps.clock.now())
+            ready = opened(job, run)
+            during.enter_context(held(run))
+            during.enter_context(nothing_left_of_a_false_start(run, ready.job))
+        during.enter_context(traceback_in(run.log, ready.job))
         if choice.action == "resume" and not choice.differences and finished_result(run) is not None:
-            return _finished_before(run)  # by another process, while this one was starting
+            return finished_before(run)  # by another process, while this one was starting
         ending = _train(ready, deps, run, choice)
     return JobResult(ending.reason, run.path, ending.step, ready.max_steps, ending.metrics, ending.message)
-
-
-def _finished_before(run: RunFolder) -> JobResult:
-    result = Result.model_validate_json(run.result.read_bytes())
-    return JobResult(
-        result.reason, run.path, result.step, result.max_steps, result.metrics, result.message, nothing_to_do=True
-    )
 
 
 def _train(ready: Opened, deps: Deps, run: RunFolder, choice: Choice) -> Ending:
@@ -59,7 +59,9 @@ def _train(ready: Opened, deps: Deps, run: RunFolder, choice: Choice) -> Ending:
     while isinstance(ended, WentBack):
         # As after a kill: everything is built anew from what lies on the disk, and what was built before is let go first.
         give_back_memory()
-        ended = _stretch(ready, deps, run, choice, ended)
+        # What is undone is written down, so that there is nothing to save: a stop need not wait until it is made good.
+        stop = deps.stop_requested()
+        ended = paused(ended.saved_step, {}, "at step") if stop else _stretch(ready, deps, run, choice, ended)
     result = Result(
         reason=ended.reason,
         step=ended.step,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from ml_playground.configuration.models import JobConfig
@@ -73,7 +74,7 @@ def checked_alone(job: JobConfig, deps: Deps, choice: Choice, tell: Tell) -> Fli
     tell("building")
     ready = opened(job.model_copy(update={"runtime": job.runtime.model_copy(update={"flight_check": True})}), run)
     with held(run) if run.path.is_dir() else nullcontext():
-        parts = assembled(ready, run)
+        parts = assembled(ready, run, tidies=False)
         hooks = build_hooks(ready.job, context_of(ready, parts, run, deps.clock, {}), parts.checkpoint)
         return _flown(ready, parts, run, Trial(ready, parts, deps.clock, ALONE, tell), run.path.parent, hooks)
 
@@ -99,6 +100,8 @@ def _report(opened: Opened, parts: Assembly, run: RunFolder, tried: Tried | None
     """
     job, first = opened.job, parts.start.step
     ahead = what_is_ahead(job.train, job.checkpointing, first, opened.max_steps)
+    if parts.start.owed:
+        ahead = replace(ahead, evaluations=ahead.evaluations + 1, saves=ahead.saves + 1)
     span = _span(opened, parts, ahead, tried)
     plan = DiskPlan(
         job=job,

@@ -5,12 +5,13 @@ import json
 import math
 from bisect import insort
 from collections import deque
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 from ml_playground.configuration.models import JobConfig, TrainSettings
 from ml_playground.core.course import PLAIN, Course, Phase, RollBack, Split
 from ml_playground.training.hook_protocols import StepReading
+from ml_playground.training.resume import counting_settings
 from ml_playground.training.spikes import WINDOW, spike_level
 
 NEAR_STEPS = 100
@@ -36,15 +37,19 @@ class Guard:
     was killed, nor on which checkpoint it went back to.
     """
 
-    def __init__(self, settings: TrainSettings, cut: str, course: Course = PLAIN) -> None:
-        """`course` is what a checkpoint and the journal remember; what belongs to another cut is left out."""
+    def __init__(self, settings: TrainSettings, cut: str, course: Course = PLAIN, recipe: str = "") -> None:
+        """`course` is what a checkpoint and the journal remember; what belongs to another cut is left out.
+
+        Tries under another recipe stay undone, but do not count: a branch with a lower learning rate has all its tries.
+        """
         self._settings = settings
         self._cut = cut
+        self._recipe = recipe
         self._roll_backs = [undone for undone in course.roll_backs if undone.cut == cut]
         self._splits = [split for split in course.splits if split.cut == cut]
         self._set_aside = sorted(number for undone in self._roll_backs for number in undone.batches)
         self._losses = deque(course.losses, maxlen=WINDOW)
-        self._skipped = course.skipped_in_a_row
+        self._skipped = course.skipped_in_a_row if course.recipe == recipe else 0
 
     @property
     def course(self) -> Course:
@@ -54,6 +59,7 @@ class Guard:
             splits=tuple(self._splits),
             losses=tuple(self._losses),
             skipped_in_a_row=self._skipped,
+            recipe=self._recipe,
         )
 
     def batch_number(self, position: int) -> int:
@@ -80,7 +86,7 @@ class Guard:
         """Set the micro-batches of a step aside: step n takes the n-th of those that remain."""
         count = self._settings.micro_batches_per_step
         numbers = tuple(self.batch_number((bad.step - 1) * count + place) for place in range(count))
-        undone = RollBack(step=bad.step, batches=numbers, why=bad.why, cut=self._cut)
+        undone = RollBack(step=bad.step, batches=numbers, why=bad.why, cut=self._cut, recipe=self._recipe)
         self._roll_backs.append(undone)
         for number in numbers:
             insort(self._set_aside, number)
@@ -126,7 +132,7 @@ class Guard:
                 tried = self._skipped
                 return BadStep(step, why, "skipped") if tried < tries else BadStep(step, why, "stop", tried)
             case "roll_back":
-                tried = tries_of(step, [undone.step for undone in self._roll_backs])
+                tried = tries_of(step, [undone.step for undone in self._roll_backs if undone.recipe == self._recipe])
                 return BadStep(step, why, "roll_back") if tried < tries else BadStep(step, why, "stop", tried)
 
 
@@ -151,5 +157,13 @@ def tries_of(step: int, undone: Sequence[int]) -> int:
 
 def cut_of(job: JobConfig) -> str:
     """Names how a job cuts its data into batches: equal cut, equal batch of each number."""
-    settings = {"seed": job.seed, "data": job.data.model_dump(mode="json")}
+    return _name_of({"seed": job.seed, "data": job.data.model_dump(mode="json")})
+
+
+def recipe_of(job: JobConfig) -> str:
+    """Names all settings of a job that a run may not change without becoming a branch."""
+    return _name_of(counting_settings(job))
+
+
+def _name_of(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,13 +1,11 @@
 """The loop decides when to step, evaluate, save and leave; it computes nothing itself."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ml_playground.configuration.models import CheckpointingSettings, TrainSettings
-from ml_playground.core.course import Course
 from ml_playground.core.deps import Deps
 from ml_playground.core.run_schema import Reason
 from ml_playground.core.values import NOTHING, Action, Progress, Wish
@@ -19,9 +17,18 @@ from ml_playground.training.memory import Room
 from ml_playground.training.protocols import Data, Learner
 from ml_playground.training.readings import Meter, nan_message, rolled_back_message
 from ml_playground.training.saving import Saves
+from ml_playground.training.stretch import (
+    LEAVING,
+    Ending,
+    Start,
+    StopWantedError,
+    WentBack,
+    left_early,
+    paused,
+    reason_to_end,
+    unless_stopped,
+)
 from ml_playground.training.wishes import Wishes
-
-LEAVING = Action.PAUSE | Action.FINISH
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,38 +50,6 @@ class Parts:
     config: str
     tell: Callable[[str], None]
     """Says one line to whoever sits before the run."""
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Where this process takes up the run."""
-
-    step: int = 0
-    targets: float = 0.0
-    elapsed_s: float = 0.0
-    lr_factor: float = 1.0
-    best_loss: float = math.inf
-    metrics: Mapping[str, float] = field(default_factory=dict[str, float])
-    """The evaluation at this step, if there was one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How the loop was left."""
-
-    reason: Reason
-    step: int
-    metrics: Mapping[str, float]
-    message: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class WentBack:
-    """The loop was left because a step is undone: the run goes on from its newest checkpoint, without the step's batches."""
-
-    course: Course
-    """With the step in it."""
-    elapsed_s: float
 
 
 def fit(parts: Parts, start: Start) -> Ending | WentBack:
@@ -99,7 +74,7 @@ class _Loop:
         self._start = start
         self._step = start.step
         self._targets = start.targets
-        self._best_loss = start.best_loss
+        self._best = start.best
         self._saves = Saves(parts.store, parts.hooks, parts.deps.clock, parts.tell, start.step)
         self._meter = Meter(parts.deps.clock)
         self._wishes = Wishes(parts.journal, start.lr_factor)
@@ -110,6 +85,8 @@ class _Loop:
     def run(self) -> Ending | WentBack:
         parts = self._parts
         self._tell(lambda hook: hook.on_start(self.progress()))
+        if (ended := self._pay(self._start.owed)) is not None:
+            return ended
         asked = NOTHING
         while self._step < parts.max_steps:
             self._train_step()
@@ -137,16 +114,37 @@ class _Loop:
             asked = NOTHING if at_once else Wish(wished.action)
             actions |= wished.action if at_once else Action.NONE
             self._wishes.remember(self._step if at_once else self._step + 1, Wish(wished.action & Action.EVALUATE))
-            if Action.EVALUATE in actions:
-                actions |= self._evaluate()
-            if actions & (Action.SAVE | LEAVING):
-                self._save(self._reason_to_end(actions))
-            self._saves.settle(self.progress(), last=bool(actions & LEAVING) or self._step == parts.max_steps)
-            if actions & LEAVING and self._step < parts.max_steps:
-                return self._left_early(actions)
+            if (ended := self._act(actions)) is not None:
+                return ended
             if readings:
                 self._meter.begin()
         return Ending("completed", self._step, self._metrics)
+
+    def _pay(self, owed: Action) -> Ending | None:
+        """Do what the process before owes the step at which this one begins, in the order in which it would have."""
+        if not owed:
+            return None
+        self._wishes.obey(self._step, self._parts.journal.recorded(self._step))
+        ended = self._act(owed)
+        self._meter.begin()
+        return ended
+
+    def _act(self, actions: Action) -> Ending | None:
+        """Evaluate, save and leave, as is asked at a step boundary; how the loop is left, if it is."""
+        owed = Action.NONE
+        if Action.EVALUATE in actions:
+            try:
+                actions |= self._evaluate()
+            except StopWantedError:
+                # Saved again when it is made, for its numbers belong into the checkpoint of this step.
+                owed, actions = (actions | Action.SAVE) & ~Action.PAUSE, Action.PAUSE
+        last = self._step == self._parts.max_steps
+        if actions & (Action.SAVE | LEAVING):
+            self._save(None if owed else reason_to_end(actions, last=last), owed)
+        self._saves.settle(self.progress(), last=last or bool(actions & LEAVING))
+        if owed:
+            return paused(self._step, self._metrics, "in the evaluation of step")
+        return left_early(actions, self._step, self._metrics) if actions & LEAVING and not last else None
 
     def progress(self) -> Progress:
         parts = self._parts
@@ -180,34 +178,31 @@ class _Loop:
             self._step, parts.max_steps, parts.train, parts.checkpointing, unsaved_s=self._saves.seconds_since
         )
 
-    def _reason_to_end(self, actions: Action) -> Reason | None:
-        """Why nothing is left to do after this step; None while something is."""
-        if self._step == self._parts.max_steps:
-            return "completed"
-        return "stopped_early" if Action.FINISH in actions else None
-
     def _evaluate(self) -> Action:
-        """Evaluate; what the hooks and a new best loss ask for in return."""
+        """Evaluate; what the hooks and a new best ask for in return."""
         parts = self._parts
         limit = parts.train.evaluation_batches
         self._metrics = parts.room.fitting(
             "evaluation",
             self._step,
             lambda divide: parts.learner.evaluate(
-                piece for batch in parts.data.split("val", max_batches=limit) for piece in divide(batch)
+                unless_stopped(
+                    (piece for batch in parts.data.split("val", max_batches=limit) for piece in divide(batch)),
+                    parts.deps.stop_requested,
+                )
             ),
         )
         self._metrics_step = self._step
-        wishes = [hook.on_evaluation(self.progress(), self._metrics) for hook in parts.hooks.values()]
-        loss = self._metrics.get("loss", math.inf)
-        better = loss < self._best_loss
-        if better:
-            self._best_loss = loss
+        # Each hook has its own copy: what one does to it is no business of the others, nor of the checkpoint.
+        wishes = [hook.on_evaluation(self.progress(), dict(self._metrics)) for hook in parts.hooks.values()]
+        former, self._best = self._best, self._best.after(self._metrics)
         wish = Wish.all_of(wishes)
         self._wishes.obey(self._step, wish)
-        return wish.action | (Action.SAVE if better and parts.checkpointing.keep_best else Action.NONE)
+        return wish.action | (
+            Action.SAVE if self._best is not former and parts.checkpointing.keep_best else Action.NONE
+        )
 
-    def _save(self, ending: Reason | None) -> None:
+    def _save(self, ending: Reason | None, owed: Action) -> None:
         parts = self._parts
         self._saves.begin(
             Snapshot(
@@ -219,6 +214,7 @@ class _Loop:
                 metrics=self._metrics if self._metrics_step == self._step else None,
                 lr_factor=self._wishes.lr_factor,
                 ending=ending,
+                owed=owed,
                 course=parts.guard.course,
                 attachments=parts.data.attachments,
             )
@@ -236,12 +232,7 @@ class _Loop:
         undone = parts.guard.undo(bad)
         parts.journal.note("rolled_back", bad.step, **undone.model_dump(mode="json"))
         parts.tell(rolled_back_message(undone, self._saves.durable_step))
-        return WentBack(parts.guard.course, at.elapsed_s)
-
-    def _left_early(self, actions: Action) -> Ending:
-        if Action.FINISH in actions:
-            return Ending("stopped_early", self._step, self._metrics, f"finished at step {self._step} by its own rule")
-        return Ending("paused", self._step, self._metrics, f"paused at step {self._step}; the same command goes on")
+        return WentBack(parts.guard.course, at.elapsed_s, self._saves.durable_step)
 
     def tell_the_end(self, reason: Reason | None, error: BaseException | None) -> None:
         """Finish the save that is under way, tell every hook, even if one before it fails; what failed is raised after."""

@@ -10,12 +10,23 @@ from pydantic import ValidationError
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.course import PLAIN, RollBack, Split
 from ml_playground.core.error_handling import CheckpointError, ConfigError, DataError
-from ml_playground.core.run_schema import complaint
+from ml_playground.core.run_folder import RunFolder
+from ml_playground.core.run_schema import Result, complaint
+from ml_playground.core.values import Merit
 from ml_playground.training.checkpoint_protocols import OpenCheckpoint, Saved
-from ml_playground.training.guard import Guard, cut_of
-from ml_playground.training.loop import Ending, Start, WentBack
-from ml_playground.training.protocols import Learner
+from ml_playground.training.checkpointing.best import BestSoFar
+from ml_playground.training.guard import Guard, cut_of, recipe_of
+from ml_playground.training.protocols import JobResult, Learner
 from ml_playground.training.resume import differences
+from ml_playground.training.stretch import Ending, Start, WentBack
+
+
+def finished_before(run: RunFolder) -> JobResult:
+    """How a run that is finished had ended."""
+    result = Result.model_validate_json(run.result.read_bytes())
+    return JobResult(
+        result.reason, run.path, result.step, result.max_steps, result.metrics, result.message, nothing_to_do=True
+    )
 
 
 def ended_before(checkpoint: OpenCheckpoint | None, job: JobConfig) -> Ending | None:
@@ -60,7 +71,7 @@ def guard_of(
     undone = {one.batches: one for one in (*saved.roll_backs, *roll_backs, *later.roll_backs)}
     split = dict.fromkeys((*saved.splits, *splits, *later.splits))
     course = saved.model_copy(update={"roll_backs": tuple(undone.values()), "splits": tuple(split)})
-    return Guard(job.train, cut_of(job), course)
+    return Guard(job.train, cut_of(job), course, recipe_of(job))
 
 
 def going_on(start: Start, went_back: WentBack | None) -> Start:
@@ -74,8 +85,9 @@ def restore(
     saved: Sequence[Saved],
     data_fingerprint: str,
     max_steps: int,
+    merit: Merit,
 ) -> Start:
-    """Load a checkpoint into the learner; where the loop is to go on.
+    """Load a checkpoint into the learner; where the loop is to go on, and what is the best so far by that merit.
 
     Raises:
         ConfigError: The run is to end before the step of the checkpoint.
@@ -83,7 +95,7 @@ def restore(
         CheckpointError: Its tensors do not fit the learner.
     """
     if checkpoint is None:
-        return Start()
+        return Start(best=BestSoFar(merit))
     progress = checkpoint.progress
     if progress.step > max_steps:
         raise ConfigError(
@@ -96,12 +108,13 @@ def restore(
             f"the prepared data now have {data_fingerprint[:12]}); prepare the former data again, or start with --fresh."
         )
     learner.load_state_dict(checkpoint.tensors())
-    losses = [(one.metrics or {}).get("loss", math.inf) for one in saved]
+    costs = [merit.cost_of(one.metrics) for one in saved]
     return Start(
         step=progress.step,
         targets=progress.targets,
         elapsed_s=progress.elapsed_s,
         lr_factor=checkpoint.lr_factor,
-        best_loss=min((loss for loss in losses if not math.isnan(loss)), default=math.inf),
+        best=BestSoFar(merit, min((cost for cost in costs if not math.isnan(cost)), default=math.inf)),
         metrics=checkpoint.metrics or {},
+        owed=checkpoint.owed,
     )

@@ -82,6 +82,12 @@ def lock_of(path: str) -> Lock:
     return "locked" if _under(path, LOCKED) else "recorded"
 
 
+def counting_settings(job: JobConfig) -> dict[str, Any]:
+    """Every setting by its dotted path that is not free."""
+    flat = _flat(job.model_dump(mode="json"))
+    return {path: value for path, value in flat.items() if lock_of(path) != "free"}
+
+
 def _under(path: str, sections: Sequence[str]) -> bool:
     return any(path == section or path.startswith(f"{section}.") for section in sections)
 

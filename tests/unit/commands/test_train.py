@@ -106,6 +106,25 @@ def test_stop_on_signals_first_is_remembered_second_ends(number: int, capfd: pyt
     assert "stopping after this step and saving; once more to leave at once" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stop_on_signals_with_nothing_to_save_first_ends_until_somebody_asks(
+    number: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """While torch is imported, models are built, compiled and checked there is nothing to wait for."""
+    with stop_on_signals(nothing_to_save=True) as signals:
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+        assert "leaving at once: since the start no step was made that could be saved" in capfd.readouterr().err
+        # A library may have swallowed the error: the loop hears of it all the same.
+        assert signals.requested()
+    with stop_on_signals(nothing_to_save=True) as signals:
+        assert not signals.requested()
+        os.kill(os.getpid(), number)
+        assert signals.requested()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+
+
 def test_stop_on_signals_reader_of_stderr_gone_is_no_failure() -> None:
     """Ctrl-C on `mlp train X 2>&1 | tee log` ends tee first."""
     reading, writing = os.pipe()

@@ -3,133 +3,28 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import torch
 
-from ml_playground.configuration.models import CheckpointingSettings, JobConfig, TrainSettings
-from ml_playground.core.course import PLAIN, Course, RollBack, Split
-from ml_playground.core.deps import Deps
+from ml_playground.configuration.models import CheckpointingSettings
+from ml_playground.core.course import Course, RollBack, Split
 from ml_playground.core.error_handling import StorageError
 from ml_playground.core.run_schema import Reason
-from ml_playground.core.values import NOTHING, Action, Progress, Wish
+from ml_playground.core.values import Action, Progress, Wish
 from ml_playground.training.checkpoint_protocols import NotSaved, Saved, Snapshot
-from ml_playground.training.guard import Guard
-from ml_playground.training.hook_protocols import BaseHook, StepEvent
+from ml_playground.training.checkpointing.best import BestSoFar
+from ml_playground.training.hook_protocols import StepEvent
 from ml_playground.training.learner import GradientLearner
-from ml_playground.training.loop import Ending, Parts, Start, WentBack, fit
-from ml_playground.training.memory import Room
 from ml_playground.training.optim import adamw
 from ml_playground.training.protocols import StepNumbers, TensorGroups
 from ml_playground.training.settings import AdamW
+from ml_playground.training.stretch import Ending, Start, WentBack
 from tests.fakes.fixed_clock import FixedClock
-from tests.fakes.memory_journal import MemoryJournal
+from tests.fakes.loop_bench import Bench, Scribe, resumed
 from tests.fakes.memory_store import MemoryStore
-from tests.fakes.tiny_job import tiny_job
-from tests.fakes.toy_task import ToyData, ToyModel, ToyObjective
-
-
-class Scribe(BaseHook):
-    """Writes down what it is told, and wishes what it was given for a step."""
-
-    def __init__(self, wishes: Mapping[int, Wish] | None = None, after_evaluation: Wish = NOTHING) -> None:
-        self.told: list[str] = []
-        self.losses: dict[int, float] = {}
-        self.lrs: list[float] = []
-        self.progress: list[Progress] = []
-        self.remembered = 0
-        self._wishes = wishes or {}
-        self._after_evaluation = after_evaluation
-
-    def on_start(self, progress: Progress) -> None:
-        self.told.append(f"start {progress.step}")
-
-    def on_step(self, event: StepEvent) -> Wish:
-        self.remembered += 1
-        self.progress.append(event.progress)
-        self.losses |= {reading.step: reading.loss for reading in event.readings}
-        self.lrs += [reading.lr for reading in event.readings]
-        return self._wishes.get(event.progress.step, NOTHING)
-
-    def on_evaluation(self, progress: Progress, metrics: Mapping[str, float]) -> Wish:
-        self.told.append(f"evaluation {progress.step}")
-        return self._after_evaluation
-
-    def on_saved(self, progress: Progress, reference: str) -> None:
-        self.told.append(f"saved {progress.step}")
-
-    def on_end(self, progress: Progress, reason: Reason | None, error: BaseException | None) -> None:
-        self.told.append(f"end {progress.step} {reason} {type(error).__name__ if error else ''}".strip())
-
-    def state_dict(self) -> Mapping[str, Any]:
-        return {"remembered": self.remembered}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.remembered = state["remembered"]
-
-
-def job_that(on_out_of_memory: str) -> JobConfig:
-    """What the advice about memory is taken from."""
-    with TemporaryDirectory() as folder:
-        return tiny_job(Path(folder), runtime={"on_out_of_memory": on_out_of_memory})
-
-
-class Bench:
-    """A toy job whose parts can be looked at."""
-
-    def __init__(self, scribe: Scribe | None = None, store: MemoryStore | None = None, **deps: Any) -> None:
-        self.model = ToyModel(dropout=0.2)
-        self.learner = GradientLearner(
-            self.model, ToyObjective(), adamw.build(AdamW(lr=0.01), self.model, torch.float32), seed=1, ema_decay=0.9
-        )
-        self.data = ToyData()
-        self.scribe = scribe or Scribe()
-        self.checkpointing = CheckpointingSettings(every_steps=4, every_minutes=None, keep_last=99, keep_best=0)
-        self.store = store or MemoryStore(self.checkpointing)
-        self.journal = MemoryJournal()
-        self.told: list[str] = []
-        self.more_hooks: dict[str, Scribe] = {}
-        self.course = PLAIN
-        self.job = job_that(deps.pop("on_out_of_memory", "stop"))
-        self.deps = Deps(clock=deps.pop("clock", FixedClock()), **deps)
-
-    def fit(self, max_steps: int = 10, start: Start | None = None, **settings: Any) -> Ending:
-        """Train to an end, which no roll-back is."""
-        ended = self.stretch(max_steps, start, **({"on_bad_step": "stop"} | settings))
-        assert isinstance(ended, Ending)
-        return ended
-
-    def stretch(self, max_steps: int = 10, start: Start | None = None, **settings: Any) -> Ending | WentBack:
-        """Train to an end, or until a step is undone."""
-        checkpointing = settings.pop("checkpointing", self.checkpointing)
-        train = TrainSettings(
-            max_steps=max_steps,
-            **({"evaluate_every_steps": 5, "log_every_steps": 3, "micro_batches_per_step": 2} | settings),
-        )
-        guard = Guard(train, "cut", self.course)
-        parts = Parts(
-            learner=self.learner,
-            data=self.data,
-            store=self.store,
-            hooks={"scribe": self.scribe} | self.more_hooks,
-            journal=self.journal,
-            guard=guard,
-            room=Room(self.job, guard, self.journal, self.told.append),
-            schedule=lambda step: 1.0,
-            deps=self.deps,
-            train=train,
-            checkpointing=checkpointing,
-            max_steps=max_steps,
-            config="{}",
-            tell=self.told.append,
-        )
-        return fit(parts, start or Start())
-
-    def weights(self) -> dict[str, torch.Tensor]:
-        return {n: t.clone() for n, t in self.learner.state_dict()["model"].items()}
+from tests.fakes.toy_task import ToyModel, ToyObjective
 
 
 class Broken(GradientLearner):
@@ -143,17 +38,6 @@ class Broken(GradientLearner):
     def train_step(self, batches: Sequence[Any], *, step: int, lr_factor: float) -> StepNumbers:
         numbers = super().train_step(batches, step=step, lr_factor=lr_factor)
         return replace(numbers, loss=torch.tensor(self._bad)) if step + 1 == self._broken_step else numbers
-
-
-def resumed(store: MemoryStore, **bench: Any) -> tuple[Bench, Start]:
-    """What the engine does on resume, by hand."""
-    checkpoint = store.latest()
-    assert checkpoint is not None
-    new = Bench(store=store, **bench)
-    new.learner.load_state_dict(checkpoint.tensors())
-    new.scribe.load_state_dict(checkpoint.hooks["scribe"])
-    progress = checkpoint.progress
-    return new, Start(progress.step, progress.targets, progress.elapsed_s, checkpoint.lr_factor)
 
 
 def test_fit_ten_steps_does_each_thing_at_its_step() -> None:
@@ -226,11 +110,6 @@ def test_fit_stop_requested_saves_and_pauses_after_the_step() -> None:
     assert ending.message == "paused at step 1; the same command goes on"
 
 
-def test_fit_stop_requested_at_the_last_step_completes() -> None:
-    """There is nothing left to go on with."""
-    assert Bench(stop_requested=lambda: True).fit(max_steps=1).reason == "completed"
-
-
 def test_fit_hook_wishes_finish_is_obeyed_at_the_next_boundary() -> None:
     """A wish of step 3 takes effect when step 4 is done."""
     bench = Bench(scribe=Scribe({3: Wish(Action.FINISH)}))
@@ -265,12 +144,16 @@ def test_fit_finish_wished_where_a_checkpoint_is_due_is_in_that_checkpoint(step:
     assert bench.journal.rows == {step: Wish(Action.EVALUATE)}
 
 
-def test_fit_evaluation_wished_at_the_boundary_of_a_pause_is_done_at_once() -> None:
-    """There is no next boundary in this process."""
-    asked = iter([False, False, True])
+def test_fit_evaluation_and_end_wished_at_the_boundary_of_a_pause_are_done_by_the_next_start() -> None:
+    """There is no next boundary in this process, and no time for an evaluation."""
+    asked = iter([False, False, *[True] * 2])
     bench = Bench(scribe=Scribe({3: Wish(Action.EVALUATE | Action.FINISH)}), stop_requested=lambda: next(asked))
-    assert bench.fit().reason == "stopped_early"
-    assert bench.scribe.told == ["start 0", "evaluation 3", "saved 3", "end 3 stopped_early"]
+    assert bench.fit().reason == "paused"
+    assert bench.store.open(3).owed == Action.EVALUATE | Action.SAVE | Action.FINISH
+    second, start = resumed(bench.store)
+    assert second.fit(start=start).reason == "stopped_early"
+    assert second.scribe.told == ["start 3", "evaluation 3", "saved 3", "end 3 stopped_early"]
+    assert second.store.open(3).ending == "stopped_early"
 
 
 def test_fit_wished_evaluation_is_journaled_for_the_step_that_does_it() -> None:
@@ -511,7 +394,7 @@ def test_fit_loss_that_is_not_better_is_not_saved() -> None:
     """The best of an earlier process counts."""
     bench = Bench()
     settings = CheckpointingSettings(every_steps=None, every_minutes=None, keep_best=1)
-    bench.fit(max_steps=9, start=Start(best_loss=-1.0), checkpointing=settings)
+    bench.fit(max_steps=9, start=Start(best=BestSoFar(cost=-1.0)), checkpointing=settings)
     assert bench.scribe.told[1:3] == ["evaluation 5", "evaluation 9"]
 
 

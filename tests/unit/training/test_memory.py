@@ -215,4 +215,18 @@ def test_fitting_other_errors_and_half_done_updates_are_not_tried_again(
 def test_advice_after_a_half_done_update_is_not_about_rows(tmp_path: Path) -> None:
     """An update takes the same memory whatever the rows are."""
     advice = Roomy(tmp_path, policy="stop").room.advice(UpdateOutOfMemoryError("CUDA out of memory"))
-    assert advice is not None and "fewer rows would not help" in advice
+    assert advice == (
+        "CUDA out of memory; neither fewer rows nor a shorter context would help where the weights are updated: make the model "
+        "smaller, by fewer layers or a smaller width, and start anew: --fresh"
+    )
+
+
+def test_advice_after_a_half_done_update_names_what_takes_memory_there(tmp_path: Path) -> None:
+    """Muon's iteration and averaged weights; also where the run would divide its batches."""
+    roomy = Roomy(tmp_path, optimizer={"kind": "muon"}, train={"ema_decay": 0.9})
+    advice = roomy.room.advice(UpdateOutOfMemoryError("CUDA out of memory"))
+    assert advice is not None
+    assert advice.endswith(
+        "where the weights are updated: set optimizer.kind = adamw (muon makes room for its updates, adamw needs none), set "
+        "train.ema_decay = 0 or make the model smaller, by fewer layers or a smaller width, and start anew: --fresh"
+    )

@@ -1,6 +1,8 @@
 """What a run goes on with."""
 
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -8,9 +10,10 @@ from ml_playground.core.course import PLAIN, Course, RollBack, Split
 from ml_playground.core.error_handling import CheckpointError
 from ml_playground.core.values import Progress
 from ml_playground.training.checkpoint_protocols import Snapshot
-from ml_playground.training.guard import cut_of
-from ml_playground.training.loop import Start, WentBack
+from ml_playground.training.guard import cut_of, recipe_of
+from ml_playground.training.hook_protocols import StepReading
 from ml_playground.training.restoring import ended_before, going_on, guard_of
+from ml_playground.training.stretch import Start, WentBack
 from tests.fakes.memory_store import MemoryStore
 from tests.fakes.tiny_job import tiny_job
 
@@ -33,7 +36,66 @@ def test_guard_of_joins_what_checkpoint_journal_and_process_remember_each_thing_
 
 def test_guard_of_a_run_that_begins_knows_nothing(tmp_path: Path) -> None:
     """As nearly every run."""
-    assert guard_of(tiny_job(tmp_path), None, [], [], None).course == PLAIN
+    job = tiny_job(tmp_path)
+    assert guard_of(job, None, [], [], None).course == Course(recipe=recipe_of(job))
+
+
+def bad(step: int) -> StepReading:
+    """Its loss is no number."""
+    return StepReading(step, math.nan, 1.0, 0.1, 8.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "fresh"),
+    [
+        ({}, False),
+        ({"optimizer": {"lr": 0.002}}, True),
+        ({"train": {"grad_clip": 0.5}}, True),
+        ({"train": {"bad_step_tries": 2, "on_bad_step": "roll_back", "log_every_steps": 1}}, False),
+        ({"checkpointing": {"every_steps": 1}, "hooks": {}}, False),
+    ],
+    ids=str,
+)
+def test_guard_of_a_branch_has_all_its_tries(tmp_path: Path, changes: dict[str, Any], fresh: bool) -> None:
+    """What other settings had to undo says nothing about these; what changes nothing that is computed is no other setting."""
+    rolling = {"train": {"on_bad_step": "roll_back", "bad_step_tries": 2}}
+    first = guard_of(tiny_job(tmp_path, **rolling), None, [], [], None)
+    for _ in range(2):
+        first.undo(first.judge([bad(9)])[0])
+    assert first.judge([bad(9)])[0].remedy == "stop"
+    job = tiny_job(tmp_path, **rolling | {name: rolling.get(name, {}) | one for name, one in changes.items()})
+    branch = guard_of(job, None, first.course.roll_backs, [], None)
+    assert branch.judge([bad(9)])[0].remedy == ("roll_back" if fresh else "stop")
+    # Its batches stay set aside, whatever came of it.
+    assert branch.batch_number(8) == 10
+
+
+def test_guard_of_a_branch_that_was_killed_counts_its_own_tries_alone(tmp_path: Path) -> None:
+    """Two under the former settings and two under its own: the third start knows which are whose."""
+    rolling = {"train": {"on_bad_step": "roll_back", "bad_step_tries": 2}}
+    jobs = [tiny_job(tmp_path, **rolling), tiny_job(tmp_path, **rolling, optimizer={"lr": 0.002})]
+    undone: list[RollBack] = []
+    for job in jobs:
+        for tried in range(2):
+            guard = guard_of(job, None, undone, [], None)
+            (found,) = guard.judge([bad(9)])
+            assert (found.remedy, found.tried) == ("roll_back", 0), tried
+            undone.append(guard.undo(found))
+    (found,) = guard_of(jobs[1], None, undone, [], None).judge([bad(9)])
+    assert (found.remedy, found.tried) == ("stop", 2)
+
+
+def test_guard_of_a_branch_counts_no_steps_that_others_skipped(tmp_path: Path) -> None:
+    """A checkpoint in the midst of a bad stretch remembers how long it was, and under which settings."""
+    skipping = {"train": {"on_bad_step": "skip", "bad_step_tries": 2}}
+    first = guard_of(tiny_job(tmp_path, **skipping), None, [], [], None)
+    assert first.judge([bad(4)])[0].remedy == "skipped"
+    store = MemoryStore()
+    store.begin_save(Snapshot(Progress(4, 9, 0.1, 8.0, 3.0), {}, {}, "{}", "f", course=first.course))
+    again = guard_of(tiny_job(tmp_path, **skipping), store.open(4), [], [], None)
+    assert [found.remedy for found in again.judge([bad(5), bad(6)])] == ["skipped", "stop"]
+    branch = guard_of(tiny_job(tmp_path, **skipping, optimizer={"lr": 0.002}), store.open(4), [], [], None)
+    assert [found.remedy for found in branch.judge([bad(5), bad(6), bad(7)])] == ["skipped", "skipped", "stop"]
 
 
 def test_going_on_after_an_undone_step_has_spent_its_seconds() -> None:

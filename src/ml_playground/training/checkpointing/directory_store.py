@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ml_playground.configuration.models import CheckpointingSettings
 from ml_playground.core import atomic
@@ -19,13 +20,16 @@ from ml_playground.core.checkpoint_format import (
     ProgressFile,
     list_complete,
     open_checkpoint,
+    owed_names,
     step_folder_name,
     steps_in,
 )
 from ml_playground.core.checkpoint_manifest import MANIFEST, FileRecord, manifest_text
 from ml_playground.core.error_handling import CheckpointError, StorageError
+from ml_playground.core.foreign_files import MOST_JSON_BYTES, json_table
 from ml_playground.core.storage_errors import free_bytes, readable_size
 from ml_playground.core.torch_tensors import read_tensors, stored_bytes, write_tensors
+from ml_playground.core.values import BY_LOSS, Merit
 from ml_playground.training.checkpoint_protocols import NotSaved, Saved, Snapshot
 from ml_playground.training.checkpointing.background import Background
 from ml_playground.training.checkpointing.retention import Kept, to_drop
@@ -54,9 +58,18 @@ class DirectoryStore:
     Memory: a copy of the newest snapshot, from the first one until the store is dropped.
     """
 
-    def __init__(self, folder: Path, settings: CheckpointingSettings, *, buffer: SnapshotBuffer | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: CheckpointingSettings,
+        *,
+        merit: Merit = BY_LOSS,
+        buffer: SnapshotBuffer | None = None,
+    ) -> None:
+        """`merit`: by which the best checkpoints are known."""
         self._folder = folder
         self._settings = settings
+        self._merit = merit
         self._damaged: dict[int, str] = {}
         self._untold: list[Saved | NotSaved] = []
         self._buffer = buffer or SnapshotBuffer()
@@ -74,27 +87,28 @@ class DirectoryStore:
             if checkpoint.progress.step not in self._damaged
         ]
 
-    def latest(self) -> StoredCheckpoint | None:
+    def latest(self, *, tidies: bool = True) -> StoredCheckpoint | None:
         """The newest whole one, checked byte by byte; damaged newer ones are passed over and named in `problems`.
 
-        What a killed writer has left is cleared away; after the end of a run nobody else would do it.
+        With `tidies` what a killed writer has left is cleared away; after the end of a run nobody else would do it.
 
         Raises:
             CheckpointError: There are some, but none is whole; names each.
         """
         self._settle()
         self._damaged = {}
-        # A disk that is not to be written to does not keep a checkpoint from being read.
-        with suppress(StorageError):
-            # First, for a checkpoint that was being replaced goes back to its place by it.
-            atomic.sweep(self._folder)
+        if tidies:
+            # A disk that is not to be written to does not keep a checkpoint from being read.
+            with suppress(StorageError):
+                # First, for a checkpoint that was being replaced goes back to its place by it.
+                atomic.sweep(self._folder)
         for step in reversed(steps_in(self._folder)):
             try:
                 found = self.open(step)
             except CheckpointError as error:
                 self._damaged[step] = str(error)
             else:
-                if found.ending is not None:
+                if tidies and found.ending is not None:
                     with suppress(StorageError):
                         self._rotate(step)
                 return found
@@ -141,7 +155,7 @@ class DirectoryStore:
         faster than its disk can write. Where there is no memory for a buffer, this returns when all is written.
 
         Raises:
-            CheckpointError: A folder to be attached is gone.
+            CheckpointError: A folder to be attached is gone, or what a hook remembers could not be read back.
         """
         self._settle()
         step = snapshot.progress.step
@@ -198,7 +212,7 @@ class DirectoryStore:
         return saved
 
     def _rotate(self, just_saved: int) -> None:
-        there = [Kept(saved.step, (saved.metrics or {}).get("loss")) for saved in self._complete()]
+        there = [Kept(saved.step, self._merit.cost_of(saved.metrics)) for saved in self._complete()]
         settings = self._settings
         dropped = to_drop(
             there,
@@ -249,6 +263,7 @@ def _small_files(snapshot: Snapshot) -> Mapping[str, bytes]:
         metrics=None if snapshot.metrics is None else dict(snapshot.metrics),
         lr_factor=snapshot.lr_factor,
         ending=snapshot.ending,
+        owed=owed_names(snapshot.owed),
         course=snapshot.course,
         data_fingerprint=snapshot.data_fingerprint,
     )
@@ -260,8 +275,30 @@ def _small_files(snapshot: Snapshot) -> Mapping[str, bytes]:
     return attachments | {
         PROGRESS: record.model_dump_json(indent=1).encode(),
         CONFIG: snapshot.config.encode(),
-        HOOKS: json.dumps(snapshot.hooks, indent=1).encode(),
+        HOOKS: _hooks_file(snapshot.hooks),
     }
+
+
+def _hooks_file(hooks: Mapping[str, Mapping[str, Any]]) -> bytes:
+    """What hooks remember, as JSON that a resume will read.
+
+    Raises:
+        CheckpointError: It is too much, or nested too deep; names the hook that remembers most.
+    """
+    texts = {name: json.dumps(state) for name, state in hooks.items()}
+    content = "{\n" + ",\n".join(f"{json.dumps(name)}: {text}" for name, text in texts.items()) + "\n}\n"
+    if len(content) > MOST_JSON_BYTES:
+        most = max(texts, key=lambda name: len(texts[name]))
+        raise CheckpointError(
+            f"What the hooks remember takes {readable_size(len(content))}, most of it the hook {most!r} "
+            f"({readable_size(len(texts[most]))}); a checkpoint holds {readable_size(MOST_JSON_BYTES)} of it at most, else no run "
+            f"could go on from it. Switch the hook off (--set hooks.{most}.enabled=false), or let it keep large things in files."
+        )
+    try:
+        json_table(content)
+    except ValueError as error:
+        raise CheckpointError(f"What the hooks remember could not be read back from a checkpoint: {error}.") from error
+    return content.encode()
 
 
 def _files_under(folder: Path) -> Sequence[Path]:

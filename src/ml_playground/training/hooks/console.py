@@ -44,6 +44,7 @@ class ConsoleHook(BaseHook):
         self._terminal = terminal
         self._pace = Pace(context.clock, context.max_steps)
         self._numbers = Numbers(context.run.id, context.unit, context.max_steps, facts=context.facts)
+        self._numbers.best_by = context.job.merit.metric
         self._numbers.saved_step = context.first_step
         self._every_seconds = LIVE_SECONDS if live else settings.every_seconds
         self._next_s = -math.inf
@@ -58,6 +59,8 @@ class ConsoleHook(BaseHook):
         self._say(start_line(self._numbers))
         if self._live is not None:
             self._live.start()
+        if self._context.owes_evaluation:
+            self._await_evaluation(progress)
         self._draw()
 
     def on_step(self, event: StepEvent) -> Wish:
@@ -67,7 +70,9 @@ class ConsoleHook(BaseHook):
             return NOTHING
         if event.readings:
             self._read(event)
-            self._await_evaluation(event.progress)
+            step, every = event.progress.step, self._context.job.train.evaluate_every_steps
+            if step % every == 0 or step == self._context.max_steps:
+                self._await_evaluation(event.progress)
         now_s = self._context.clock.tick()
         if now_s >= self._next_s:
             self._next_s = now_s + self._every_seconds
@@ -80,11 +85,11 @@ class ConsoleHook(BaseHook):
         """A line for each evaluation, in both forms."""
         self._evaluated()
         self._take(progress)
-        loss = metrics.get("loss")
-        if loss is not None:
-            self._numbers.validation_loss = loss
-            if not math.isnan(loss) and (self._numbers.best is None or loss < self._numbers.best):
-                self._numbers.best, self._numbers.best_step = loss, progress.step
+        numbers, merit = self._numbers, self._context.job.merit
+        numbers.validation_loss = metrics.get("loss", numbers.validation_loss)
+        best = math.inf if numbers.best is None else merit.cost_of({merit.metric: numbers.best})
+        if merit.cost_of(metrics) < best:
+            numbers.best, numbers.best_step = metrics[merit.metric], progress.step
         self._say(evaluation_line(self._numbers, metrics))
         self._take_sample()
         self._draw()
@@ -105,22 +110,24 @@ class ConsoleHook(BaseHook):
             self._live.stop()
             self._live = None
             self._say_sample()
+        self._numbers.early_end = self._context.board.early_end
         self._say(end_line(self._numbers, reason, error))
 
     def state_dict(self) -> Mapping[str, Any]:
         """The best evaluation so far, so that a resumed run does not call a worse one the best."""
         return {
-        self._numbers.early_end = self._context.board.early_end
             "validation_loss": json_number(self._numbers.validation_loss),
             "best": json_number(self._numbers.best),
             "best_step": self._numbers.best_step,
+            "best_by": self._numbers.best_by,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore it."""
         self._numbers.validation_loss = state.get("validation_loss")
-        self._numbers.best = state.get("best")
-        self._numbers.best_step = state.get("best_step", 0)
+        if state.get("best_by", "loss") == self._numbers.best_by:
+            self._numbers.best = state.get("best")
+            self._numbers.best_step = state.get("best_step", 0)
 
     def _take_sample(self) -> bool:
         """Whether there is a sample that was not shown; a log gets it at once."""
@@ -155,9 +162,7 @@ class ConsoleHook(BaseHook):
 
     def _await_evaluation(self, progress: Progress) -> None:
         """A log that stands still for minutes looks like a run that hangs: say now and then that it is evaluated."""
-        step = progress.step
-        due = step % self._context.job.train.evaluate_every_steps == 0 or step == self._context.max_steps
-        if self._live is not None or not due:
+        if self._live is not None:
             return
         self._evaluated()
         ended, began_s = Event(), self._context.clock.tick()

@@ -47,14 +47,16 @@ class Numbers:
     targets_per_s: float | None = None
     validation_loss: float | None = None
     best: float | None = None
+    best_by: str = "loss"
+    """Which number of an evaluation that is."""
     best_step: int = 0
     saved_step: int = 0
     """Of the newest checkpoint; 0: there is none."""
     sample: LiveSample | None = None
-    facts: Mapping[str, str] = field(default_factory=dict[str, str])
-
     early_end: str = "stopped early"
     """What an end before the last step is called."""
+    facts: Mapping[str, str] = field(default_factory=dict[str, str])
+
 
 def start_line(numbers: Numbers) -> str:
     """The run, where it begins, and the facts that its numbers depend on; then what the flight check found."""
@@ -79,7 +81,7 @@ def evaluation_line(numbers: Numbers, metrics: Mapping[str, float]) -> str:
     """One line for an evaluation; says when it is the best so far."""
     others = "".join(f"  {name} {value:.4g}" for name, value in metrics.items() if name != "loss")
     loss = f"  validation loss {loss_text(metrics['loss'])}" if "loss" in metrics else ""
-    best = "  best so far" if "loss" in metrics and metrics["loss"] == numbers.best else ""
+    best = "  best so far" if numbers.best is not None and numbers.best_step == numbers.step else ""
     return f"step {numbers.step:,}/{numbers.max_steps:,}{loss}{others}{best}"
 
 
@@ -153,7 +155,7 @@ def picture(numbers: Numbers, width: int, encoding: str) -> RenderableType:
     # A space that does not break keeps each name beside its value where the line is folded.
     space = "\N{NO-BREAK SPACE}" if encoding == "utf-8" else " "
     values = Text("  ").join(
-        Text.assemble((name, "dim"), space, (value.replace(" ", space), STYLES.get(name, "")))
+        Text.assemble((name, "dim"), space, (value.replace(" ", space), STYLES.get(name.partition(" ")[0], "")))
         for name, value in named_values(numbers)
         if name != "eta"
     )

@@ -39,7 +39,7 @@ class StatusHook(BaseHook):
 
     def on_start(self, progress: Progress) -> None:
         """The process is there."""
-        self._write(progress, "starting")
+        self._write(progress, "evaluating" if self._context.owes_evaluation else "starting")
         # The first step is worth a write of its own: it may come minutes after the start, when it is compiled.
         self._next_s = -math.inf
 
@@ -75,6 +75,9 @@ class StatusHook(BaseHook):
         """The last state."""
         if error is None:
             # Without a reason it is no end: the run goes on from an earlier step.
+            if reason == "nan":
+                # The mean was taken over those of the last steps whose loss was a number.
+                self._loss = json_number(self._last_loss)
             if reason is not None:
                 words = self._context.board.early_end if reason == "stopped_early" else ""
                 self._write(progress, "ended", reason=reason, message=words)
@@ -106,10 +109,10 @@ class StatusHook(BaseHook):
             state=state,
             reason=reason,
             message=message,
+            note=self._context.facts.get(PASSED_OVER, ""),
             pid=os.getpid(),
             updated_at=self._context.clock.now(),
             step=progress.step,
-            note=self._context.facts.get(PASSED_OVER, ""),
             max_steps=progress.max_steps,
             epoch=progress.epoch,
             targets=progress.targets,

@@ -50,6 +50,11 @@ class TimeBudgetHook(BaseHook):
         self._step_s = 0.0
         self._last_s: float | None = None
         self._evaluated = False
+        self._owing_since_s: float | None = None
+
+    def on_start(self, progress: Progress) -> None:
+        """An evaluation that is made before the first step is timed as any other."""
+        self._owing_since_s = progress.elapsed_s if self._context.owes_evaluation else None
 
     def on_step(self, event: StepEvent) -> Wish:
         """The factor of the next step, where it changes; the end, when only the time for it is left."""
@@ -75,6 +80,11 @@ class TimeBudgetHook(BaseHook):
     def on_evaluation(self, progress: Progress, metrics: Mapping[str, float]) -> Wish:
         """Learn how long an evaluation takes, for the last one."""
         self._loss = metrics.get("loss")
+        if self._owing_since_s is not None:
+            # What comes next is the first step of the process, which tells neither of a step nor of a save.
+            self._evaluation_s = max(self._evaluation_s, progress.elapsed_s - self._owing_since_s)
+            self._owing_since_s = None
+            return NOTHING
         if self._last_s is not None:
             self._evaluation_s = max(self._evaluation_s, progress.elapsed_s - self._last_s)
         self._last_s, self._evaluated = progress.elapsed_s, True
@@ -110,6 +120,10 @@ class TimeBudgetHook(BaseHook):
             self._factor, self._loss = kept.factor, kept.loss
             self._step_s, self._evaluation_s, self._save_s = kept.step_s, kept.evaluation_s, kept.save_s
 
+    def _end(self) -> Wish:
+        self._context.board.early_end = f"used its {plural(self._settings.minutes, 'minute')}"
+        return _END
+
     def _due_s(self, step: int) -> float:
         """Seconds of the evaluation that is due at a step anyway: where no other fits behind it, it is the last."""
         due = step % self._context.job.train.evaluate_every_steps == 0
@@ -120,10 +134,6 @@ class TimeBudgetHook(BaseHook):
 
         The first step of a process does not count: it loads and builds what the others find ready.
         """
-    def _end(self) -> Wish:
-        self._context.board.early_end = f"used its {plural(self._settings.minutes, 'minute')}"
-        return _END
-
         last_s, self._last_s = self._last_s, now_s
         if last_s is None:
             return

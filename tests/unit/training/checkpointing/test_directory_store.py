@@ -16,6 +16,7 @@ from ml_playground.configuration.models import CheckpointingSettings
 from ml_playground.core.checkpoint_format import list_complete, verify
 from ml_playground.core.error_handling import CheckpointError, StorageError
 from ml_playground.core.file_locks import locked_folder
+from ml_playground.core.foreign_files import DEEPEST_JSON, MOST_JSON_BYTES
 from ml_playground.core.run_schema import Reason
 from ml_playground.core.values import Progress
 from ml_playground.training.checkpoint_protocols import NotSaved, Saved, Snapshot
@@ -419,3 +420,53 @@ def test_begin_save_from_a_gpu_holds_what_was_there_before_later_kernels(tmp_pat
     tensors = store.open(1).tensors()["model"]
     assert torch.equal(tensors["w"], torch.arange(1_000_000.0))
     assert tensors["t"].tolist() == torch.arange(10.0).view(2, 5).T.tolist()
+
+
+def test_begin_save_more_than_hooks_may_remember_names_the_hook_and_leaves_nothing(tmp_path: Path) -> None:
+    """It could be written, but no resume would read it: the run ends with the reason, and with its last checkpoint."""
+    store = DirectoryStore(tmp_path, KEEP_ALL)
+    save(store, snapshot(1))
+    with pytest.raises(CheckpointError) as caught:
+        store.begin_save(replace(snapshot(2), hooks={"small": {"a": 1}, "hoarder": {"seen": "x" * MOST_JSON_BYTES}}))
+    assert str(caught.value) == (
+        "What the hooks remember takes 67.1 MB, most of it the hook 'hoarder' (67.1 MB); a checkpoint holds 67.1 MB of it at "
+        "most, else no run could go on from it. Switch the hook off (--set hooks.hoarder.enabled=false), or let it keep large "
+        "things in files."
+    )
+    assert names_in(tmp_path) == ["step_000001"]
+
+
+def test_begin_save_state_nested_too_deep_is_refused(tmp_path: Path) -> None:
+    """As a resume would refuse to read it."""
+    deep = json.loads("[" * DEEPEST_JSON + "]" * DEEPEST_JSON)
+    with pytest.raises(CheckpointError, match="could not be read back from a checkpoint: it is nested deeper than 50"):
+        DirectoryStore(tmp_path, KEEP_ALL).begin_save(replace(snapshot(2), hooks={"deep": {"x": deep}}))
+    assert names_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("tidies", [False, True])
+def test_latest_removes_nothing_unless_it_tidies(tmp_path: Path, tidies: bool) -> None:
+    """What a killed writer left, and what the last save of an ended run had no time to drop."""
+    store = DirectoryStore(tmp_path, KEEP_ALL)
+    for step in (1, 2):
+        save(store, snapshot(step))
+    save(store, replace(snapshot(3), ending="completed"))
+    (tmp_path / ".step_000733.partial" / "new").mkdir(parents=True)
+    before = names_in(tmp_path)
+    found = DirectoryStore(tmp_path, KEEP_ONE).latest(tidies=tidies)
+    assert found is not None
+    assert found.progress.step == 3
+    assert names_in(tmp_path) == (["step_000003"] if tidies else before)
+
+
+def test_latest_that_does_not_tidy_reads_what_a_killed_replacement_set_aside(tmp_path: Path) -> None:
+    """It lies there whole, under another name, and stays there."""
+    store = DirectoryStore(tmp_path, KEEP_ALL)
+    save(store, snapshot(1))
+    aside = tmp_path / ".step_000001.partial"
+    aside.mkdir()
+    (tmp_path / "step_000001").rename(aside / "old")
+    found = DirectoryStore(tmp_path, KEEP_ALL).latest(tidies=False)
+    assert found is not None
+    assert found.path == aside / "old"
+    assert names_in(tmp_path) == [".step_000001.partial"]

@@ -20,11 +20,12 @@ from ml_playground.training.hook_protocols import HookContext, StepEvent
 from ml_playground.training.hooks.journal import EventJournal
 from ml_playground.training.hooks.time_budget import LEVELS, build, factor_at
 from ml_playground.training.learner import GradientLearner
-from ml_playground.training.loop import Ending, Parts, Start, fit
+from ml_playground.training.loop import Parts, fit
 from ml_playground.training.memory import Room
 from ml_playground.training.optim import adamw
 from ml_playground.training.protocols import StepNumbers
 from ml_playground.training.settings import AdamW, TimeBudget
+from ml_playground.training.stretch import Ending, Start
 from tests.fakes.fixed_clock import FixedClock
 from tests.fakes.hooks import Told, hook_context, progress
 from tests.fakes.memory_store import KeptSnapshot, MemoryStore
