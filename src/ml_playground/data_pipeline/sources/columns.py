@@ -49,12 +49,15 @@ def found_columns(names: Sequence[str], settings: RowSettings, where: str) -> di
         DataError: Two columns may be meant.
     """
     found: dict[str, str] = {}
+    called: dict[str, list[str]] = {}
+    for name in names:
+        called.setdefault(_plain(name), []).append(name)
     for role, known in NAMES.items():
         if (chosen := chosen_column(settings, role)) is not None:
             found[role] = chosen
             continue
         for word in known:
-            candidates = [name for name in names if _plain(name) == word]
+            candidates = called.get(word, ())
             if len(candidates) > 1:
                 raise DataError(
                     f"{where} has {len(candidates)} columns that may be the {role}: {listed(candidates)}. "
