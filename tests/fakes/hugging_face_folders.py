@@ -24,8 +24,11 @@ from transformers import (
     Qwen3Config,
     Qwen3ForCausalLM,
 )
+from transformers.utils import logging
 
 from ml_playground.models.hugging_face.settings import HfCausalLm
+
+logging.disable_progress_bar()
 
 TEXT = "".join(f"{number} green bottles, hanging on the wall;\n" for number in range(40))
 VOCAB, PADDED, CONTEXT = 280, 320, 32
@@ -62,7 +65,7 @@ def gemma(**options: Any) -> PreTrainedModel:
 
 def gemma2(**options: Any) -> PreTrainedModel:
     """Windows of six tokens in every other layer, bounded scores and bounded logits."""
-    sizes = MODERN | {"head_dim": 8, "sliding_window": 6, "final_logit_softcapping": 4.0}
+    sizes = MODERN | {"head_dim": 8, "sliding_window": 6, "final_logit_softcapping": 8.0}
     return Gemma2ForCausalLM(Gemma2Config(**sizes | options))
 
 

@@ -55,6 +55,7 @@ class Origin:
 
 
 DEFAULT = "class default"
+FOLLOWS = "read from what another key names"
 PACKAGE = Path(__file__).parents[2]
 WORD_FOR_NONE = "none"
 """TOML has no null: this text stands for it in every layer, where a key may be none and takes no text."""
@@ -206,8 +207,11 @@ def absolute(text: str, folder: Path) -> str:
 def histories(merged: Merged, tree: Mapping[str, Any]) -> dict[str, tuple[Origin, ...]]:
     """Dotted key -> everything that happened to it, the class default among it, the one that decided last."""
     found: dict[str, tuple[Origin, ...]] = {}
-    for path, _ in leaves(tree):
-        found[dotted(path)] = history(merged, path, find_key(path, tree))
+    for path, value in leaves(tree):
+        chain = history(merged, path, find_key(path, tree))
+        if len(chain) == 1 and chain[0].action == "default" and chain[0].value != value:
+            chain = (*chain, Origin(FOLLOWS, None, None, value))
+        found[dotted(path)] = chain
     return found
 
 

@@ -62,6 +62,16 @@ class Tokenizer(Protocol):
         ...
 
 
+@runtime_checkable
+class OpensTexts(Protocol):
+    """What a tokenizer may offer that puts marks of its own before a text that stands alone."""
+
+    @property
+    def opening_ids(self) -> Sequence[int]:
+        """Those ids: a prompt begins with them; texts in a stream, and what follows a prompt, do not."""
+        ...
+
+
 class BulkTokenizer(Tokenizer, Protocol):
     """What preparing a data set asks on top: arrays instead of lists, and where a long text may be cut."""
 

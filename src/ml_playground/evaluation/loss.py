@@ -200,9 +200,14 @@ def data_of(run: LoadedRun) -> Splits:
         DataError: They are not there, or they are others.
     """
     job = run.job
+    trained_on = run.checkpoint.data_fingerprint
+    if not trained_on:
+        raise DataError(
+            f"{run.checkpoint.reference} was not trained here and has no data of its own; name an experiment whose prepared data "
+            "it is to be evaluated on: --data EXPERIMENT"
+        )
     folder = existing_data(job)
     data: Splits = load_object(families.DATA[job.data.kind_name].build)(job.data, folder, job.seed)
-    trained_on = run.checkpoint.data_fingerprint
     if data.fingerprint != trained_on:
         raise DataError(
             f"{run.checkpoint.reference} was trained on other data (fingerprint {trained_on[:12]}) than now lie in {folder} "

@@ -8,7 +8,7 @@ from pathlib import Path
 from ml_playground.configuration.base import FILE_MARK
 from ml_playground.core.error_handling import ConfigError
 from ml_playground.core.foreign_files import read_at_most
-from ml_playground.core.tokenizer_protocol import Tokenizer
+from ml_playground.core.tokenizer_protocol import OpensTexts, Tokenizer
 from ml_playground.sampling.generate import window_start
 
 LISTED_CHARACTERS = 12
@@ -57,7 +57,7 @@ def prompt_text(prompt: str) -> str:
 
 
 def encode_prompt(prompt: str, tokenizer: Tokenizer, max_context: int | None) -> Prompt:
-    """Ids of a prompt, at least one.
+    """Ids of a prompt, at least one; before them the marks that some tokenizers open a text with.
 
     An empty prompt begins with the tokenizer's mark of a beginning, else with its mark of an end (after which the next
     text begins), else with a line break, else with id 0. White space that the tokenizer does not know counts as empty.
@@ -80,6 +80,8 @@ def encode_prompt(prompt: str, tokenizer: Tokenizer, max_context: int | None) ->
     if unknown is not None and unknown in ids:
         listed = unknown_characters(text, tokenizer)
         notes.append(f"the model does not know these characters of the prompt {_shortened(text)}: {listed}")
+    if isinstance(tokenizer, OpensTexts):
+        ids = [*tokenizer.opening_ids, *ids]
     skipped = window_start(len(ids), max_context)
     if skipped:
         notes.append(

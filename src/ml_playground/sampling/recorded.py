@@ -25,13 +25,30 @@ def recorded_job(file: Path, layers: Sequence[Layer] = (), open_keys: Sequence[s
         ConfigError: The file is no job of this version, or a layer sets something else or a wrong value.
     """
     document = read_document(file)
-    recorded = Layer("recorded job", document.table, file.parent, file, document.lines)
+    return merged_over([Layer("recorded job", document.table, file.parent, file, document.lines)], layers, open_keys)
+
+
+def job_on_record(file: Path) -> JobConfig | None:
+    """A recorded job, where it is only asked what kind of one it is; None where it cannot be read."""
+    try:
+        return recorded_job(file)
+    except ConfigError:
+        return None
+
+
+def merged_over(lower: Sequence[Layer], layers: Sequence[Layer], open_keys: Sequence[str]) -> JobConfig:
+    """A job with layers laid over it, which may set `open_keys`.
+
+    Raises:
+        ConfigError: It is no job of this version, or one of `layers` sets something else or a wrong value.
+    """
+    known = merge(lower).tree
     closed = [
         f"{layer.name}: {dotted(path)}"
         for layer in layers
         for path, _ in leaves(layer.table)
         # What no job has is left for the validation, which knows what was probably meant.
-        if not _is_open(path, open_keys) and (path[0] == "hooks" or find_shape(path, document.table))
+        if not _is_open(path, open_keys) and (path[0] == "hooks" or find_shape(path, known))
     ]
     if closed:
         sections = [f"{key}.*" if "." not in key else key for key in open_keys]
@@ -39,7 +56,7 @@ def recorded_job(file: Path, layers: Sequence[Layer] = (), open_keys: Sequence[s
             f"{'; '.join(closed)} cannot be set here: the model is trained already, and it would change nothing. "
             f"Allowed: {', '.join(sections)}."
         )
-    return validated(merge([recorded, *layers]))
+    return validated(merge([*lower, *layers]))
 
 
 def _is_open(path: KeyPath, open_keys: Sequence[str]) -> bool:

@@ -2,13 +2,13 @@
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ml_playground.configuration import families
 from ml_playground.configuration.loading import experiment_names
@@ -17,23 +17,29 @@ from ml_playground.configuration.origins import Layer
 from ml_playground.core import checkpoint_format
 from ml_playground.core.checkpoint_format import CheckpointFolder
 from ml_playground.core.checkpoint_manifest import MANIFEST, checked_sizes
-from ml_playground.core.error_handling import CheckpointError, RunError
+from ml_playground.core.error_handling import CheckpointError, ConfigError, RunError
 from ml_playground.core.registry import load_object
 from ml_playground.core.run_folder import RunFolder, all_runs, cache_folder, find_run, runs_folder
 from ml_playground.core.tokenizer_protocol import Tokenizer
 from ml_playground.core.torch_tensors import read_tensors
-from ml_playground.core.values import ModelContext
+from ml_playground.core.values import BY_LOSS
 from ml_playground.models.layers.packed_linear import Precision
 from ml_playground.models.protocols import Decoder
+from ml_playground.sampling.building import build_model, load_weights, refuse_larger_model
 from ml_playground.sampling.execution import Execution, choose_execution, choose_precision
+from ml_playground.sampling.foreign import (
+    foreign_checkpoint,
+    foreign_folder,
+    foreign_job,
+    foreign_model,
+    foreign_tokenizer,
+)
 from ml_playground.sampling.preview import LOAD_TOKENIZER
-from ml_playground.sampling.recorded import FOR_SAMPLES, recorded_job
+from ml_playground.sampling.recorded import FOR_SAMPLES, job_on_record, recorded_job
 
 Which = Literal["best", "latest"] | int
-"""Which checkpoint of a run: the one with the lowest validation loss, the newest, or the one of a step."""
+"""Which checkpoint of a run: the best by `checkpointing.best_by`, the newest, or the one of a step."""
 Weights = Literal["auto", "raw", "ema"]
-HARMLESS_PARAMETERS = 10_000_000
-"""40 MB: what may be built only to say what is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +86,9 @@ class LoadedRun:
 
         Never in the run's folder: that may come from elsewhere, and what an engine's native code reads must be our own work.
         """
+        if not self.checkpoint.groups:
+            # A model from elsewhere: no engine but the library that defines it knows its layers, so none exports it.
+            return cache_folder() / "export" / "foreign"
         records = checked_sizes(self.checkpoint.path)
         weights = [records[self.checkpoint.tensor_file(group).name].sha256 for group in self._groups]
         key = hashlib.sha256("".join(weights).encode()).hexdigest()[:12]
@@ -98,11 +107,11 @@ def load_run(
     layers: Sequence[Layer] = (),
     open_keys: Sequence[str] = FOR_SAMPLES,
 ) -> LoadedRun:
-    """The model of a run or of a checkpoint.
+    """The model of a run or of a checkpoint, or one from elsewhere.
 
     Args:
-        target: A run's folder or id, an experiment (its newest run), or a checkpoint's folder.
-        which: Which of a run's checkpoints; a checkpoint that is named itself is taken as it is.
+        target: A run's folder or id, an experiment (its newest run), a checkpoint's folder, or a Hugging Face folder.
+        which: Which of a run's checkpoints; a checkpoint or a model folder that is named itself is taken as it is.
         weights: `auto` takes the averaged ones where there are some; none: as `sample.weights` says.
         layers: Laid over the recorded job.
         open_keys: What they may set: keys, or sections as a whole.
@@ -112,29 +121,60 @@ def load_run(
         CheckpointError: No whole checkpoint, no such step, or its parts do not fit together.
         ConfigError: The recorded job or a layer cannot be read.
     """
+    if (folder := foreign_folder(target)) is not None:
+        return _load_foreign(folder, weights, layers, open_keys)
     found = find_checkpoint(target, which)
     checkpoint = found.checkpoint
     job = recorded_job(checkpoint.path / checkpoint_format.CONFIG, layers, open_keys)
+    _refuse_classifier(job, found)
     tokenizer = _tokenizer_of(checkpoint)
-    execution = choose_execution(job.runtime)
-    if isinstance(job.runtime.threads, int):
-        torch.set_num_threads(job.runtime.threads)
-    weights_as = choose_precision(job.sample, execution.device)
-    chosen = _weights_of(checkpoint, weights or job.sample.weights)
+    execution = _execution_of(job)
+    chosen = chosen_weights(checkpoint, weights or job.sample.weights)
     tensors = read_tensors(checkpoint.tensor_file("model"))
     refuse_larger_model(job, tokenizer, tensors, checkpoint.reference)
     model = build_model(job, tokenizer, execution.attention)
     if chosen == "ema":
         tensors |= read_tensors(checkpoint.tensor_file("ema"))
     load_weights(model, tensors, checkpoint.reference)
+    return _loaded(model, tokenizer, job, found, chosen, execution)
+
+
+def _load_foreign(
+    folder: Path, weights: Weights | None, layers: Sequence[Layer], open_keys: Sequence[str]
+) -> LoadedRun:
+    job = foreign_job(folder, layers, open_keys)
+    if (weights or job.sample.weights) == "ema":
+        raise CheckpointError(f"{folder} holds no averaged weights; use --weights raw or auto.")
+    tokenizer = foreign_tokenizer(job)
+    execution = _execution_of(job)
+    model = foreign_model(job, tokenizer, execution)
+    return _loaded(model, tokenizer, job, Found(foreign_checkpoint(folder), None), "raw", execution)
+
+
+def _execution_of(job: JobConfig) -> Execution:
+    if isinstance(job.runtime.threads, int):
+        torch.set_num_threads(job.runtime.threads)
+    return choose_execution(job.runtime)
+
+
+def _loaded(
+    model: nn.Module,
+    tokenizer: Tokenizer,
+    job: JobConfig,
+    found: Found,
+    weights: Literal["raw", "ema"],
+    execution: Execution,
+) -> LoadedRun:
+    """Ready to be run, where the job says."""
+    weights_as = choose_precision(job.sample, execution.device)
     model.requires_grad_(requires_grad=False)
     return LoadedRun(
         model=model.to(execution.device).eval(),
         tokenizer=tokenizer,
         job=job,
-        checkpoint=checkpoint,
+        checkpoint=found.checkpoint,
         run=found.run,
-        weights=chosen,
+        weights=weights,
         execution=execution,
         notes=[*found.notes, *execution.notes, *weights_as.notes],
         precision=weights_as.precision,
@@ -147,7 +187,7 @@ def find_checkpoint(target: str | Path, which: Which = "best") -> Found:
     path = Path(os.path.expanduser(target))  # noqa: PTH111
     if any(os.path.isfile(path / name) for name in (MANIFEST, checkpoint_format.PROGRESS)):  # noqa: PTH113
         return Found(checkpoint_format.open_checkpoint(path.absolute()), None)
-    run = _find_run(str(target))
+    run = run_meant(str(target))
     if isinstance(which, int):
         return Found(_at_step(run, which), run)
     notes: list[str] = []
@@ -160,64 +200,12 @@ def find_checkpoint(target: str | Path, which: Which = "best") -> Found:
     return Found(checkpoint, run, notes)
 
 
-def build_model(job: JobConfig, tokenizer: Tokenizer, attention: Literal["math", "fused"] = "math") -> nn.Module:
-    """The job's model on the CPU; its weights are random until `load_weights`."""
-    context = ModelContext(facts=_facts(job, tokenizer), attention=attention, load_pretrained=False)
-    return load_object(families.MODELS[job.model.kind_name].build)(job.model, context)
-
-
-def refuse_larger_model(job: JobConfig, tokenizer: Tokenizer, tensors: Mapping[str, Tensor], reference: str) -> None:
-    """Compare the model that a job describes with the weights that there are: building it would allocate what it says.
+def run_meant(target: str) -> RunFolder:
+    """The run that a command means.
 
     Raises:
-        CheckpointError: It has so many more parameters than were saved that it is no mistake worth describing.
+        RunError: There is none.
     """
-    cost = families.COSTS.get(job.model.kind_name)
-    if cost is None:
-        return
-    described = load_object(cost)(job.model, _facts(job, tokenizer)).parameters
-    saved = sum(tensor.numel() for tensor in tensors.values())
-    # A model that is only of another shape is built, so that `load_weights` can name every tensor that does not fit.
-    if described > 4 * saved + HARMLESS_PARAMETERS:
-        raise CheckpointError(
-            f"The config.json in {reference} describes a model of {described} parameters, but {saved} were saved; "
-            "they do not belong together. Restore the checkpoint from a copy."
-        )
-
-
-def _facts(job: JobConfig, tokenizer: Tokenizer) -> dict[str, int]:
-    """What the data would tell the model, from what the checkpoint carries."""
-    return {"vocab_size": tokenizer.vocab_size} | {name: value for name, value in job.data if name == "sequence_tokens"}
-
-
-def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], reference: str) -> None:
-    """Fill a model.
-
-    Raises:
-        CheckpointError: A name or a shape does not fit; all are listed.
-    """
-    wanted = model.state_dict()
-    problems = [f"{name} is missing" for name in wanted if name not in tensors]
-    problems += [f"{name} is unknown to the model" for name in tensors if name not in wanted]
-    problems += [
-        f"{name} has shape {tuple(tensors[name].shape)}, the model's has {tuple(tensor.shape)}"
-        for name, tensor in wanted.items()
-        if name in tensors and tensors[name].shape != tensor.shape
-    ]
-    problems += [
-        f"{name} holds {tensors[name].dtype}, the model {tensor.dtype}"
-        for name, tensor in wanted.items()
-        if name in tensors and tensors[name].is_floating_point() != tensor.is_floating_point()
-    ]
-    if problems:
-        raise CheckpointError(
-            f"The weights in {reference} do not fit the model that its config.json describes: {'; '.join(problems)}. "
-            "Use the version of ml-playground that wrote it."
-        )
-    model.load_state_dict(tensors)
-
-
-def _find_run(target: str) -> RunFolder:
     path = Path(os.path.expanduser(target)).absolute()  # noqa: PTH111 - as above
     if path.parent == runs_folder():
         target = path.name
@@ -230,8 +218,9 @@ def _find_run(target: str) -> RunFolder:
 
 
 def _best(run: RunFolder, notes: list[str]) -> CheckpointFolder | None:
+    job = job_on_record(run.config)
     try:
-        checkpoint = checkpoint_format.best(run.checkpoints)
+        checkpoint = checkpoint_format.best(run.checkpoints, BY_LOSS if job is None else job.merit)
     except CheckpointError as error:
         notes.append(f"no evaluated checkpoint is whole, so the newest is taken. {error}")
         return None
@@ -259,6 +248,15 @@ def _no_checkpoint(run: RunFolder) -> str:
     )
 
 
+def _refuse_classifier(job: JobConfig, found: Found) -> None:
+    if job.prepare.source.modality == "images":
+        name = found.run.id if found.run else found.checkpoint.reference
+        raise ConfigError(
+            f"{name} tells images apart (objective.kind = {job.objective.kind_name!r}) and writes no text; to see how well it "
+            f"does: mlp evaluate {name}"
+        )
+
+
 def _tokenizer_of(checkpoint: CheckpointFolder) -> Tokenizer:
     folder = checkpoint.path / "tokenizer"
     if not folder.is_dir():
@@ -268,7 +266,12 @@ def _tokenizer_of(checkpoint: CheckpointFolder) -> Tokenizer:
     return load_object(LOAD_TOKENIZER)(folder)
 
 
-def _weights_of(checkpoint: CheckpointFolder, wanted: Weights) -> Literal["raw", "ema"]:
+def chosen_weights(checkpoint: CheckpointFolder, wanted: Weights) -> Literal["raw", "ema"]:
+    """The averaged weights where there are some, unless others are wanted.
+
+    Raises:
+        CheckpointError: They are wanted, and there are none.
+    """
     has_averages = "ema" in checkpoint.groups
     if wanted == "ema" and not has_averages:
         raise CheckpointError(

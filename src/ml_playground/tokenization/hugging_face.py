@@ -92,6 +92,13 @@ class HuggingFaceTokenizer:
         """Those of the folder's configuration; unknown where the model has one."""
         return self._specials
 
+    @property
+    def opening_ids(self) -> Sequence[int]:
+        """What the folder's own rules put before a text, the mark of its beginning for Llama and Gemma; without it they write nonsense."""
+        plain, marked = (self._library.encode("a", add_special_tokens=marks).ids for marks in (False, True))
+        begins = (at for at in range(len(marked)) if marked[at : at + len(plain)] == plain)
+        return marked[: next(begins, 0)]
+
     def encode(self, text: str) -> list[int]:
         """Ids of a text, special tokens in it as the text that they are, none added; half a surrogate pair becomes U+FFFD."""
         return self._encoder.encode(text)

@@ -41,12 +41,24 @@ def drawn(model: HfCausalLmModel, settings: SampleSettings, *, cached: bool = Tr
 @pytest.mark.parametrize("attention", ["math", "fused"])
 @pytest.mark.parametrize("kind", MODELS)
 def test_texts_with_a_cache_in_a_batch_are_those_without_alone(kind: str, attention: str, tmp_path: Path) -> None:
-    """Prompts of unequal length, longer than the context in the end, drawn and greedy."""
+    """Prompts of unequal length, beyond the windows of those that have some."""
     saved(kind, tmp_path)
     model = loaded(tmp_path, attention, known_ids=PADDED if kind == "llama" else VOCAB)
-    for temperature in (0.0, 0.9):
-        settings = SampleSettings(max_new_tokens=CONTEXT, temperature=temperature)
-        assert drawn(model, settings) == drawn(model, settings, cached=False)
+    settings = SampleSettings(max_new_tokens=6, temperature=0.9)
+    assert drawn(model, settings) == drawn(model, settings, cached=False)
+
+
+def test_texts_go_on_beyond_the_context_as_without_a_cache(tmp_path: Path) -> None:
+    """The window begins anew, and its cache with it."""
+    saved("gpt2", tmp_path)
+    model, settings = loaded(tmp_path), SampleSettings(max_new_tokens=9, temperature=0.9)
+    long = [[5, 9, 200, 7] * 7, [3] * (CONTEXT + 2)]
+    found = [generate(model.decoder("float32"), long, settings, seeds=[1, 2])]
+    found.append(generate_uncached(model, long, settings, seeds=[1, 2]))
+    cached, plain = (
+        {row: [t.id for step in steps for t in step if t.row == row] for row in (0, 1)} for steps in map(list, found)
+    )
+    assert cached == plain
 
 
 @pytest.mark.parametrize("kind", MODELS)

@@ -10,8 +10,9 @@ from ml_playground.core.checkpoint_format import step_folder_name
 from ml_playground.core.error_handling import CheckpointError, ConfigError, DataError, RunError
 from ml_playground.core.run_folder import RunFolder, cache_folder, runs_folder
 from ml_playground.core.torch_tensors import read_tensors
+from ml_playground.sampling.building import load_weights
 from ml_playground.sampling.recorded import FOR_EVALUATION, sampling_layers
-from ml_playground.sampling.runner import find_checkpoint, load_run, load_weights
+from ml_playground.sampling.runner import find_checkpoint, load_run
 from tests.fakes.trained_run import job_of, save_run
 
 LOSSES = {5: 2.0, 10: 1.5, 20: 1.8}

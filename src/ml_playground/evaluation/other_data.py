@@ -1,0 +1,42 @@
+"""A trained model over data that it was not trained on, and one from elsewhere over any."""
+
+from dataclasses import replace
+from typing import Any
+
+from ml_playground.configuration import families
+from ml_playground.configuration.fingerprint import existing_data
+from ml_playground.configuration.models import JobConfig
+from ml_playground.core.error_handling import DataError
+from ml_playground.core.registry import load_object
+from ml_playground.core.tokenizer_protocol import Tokenizer
+from ml_playground.sampling.preview import LOAD_TOKENIZER
+from ml_playground.sampling.runner import LoadedRun
+
+
+def over_data_of(run: LoadedRun, job: JobConfig) -> LoadedRun:
+    """The same model with the prepared data of another job; rows that are too long for it become shorter, which is noted.
+
+    Raises:
+        DataError: They are not prepared, or of another tokenizer.
+    """
+    settings, notes = job.data, list(run.notes)
+    wanted, most = getattr(settings, "sequence_tokens", None), run.model.max_context
+    if wanted is not None and most is not None and most < wanted:
+        settings = settings.model_copy(update={"sequence_tokens": most})
+        notes.append(
+            f"the model reads {most} tokens at once, so they are evaluated in rows of that length and not of {wanted}"
+        )
+    data: Any = load_object(families.DATA[settings.kind_name].build)(settings, existing_data(job), job.seed)
+    tokenizer: Tokenizer = load_object(LOAD_TOKENIZER)(data.attachments["tokenizer"])
+    if tokenizer.fingerprint != run.tokenizer.fingerprint:
+        raise DataError(
+            f"The data of {job.name!r} were prepared with another tokenizer ({tokenizer.vocab_size} ids, fingerprint "
+            f"{tokenizer.fingerprint[:12]}) than that of {run.checkpoint.reference} ({run.tokenizer.vocab_size} ids, "
+            f"{run.tokenizer.fingerprint[:12]}): the ids mean other texts. Prepare the text with the model's own tokenizer."
+        )
+    return replace(
+        run,
+        job=run.job.model_copy(update={"prepare": job.prepare, "data": settings, "seed": job.seed}),
+        checkpoint=replace(run.checkpoint, data_fingerprint=data.fingerprint),
+        notes=notes,
+    )
