@@ -1,8 +1,6 @@
 """A bad step is undone: the run ends as one whose data never had its batches, wherever it was saved, stopped or killed."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,8 +19,8 @@ from ml_playground.training.protocols import JobResult
 from ml_playground.training.resume import Choice
 from tests.fakes.poisoned import known_kinds, poisoned
 from tests.fakes.tiny_job import TEXT, tiny_job
+from tests.faults.drivers import driven
 
-ROOT = Path(__file__).parents[2]
 STEPS = 18
 
 
@@ -131,27 +129,18 @@ def test_run_rolled_back_and_killed_at_random_moments_ends_with_the_same_bits(tm
     """SIGKILL between any two instructions, in the midst of going back too."""
     job = job_of(tmp_path, **poisoned((3, 9)))
     (tmp_path / "job.json").write_text(job.model_dump_json())
-    reply = subprocess.run(
-        [sys.executable, "-m", "tests.integration.roll_back_and_kill", str(tmp_path)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=200,
+    told = json.loads(
+        driven("tests.integration.roll_back_and_kill", str(tmp_path), timeout_s=200).stdout.splitlines()[-1]
     )
-    assert reply.returncode == 0, reply.stderr
-    told = json.loads(reply.stdout.splitlines()[-1])
     assert told["kills"] >= 4
     assert tensors(Path(told["killed"])) == tensors(Path(told["whole"]))
     assert losses(Path(told["killed"])) == losses(Path(told["whole"]))
 
 
+# The loop asks after each step, and once in the evaluation of step 6.
 @pytest.mark.parametrize("asked_after", [10, 12, 13], ids=["step 9", "step 11", "step 12"])
 def test_run_rolled_back_obeys_a_pause_that_was_asked_for_meanwhile(asked_after: int, tmp_path: Path) -> None:
-    """Step 9 is bad, and known to be after step 12: a request that was taken in between is not undone with the steps.
-
-    The loop asks after each step, and once in the evaluation of step 6.
-    """
+    """Step 9 is bad, and known to be after step 12: a request that was taken in between is not undone with the steps."""
     job = job_of(tmp_path, **poisoned(poison=(8,)), hooks={"control": {"kind": "control", "every_seconds": 0.0}})
     run = runs_folder() / job.name / "asked"
     asks = 0

@@ -264,8 +264,7 @@ def test_unless_stopped_gives_what_comes_before_the_stop(things: int, ask: int) 
     """Each thing once, in order; nothing is begun when a stop is wanted."""
     begun: list[int] = []
     try:
-        for thing in unless_stopped(range(things), ending_at(ask, "stop")):
-            begun.append(thing)
+        begun.extend(unless_stopped(range(things), ending_at(ask, "stop")))
     except StopWantedError:
         assert ask <= things
     assert begun == list(range(min(things, ask - 1)))
