@@ -20,6 +20,7 @@ CONFIGURATION = ROOT / "docs" / "configuration.md"
 # Folders that DESIGN marks with (R).
 EXPLAINED = [
     "core",
+    "tokenization",
     "configuration",
     "profiles",
     "data_pipeline",

@@ -44,8 +44,10 @@ def _opened(folder: Path) -> PreTrainedTokenizerBase:
     try:
         if (folder / RULES_NAME).is_file() and not any((folder / name).is_file() for name in CONFIGURATIONS):
             return PreTrainedTokenizerFast(tokenizer_file=str(folder / RULES_NAME))
-        opened: Any = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-        return cast(PreTrainedTokenizerBase, opened)
+        opened: PreTrainedTokenizerBase = cast(Any, AutoTokenizer).from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False
+        )
+        return opened
     except Exception as error:
         # A folder may hold anything, and the library names no class for what it stumbles over; tokenizers raises bare
         # Exception itself.

@@ -79,7 +79,7 @@ class SentencepieceModel(Component):
     """`unigram`: the most likely pieces of a word; `bpe`: merged pairs."""
     vocab_size: Annotated[int, Field(ge=8, le=1_000_000)] = 8192
     """Ids in all, the unknown one, the end-of-text mark and (with `byte_fallback`) 256 bytes among them."""
-    character_coverage: Annotated[float, Field(gt=0, le=1)] = 0.9995
+    character_coverage: Annotated[float, Field(ge=0.98, le=1)] = 0.9995
     """Share of the training text's characters, most frequent first, that get an id of their own."""
     byte_fallback: bool = True
     """Characters without an id are written in bytes; off: they are unknown."""
