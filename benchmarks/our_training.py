@@ -35,7 +35,7 @@ def random_text(vocabulary: int, file: Path) -> None:
 
 
 def job_of(shape: Shape, text: Path, *, steps: int, sets: list[str]) -> JobConfig:
-    """GPT-2's layout and AdamW; everything else as users have it."""
+    """GPT-2's layout, unless `sets` bring a whole model, and AdamW; everything else as users have it."""
     sizes = f'kind="gpt", n_layer={shape.layers}, n_head={shape.heads}, n_embd={shape.width}'
     few = ["train.log_every_steps=1"] if steps < 50 else []
     settings = [
@@ -44,7 +44,7 @@ def job_of(shape: Shape, text: Path, *, steps: int, sets: list[str]) -> JobConfi
         "prepare.split_by=position",
         f"data.sequence_tokens={shape.context}",
         f"data.micro_batch_rows={shape.rows}",
-        f"model={{{sizes}, {GPT2_LAYOUT}}}",
+        *([] if any(word.startswith("model=") for word in sets) else [f"model={{{sizes}, {GPT2_LAYOUT}}}"]),
         'optimizer={kind="adamw"}',
         'schedule={kind="warmup_constant", warmup_steps=1}',
         f"train.max_steps={steps}",
