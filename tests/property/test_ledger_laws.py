@@ -1,11 +1,14 @@
 """The ledger balances for every source, whatever is prepared from it; copies are found and left out exactly."""
 
+import csv
 import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +16,7 @@ from hypothesis import strategies as st
 from ml_playground.configuration.families import SOURCES
 from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import DataError
+from ml_playground.core.registry import load_object
 from ml_playground.data_pipeline.building import build_dataset
 from ml_playground.data_pipeline.ledger import Ledger, imbalances
 from ml_playground.data_pipeline.lost_places import MOST_ROWS
@@ -20,6 +24,7 @@ from ml_playground.data_pipeline.manifest import open_prepared
 from ml_playground.data_pipeline.preparer import prepare
 from ml_playground.data_pipeline.progress import no_report
 from ml_playground.data_pipeline.settings import PythonStdlib, TextFile, UrlText
+from ml_playground.data_pipeline.source_counts import CountingSource
 from ml_playground.data_pipeline.source_protocol import Source
 from ml_playground.data_pipeline.sources.python_stdlib import StandardLibrary
 from ml_playground.data_pipeline.sources.text_file import TextFiles
@@ -57,17 +62,89 @@ def library(folder: Path, files: Mapping[str, str]) -> Source:
     return StandardLibrary(PythonStdlib(), folder)
 
 
+def rows_of_csv(folder: Path, files: Mapping[str, str]) -> Source:
+    """Each a row."""
+    folder.mkdir()
+    with (folder / "a.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("text", "x"), *((files[name], name) for name in sorted(files))])
+    return built("csv_text", path=str(folder), template="{content}")
+
+
+def rows_of_json(folder: Path, files: Mapping[str, str]) -> Source:
+    """Each an object; one more has no text, one is broken."""
+    lines = [json.dumps({"text": files[name]}) for name in sorted(files)]
+    write_texts(folder, {"a.jsonl": "\n".join([*lines, '{"x": 1}', "broken"])})
+    return built("jsonl_text", path=str(folder), template="{content}", broken_rows="skip")
+
+
+def rows_of_parquet(folder: Path, files: Mapping[str, str]) -> Source:
+    """Each a row, and one is null."""
+    folder.mkdir()
+    pq.write_table(pa.table({"text": [*(files[name] for name in sorted(files)), None]}), folder / "train.parquet")
+    return built("parquet", path=str(folder), template="{content}")
+
+
+def rows_of_the_library(folder: Path, files: Mapping[str, str]) -> Source:
+    """The same in a folder for the library `datasets`."""
+    rows_of_parquet(folder, files)
+    return built("hub_dataset", path=str(folder), template="{content}")
+
+
+def minutes(folder: Path, files: Mapping[str, str]) -> Source:
+    """Each a speech."""
+    said = "".join(f"<sp who='A'><p>{files[name]}</p><stage>(x)</stage></sp>" for name in sorted(files))
+    write_texts(folder, {"a.xml": f"<TEI><text><body><div>{said}</div></body></text></TEI>"})
+    return built("tei_xml", path=str(folder), document="speech", tags=["paragraph"])
+
+
+def two_parts(folder: Path, files: Mapping[str, str]) -> Source:
+    """All of them as files and as rows, the one less than the other."""
+    text_files(folder / "a", files)
+    rows_of_json(folder / "b", files)
+    parts = {
+        "a": {"kind": "text_file", "path": str(folder / "a")},
+        "b": {"kind": "jsonl_text", "path": str(folder / "b"), "broken_rows": "skip"},
+    }
+    return built("mixture", parts=parts, weights={"a": 2})
+
+
+def built(kind: str, **chosen: Any) -> Source:
+    """A source as its settings make it."""
+    row = SOURCES[kind]
+    return load_object(row.build)(load_object(row.settings).model_validate_json(json.dumps(chosen)), Deps())
+
+
 MADE_FROM: Mapping[str, Callable[[Path, Mapping[str, str]], Source]] = {
     "text_file": text_files,
     "url_text": one_address,
     "python_stdlib": library,
+    "csv_text": rows_of_csv,
+    "jsonl_text": rows_of_json,
+    "parquet": rows_of_parquet,
+    "hub_dataset": rows_of_the_library,
+    "tei_xml": minutes,
+    "mixture": two_parts,
 }
+
+
+def documents_of(kind: str, files: Mapping[str, str], source: Source) -> list[str]:
+    """The documents that a source of these files has."""
+    texts = [files[name] for name in sorted(files)]
+    if kind == "url_text":
+        return ["".join(files.values())]
+    if kind == "tei_xml":
+        return [f"<paragraph> {' '.join(text.split())}\n" for text in texts if text.split()]
+    if kind == "mixture":
+        return [document.text for document in source.documents()]
+    return [text for text in texts if (text if kind in {"text_file", "python_stdlib"} else text.strip())]
+
+
 SKIPPED_BYTES = {"python_stdlib": 7}
 
 
 def test_every_source_is_under_the_law() -> None:
-    """A new source joins it."""
-    assert set(MADE_FROM) == set(SOURCES)
+    """A new source of text joins it; images have a law of their own."""
+    assert set(MADE_FROM) == {kind for kind, row in SOURCES.items() if load_object(row.settings).modality == "text"}
 
 
 def prepared_from(source: Source, folder: Path, **wanted: Any) -> tuple[Ledger, list[int]]:
@@ -121,10 +198,9 @@ def test_ledger_of_any_source_balances(
         assert split_by != "position"
         assert any(words in refusal for words in ("puts none of the", "too few for", "training part holds no text"))
         return
-    documents = (
-        [text for text in map(files.get, sorted(files)) if text] if kind != "url_text" else ["".join(files.values())]
-    )
+    documents = documents_of(kind, files, source)
     assert imbalances(ledger) == []
+    assert (ledger.offered is not None) == isinstance(source, CountingSource)
     assert ledger.documents == len(documents)
     assert ledger.characters == sum(map(len, documents))
     assert ledger.bytes == sum(len(text.encode()) for text in documents)
