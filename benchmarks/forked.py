@@ -1,4 +1,4 @@
-"""Processes that are forked from one that has torch loaded, so that a start costs milliseconds; for `kill_and_resume.py`.
+"""Processes that are forked from one that has torch loaded, so that a start costs milliseconds; for `kill_and_resume.py` and tests.
 
 Whoever forks must not run a torch operation itself: its threads would not survive it.
 """
@@ -11,7 +11,6 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
 
 from ml_playground.configuration import families
 from ml_playground.configuration.models import JobConfig
@@ -38,11 +37,41 @@ def load_all(job: JobConfig) -> None:
         families.OBJECTIVES[job.objective.kind_name],
         families.OPTIMIZERS[job.optimizer.kind_name],
         families.SCHEDULES[job.schedule.kind_name],
-        families.PREVIEWS[job.objective.kind_name],
+        # Not every objective draws.
+        *(preview for kind, preview in families.PREVIEWS.items() if kind == job.objective.kind_name),
         *(families.HOOKS[hook.kind_name] for hook in job.hooks.values()),
     ]
     for path in (families.COSTS[job.model.kind_name], *(row.build for row in rows)):
         load_object(path)
+
+
+def in_child(action: Callable[[], int | None], log: Path | None = None) -> int:
+    """The process id of a child that acts, and exits with what the action returns; 1 where it fails, its traceback on stderr.
+
+    `log`: takes what it says, in the place of the terminal.
+    """
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        if log is not None:
+            written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            os.dup2(written, 1)
+            os.dup2(written, 2)
+        code = action() or 0
+    except KeyboardInterrupt:
+        code = 128 + signal.SIGINT
+    finally:
+        # The child must not go on into the parent's code, whatever happened.
+        if code == 1 and (error := sys.exc_info()[1]) is not None:
+            os.write(2, "".join(traceback.format_exception(error)).encode())
+        os._exit(code)
+
+
+def ended(child: int) -> int:
+    """Wait for a child; its exit code, or minus the signal that ended it."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 class Child:
@@ -53,9 +82,7 @@ class Child:
         self._status: int | None = None
         self._began_s = time.monotonic()
         log.parent.mkdir(parents=True, exist_ok=True)
-        self._pid = os.fork()
-        if self._pid == 0:
-            _act(action, log)
+        self._pid = in_child(action, log)
 
     @property
     def seconds(self) -> float:
@@ -109,19 +136,3 @@ class Child:
         code = os.waitstatus_to_exitcode(self._status or 0)
         if code not in (0, *asked):
             raise ChildError(f"ended with {code}: {' / '.join(read_lines(self._log)[-TOLD_LINES:])}")
-
-
-def _act(action: Callable[[], int], log: Path) -> NoReturn:
-    """Of the child: it must not go on into the parent's loop, whatever happens."""
-    code = 1
-    try:
-        written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        os.dup2(written, 1)
-        os.dup2(written, 2)
-        code = action()
-    except KeyboardInterrupt:
-        code = 128 + signal.SIGINT
-    finally:
-        if code == 1:
-            os.write(2, "".join(traceback.format_exception(sys.exc_info()[1])).encode())
-        os._exit(code)

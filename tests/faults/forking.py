@@ -3,25 +3,23 @@
 Nothing here runs a torch operation before it forks: threads would not survive it.
 """
 
-import importlib
 import io
 import os
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ml_playground.configuration import families
+from benchmarks.forked import ended, in_child
+
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.atomic import read_lines
 from ml_playground.core.checkpoint_format import latest, steps_in
 from ml_playground.core.checkpoint_manifest import verify
 from ml_playground.core.deps import Deps
-from ml_playground.core.registry import load_object
 from ml_playground.core.run_folder import RunFolder
 from ml_playground.core.run_schema import MetricRow
 from ml_playground.monitoring.reader import read_result, read_status
@@ -34,23 +32,6 @@ OF_MODULES = {
 }
 OF_STREAMS = {"write", "flush", "truncate", "close"}
 KILLED = -signal.SIGKILL
-
-
-def load_all(job: JobConfig) -> None:
-    """Import here what each child would import when it first needs it: 1.5 s of processor time."""
-    importlib.import_module("torch._dynamo")
-    rows = [
-        families.DATA[job.data.kind_name],
-        families.MODELS[job.model.kind_name],
-        families.OBJECTIVES[job.objective.kind_name],
-        families.OPTIMIZERS[job.optimizer.kind_name],
-        families.SCHEDULES[job.schedule.kind_name],
-        # Not every objective draws.
-        *(preview for kind, preview in families.PREVIEWS.items() if kind == job.objective.kind_name),
-        *(families.HOOKS[hook.kind_name] for hook in job.hooks.values()),
-    ]
-    for path in (families.COSTS[job.model.kind_name], *(row.build for row in rows)):
-        load_object(path)
 
 
 def is_file_operation(function: Any) -> bool:
@@ -75,27 +56,6 @@ class Operations:
             if self.count == self._die_before:
                 os.kill(os.getpid(), signal.SIGKILL)
             self.count += 1
-
-
-def in_child(action: Callable[[], int | None]) -> int:
-    """The process id of a child that acts, and exits with what the action returns."""
-    child = os.fork()
-    if child:
-        return child
-    code = 1
-    try:
-        code = action() or 0
-    finally:
-        # The child must not go on into the parent's code, whatever happened.
-        if code == 1 and (error := sys.exc_info()[1]) is not None:
-            sys.stderr.write("".join(traceback.format_exception(error)))
-            sys.stderr.flush()
-        os._exit(code)
-
-
-def ended(child: int) -> int:
-    """Wait for a child; its exit code, or minus the signal that ended it."""
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def operations_of(action: Callable[[], object], die_before: int | None = None) -> tuple[int, int]:

@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.forked import load_all
+
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import DataError
@@ -30,7 +32,6 @@ from tests.faults.forking import (
     emptied,
     faults_after_a_kill,
     faults_of_a_resumed,
-    load_all,
     operations_of,
     trained,
 )

@@ -15,6 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from benchmarks.forked import ended, in_child, load_all
+
 from ml_playground.cli import main as mlp
 from ml_playground.configuration.loading import load
 from ml_playground.core.checkpoint_format import latest, steps_in
@@ -26,11 +28,8 @@ from ml_playground.data_pipeline.preparer import prepare
 from ml_playground.monitoring.reader import list_runs, read_result, read_status
 from tests.fakes.tiny_job import tiny_job
 from tests.faults.forking import (
-    ended,
     faults_after_a_kill,
     faults_of_a_resumed,
-    in_child,
-    load_all,
     trained,
 )
 

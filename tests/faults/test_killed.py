@@ -1,28 +1,20 @@
 """SIGKILL between any two file operations: readers find whole files, and the next start finds everything that was promised."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
-from tests.faults.conftest import MEMORY_DISK, Tried
+from tests.faults.conftest import Tried
+from tests.faults.drivers import driven_in_memory
 
-ROOT = Path(__file__).parents[2]
 QUICK = 113
 """Before every 113th operation of the run and every 15th of a preparation: not always the same file of a checkpoint."""
 
 
 def killed(every: int) -> dict[str, Any]:
-    """What the driver found. The law is about the order of operations, so the folder may lie in memory, where no disk is waited for."""
-    with TemporaryDirectory(dir=MEMORY_DISK if MEMORY_DISK.is_dir() else None) as folder:
-        words = [sys.executable, "-m", "tests.faults.kills", folder, str(every)]
-        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    """What the driver found. The law is about the order of operations, so the folder may lie in memory."""
+    return json.loads(driven_in_memory("tests.faults.kills", str(every)).stdout)
 
 
 def check(report: dict[str, Any], tried: Tried) -> None:

@@ -4,25 +4,20 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
-from tests.faults.conftest import MEMORY_DISK, Tried
+from tests.faults.conftest import Tried
+from tests.faults.drivers import driven_in_memory
 
-ROOT = Path(__file__).parents[2]
 WITHIN_S = 10.0
 """From a signal to the end of the process."""
 
 
 def found(count: int) -> dict[str, Any]:
     """What the driver found with so many signals."""
-    with TemporaryDirectory(dir=MEMORY_DISK if MEMORY_DISK.is_dir() else None) as folder:
-        words = [sys.executable, "-m", "tests.faults.processes", folder, str(count)]
-        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return json.loads(driven_in_memory("tests.faults.processes", str(count)).stdout)
 
 
 def check(report: dict[str, Any], count: int, tried: Tried) -> None:

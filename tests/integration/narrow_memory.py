@@ -7,10 +7,10 @@ import json
 import os
 import resource
 import sys
-import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar, Literal
+
+from benchmarks.forked import ended, in_child
 
 from ml_playground.configuration import families
 from ml_playground.configuration.base import HookSettings
@@ -67,22 +67,6 @@ def build(settings: NarrowMemory, context: HookContext) -> NarrowMemoryHook:
     return NarrowMemoryHook(settings, context)
 
 
-def in_a_child(call: Callable[[], None]) -> None:
-    """Do something in a process of its own."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            call()
-            code = 0
-        finally:
-            sys.stderr.write("".join(traceback.format_exception(sys.exc_info()[1])) if code else "")
-            sys.stderr.flush()
-            os._exit(code)
-    if os.waitpid(child, 0)[1]:
-        raise SystemExit("an attempt failed")
-
-
 def main(folder: Path) -> None:
     """Three runs: with all memory, with too little, and with too little but splitting."""
     os.environ["MLP_HOME"] = str(folder / "home")
@@ -97,7 +81,8 @@ def main(folder: Path) -> None:
             "runtime": plain["runtime"] | {"on_out_of_memory": policy},
         }
         wanted = JobConfig.model_validate_json(json.dumps(job))
-        in_a_child(lambda: _run(wanted, RunFolder(runs / name)))
+        if ended(in_child(lambda: _run(wanted, RunFolder(runs / name)))):
+            raise SystemExit("an attempt failed")
 
     train("roomy", "stop", 0)
     least_bytes = int(SHARE * int((runs / "roomy" / "growth.txt").read_text()))

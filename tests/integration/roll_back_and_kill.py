@@ -9,17 +9,15 @@ import random
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from benchmarks.forked import ended, in_child, load_all
+
 from ml_playground.configuration.models import JobConfig
-from ml_playground.core.deps import Deps
 from ml_playground.core.run_folder import RunFolder
-from ml_playground.training.engine import run_job
-from ml_playground.training.resume import Choice
 from tests.fakes.poisoned import known_kinds
-from tests.faults.forking import load_all
+from tests.faults.forking import KILLED, trained
 
 Moment = Callable[[RunFolder], bool]
 
@@ -44,25 +42,17 @@ MOMENTS: Sequence[Moment] = (undone(1), examined(1), reached(5), undone(2), exam
 
 def attempt(job: JobConfig, run: RunFolder, moment: Moment | None, pause_s: float = 0.0) -> bool:
     """Train in a child that is killed some milliseconds after its moment; whether it was killed before it ended."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            run_job(job, Deps(), Choice("resume", run))
-            code = 0
-        finally:
-            sys.stderr.write("".join(traceback.format_exception(sys.exc_info()[1])) if code else "")
-            os._exit(code)
+    child = in_child(lambda: trained(job, run))
     while moment is None or not moment(run):
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
+        over, status = os.waitpid(child, os.WNOHANG)
+        if over:
             if status:
                 raise SystemExit("an attempt failed")
             return False
         time.sleep(0.0005)
     time.sleep(pause_s)
     os.kill(child, signal.SIGKILL)
-    return os.waitpid(child, 0)[1] == signal.SIGKILL
+    return ended(child) == KILLED
 
 
 def main(folder: Path) -> None:

@@ -1,7 +1,6 @@
 """A run on a machine that has less memory than a whole micro-batch needs: for real, under a limit on the process."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,8 @@ from ml_playground.core.deps import Deps
 from ml_playground.core.torch_tensors import read_tensors
 from ml_playground.data_pipeline.preparer import prepare
 from tests.fakes.tiny_job import tiny_job
+from tests.faults.drivers import driven
 
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps the limit on a process's memory")
 
 
@@ -44,15 +43,7 @@ def test_run_short_of_memory_says_what_to_change_or_splits_and_learns_the_same(
     )
     prepare(job.prepare, Deps())
     (tmp_path / "job.json").write_text(job.model_dump_json())
-    reply = subprocess.run(
-        [sys.executable, "-m", "tests.integration.narrow_memory", str(tmp_path)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=200,
-    )
-    assert reply.returncode == 0, reply.stderr
+    done = driven("tests.integration.narrow_memory", str(tmp_path), timeout_s=200)
     runs = tmp_path / "home" / "runs" / "tiny"
     assert ending(runs / "roomy")["reason"] == "completed"
     stopped = ending(runs / "stopped")
@@ -62,7 +53,7 @@ def test_run_short_of_memory_says_what_to_change_or_splits_and_learns_the_same(
     noted = [json.loads(line) for line in (runs / "split" / "events.jsonl").read_text().splitlines()]
     splits = [event["data"] for event in noted if event["kind"] == "split"]
     assert {"phase": "training", "step": 1, "parts": 2}.items() <= splits[0].items()
-    assert "step 1: training ran out of memory" in reply.stderr
+    assert "step 1: training ran out of memory" in done.stderr
     ends = [
         read_tensors(runs / name / "checkpoints" / "step_000002" / "model.safetensors") for name in ("roomy", "split")
     ]

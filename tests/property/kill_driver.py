@@ -1,6 +1,6 @@
 """Saves checkpoints in child processes that die at their n-th file operation, for every n; prints what was found afterwards.
 
-Run as `python kill_driver.py FOLDER`. One process imports torch and forks the children, so each costs milliseconds.
+Run as `python -m tests.property.kill_driver FOLDER`. One process imports torch and forks the children, so each costs milliseconds.
 """
 
 import json
@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import sys
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -17,6 +16,7 @@ from itertools import count as count_up
 from pathlib import Path
 
 import torch
+from benchmarks.forked import ended, in_child
 
 from ml_playground.configuration.models import CheckpointingSettings
 from ml_playground.core.atomic import write_file
@@ -61,9 +61,6 @@ def save(store: DirectoryStore, new: Snapshot) -> None:
 
 def killed_at(operation: int, action: Callable[[], None]) -> int:
     """Exit code of a child that acts and dies before its `operation`-th file operation."""
-    child = os.fork()
-    if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     left = operation
 
     def count(event: str, _arguments: tuple[object, ...]) -> None:
@@ -73,16 +70,11 @@ def killed_at(operation: int, action: Callable[[], None]) -> int:
             if left < 0:
                 os._exit(KILLED)
 
-    status = 1
-    try:
+    def counted() -> None:
         sys.addaudithook(count)
         action()
-        status = 0
-    except BaseException:
-        traceback.print_exc()
-        raise
-    finally:
-        os._exit(status)
+
+    return ended(in_child(counted))
 
 
 def faults(folder: Path, before: list[int], step: int, tokenizer: Path) -> list[str]:
@@ -134,10 +126,7 @@ def kill_inside_a_file(place: Path) -> dict[str, object]:
         save(DirectoryStore(folder, SETTINGS), snapshot(1, tokenizer, 1.0))
         parts = {f"w{part}": torch.full((1_000_000,), float(part)) for part in range(16)}
         large = replace(snapshot(2, tokenizer, 2.0), tensors={"model": {"w": torch.tensor([2.0]), **parts}})
-        child = os.fork()
-        if not child:
-            save(DirectoryStore(folder, SETTINGS), large)
-            os._exit(0)
+        child = in_child(partial(save, DirectoryStore(folder, SETTINGS), large))
         file = folder / ".step_000002.partial" / "new" / "model.safetensors"
         while length_of(file) < length and not os.waitpid(child, os.WNOHANG)[0]:
             pass

@@ -1,26 +1,18 @@
 """A writer that is killed between any two of its file operations leaves the old content or the new one, nothing between."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
-DRIVER = Path(__file__).with_name("kill_driver.py")
-MEMORY_DISK = Path("/dev/shm")
+from tests.faults.drivers import driven_in_memory
 
 
 @pytest.fixture(scope="module")
 def report() -> dict[str, Any]:
     """What a driver found that killed the writers some 180 times."""
     # The law is about the order of operations, so the folder may lie in memory, where waiting for the disk costs nothing.
-    with TemporaryDirectory(dir=MEMORY_DISK if MEMORY_DISK.is_dir() else None) as folder:
-        done = subprocess.run([sys.executable, str(DRIVER), folder], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return json.loads(driven_in_memory("tests.property.kill_driver").stdout)
 
 
 @pytest.mark.parametrize(
