@@ -46,6 +46,11 @@ class Component(Strict):
         """The kind as text; the field itself has a literal type of its own in each class."""
         return str(self.__dict__["kind"])
 
+    def misfit_with(self, tokenizer: "Component | None") -> str | None:
+        """Why a model knows other ids than those of a tokenizer, in words; None where it does not, or learns them."""
+        del tokenizer
+        return None
+
 
 class ObjectiveSettings(Component):
     """What every objective's settings share."""

@@ -286,7 +286,10 @@ class JobConfig(Strict):
     @model_validator(mode="after")
     def _parts_go_together(self) -> "JobConfig":
         parts = {"data": self.data, "model": self.model, "objective": self.objective}
-        if problem := misfit_of_parts(self.prepare.source, parts, self.hooks):
+        problem = misfit_of_parts(self.prepare.source, parts, self.hooks) or self.model.misfit_with(
+            self.prepare.tokenizer
+        )
+        if problem:
             raise ValueError(problem)
         return self
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, MambaConfig
 
+from ml_playground.configuration.loading import load
 from ml_playground.core.error_handling import CheckpointError, ConfigError
 from ml_playground.core.values import ModelContext
 from ml_playground.models.core.hf_causal_lm import build
@@ -235,3 +236,49 @@ def test_same_file_compares_content(folder: Path, tmp_path: Path) -> None:
     assert same_file(copy, folder / "tokenizer.json")
     assert not same_file(copy, folder / CONFIG)
     assert not same_file(copy, tmp_path / "missing")
+
+
+def with_tokenizer(folder: Path, tmp_path: Path, tokenizer: dict[str, str]) -> str | None:
+    """What is wrong with a job over some text, in one line; None where nothing is."""
+    (tmp_path / "text.txt").write_text("a text")
+    job = tmp_path / "job"
+    job.mkdir()
+    source = f'{{ kind = "text_file", path = "{tmp_path / "text.txt"}" }}'
+    rest = ", ".join(f'{name} = "{value}"' for name, value in tokenizer.items())
+    model = f'{{ kind = "hf_causal_lm", path = "{folder}" }}'
+    (job / "config.toml").write_text(f"model = {model}\n[prepare]\nsource = {source}\ntokenizer = {{ {rest} }}\n")
+    try:
+        load(str(job))
+    except ConfigError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("kind", ["char", "byte", "word", "ngram", "byte_bpe"])
+def test_tokenizer_that_is_learnt_here_is_refused(kind: str, folder: Path, tmp_path: Path) -> None:
+    """Its ids mean other texts; the message says what to write instead."""
+    problem = with_tokenizer(folder, tmp_path, {"kind": kind})
+    assert problem is not None
+    assert f"prepare.tokenizer.kind = '{kind}' gives ids of its own" in problem
+    assert f'{{ kind = "hugging_face", path = "{folder}" }}' in problem
+
+
+def test_tokenizer_of_another_folder_is_refused_and_a_copy_is_not(folder: Path, tmp_path: Path) -> None:
+    """What counts is what is in the file."""
+    other = saved("llama", tmp_path / "other") and tmp_path / "other"
+    problem = with_tokenizer(folder, tmp_path, {"kind": "hugging_face", "path": str(other)})
+    assert problem is not None
+    assert f"prepare.tokenizer.path = {other} holds another tokenizer than model.path = {folder}" in problem
+    (other / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
+    (tmp_path / "job" / "config.toml").unlink()
+    (tmp_path / "job").rmdir()
+    assert with_tokenizer(folder, tmp_path, {"kind": "hugging_face", "path": str(other)}) is None
+
+
+def test_tokenizer_that_only_its_user_knows_is_left_to_them(folder: Path, tmp_path: Path) -> None:
+    """GPT-2's ids are tiktoken's too; and a folder without a tokenizer disagrees with none."""
+    assert with_tokenizer(folder, tmp_path, {"kind": "tiktoken_bpe"}) is None
+    (tmp_path / "job" / "config.toml").unlink()
+    (tmp_path / "job").rmdir()
+    (folder / "tokenizer.json").unlink()
+    assert with_tokenizer(folder, tmp_path, {"kind": "char"}) is None

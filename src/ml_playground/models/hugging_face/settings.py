@@ -7,7 +7,10 @@ from pydantic import StringConstraints, model_validator
 
 from ml_playground.configuration.base import Component, ConfigPath, Probability
 from ml_playground.core.error_handling import ConfigError
-from ml_playground.models.hugging_face.folder import MOST_CONFIG_BYTES, files_sha256, read_config
+from ml_playground.models.hugging_face.folder import MOST_CONFIG_BYTES, TOKENIZER, files_sha256, read_config, same_file
+
+LEARNT_HERE = {"char", "byte", "word", "ngram", "byte_bpe"}
+"""Kinds of tokenizer whose ids no model from elsewhere can know."""
 
 
 class HfCausalLm(Component):
@@ -39,3 +42,26 @@ class HfCausalLm(Component):
         except ConfigError as error:
             # Pydantic gathers what is wrong with a job from errors of this type.
             raise ValueError(str(error).removesuffix(".")) from None
+
+    def misfit_with(self, tokenizer: Component | None) -> str | None:
+        """Ids mean what the model was trained with: its own tokenizer's, or those of one that only its user can know to be equal."""
+        own = self.path / TOKENIZER
+        if tokenizer is None or not own.is_file():
+            return None
+        kind, named = tokenizer.kind_name, getattr(tokenizer, "path", None)
+        if kind in LEARNT_HERE:
+            return (
+                f"prepare.tokenizer.kind = '{kind}' gives ids of its own, which mean other texts to the model in {self.path}; "
+                f'set prepare.tokenizer = {{ kind = "hugging_face", path = "{self.path}" }}'
+            )
+        if (
+            kind == "hugging_face"
+            and named is not None
+            and (named / TOKENIZER).is_file()
+            and not same_file(own, named / TOKENIZER)
+        ):
+            return (
+                f"prepare.tokenizer.path = {named} holds another tokenizer than model.path = {self.path}, so that its ids mean other "
+                "texts; name the same folder in both"
+            )
+        return None
