@@ -24,7 +24,7 @@ CLASSES: list[type[Strict]] = [
     *sections().values(),
     *(kind for family in families_in_use() for kind in kinds_of(family).values()),
 ]
-NEEDED = {"text_file": {"path": "/a"}, "url_text": {"url": "https://a"}}
+NEEDED = {"text_file": {"path": "/a"}, "url_text": {"url": "https://a"}, "hugging_face": {"path": "/a"}}
 """What a kind cannot do without."""
 
 
