@@ -1,38 +1,31 @@
 """Checkpoints as folders: each is complete or absent, verified when it is read, and rotated by rule."""
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from ml_playground.configuration.models import CheckpointingSettings
 from ml_playground.core import atomic
 from ml_playground.core.checkpoint_format import (
-    CONFIG,
-    HOOKS,
-    PROGRESS,
     TENSOR_SUFFIX,
     CheckpointFolder,
-    ProgressFile,
     list_complete,
     open_checkpoint,
-    owed_names,
     step_folder_name,
     steps_in,
 )
 from ml_playground.core.checkpoint_manifest import MANIFEST, FileRecord, manifest_text
 from ml_playground.core.error_handling import CheckpointError, StorageError
-from ml_playground.core.foreign_files import MOST_JSON_BYTES, json_table
 from ml_playground.core.storage_errors import free_bytes, readable_size
 from ml_playground.core.torch_tensors import read_tensors, stored_bytes, write_tensors
 from ml_playground.core.values import BY_LOSS, Merit
 from ml_playground.training.checkpoint_protocols import NotSaved, Saved, Snapshot
 from ml_playground.training.checkpointing.background import Background
 from ml_playground.training.checkpointing.retention import Kept, to_drop
+from ml_playground.training.checkpointing.small_files import small_files_of
 from ml_playground.training.checkpointing.snapshot_buffer import Copied, SnapshotBuffer
 from ml_playground.training.protocols import TensorGroups
 
@@ -160,7 +153,7 @@ class DirectoryStore:
         self._settle()
         step = snapshot.progress.step
         path = self._folder / step_folder_name(step)
-        small_files = _small_files(snapshot)
+        small_files = small_files_of(snapshot)
         lack = _lack_of_space(path, snapshot.tensors, small_files)
         if lack is not None:
             self._untold.append(NotSaved(step, lack))
@@ -249,61 +242,3 @@ def _fill(partial_folder: Path, tensors: TensorGroups, small_files: Mapping[str,
         (partial_folder / name).write_bytes(content)
         files[name] = FileRecord(size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
     (partial_folder / MANIFEST).write_bytes(manifest_text(files).encode())
-
-
-def _small_files(snapshot: Snapshot) -> Mapping[str, bytes]:
-    """Name -> content of everything but tensors and manifest."""
-    progress = snapshot.progress
-    record = ProgressFile(
-        step=progress.step,
-        max_steps=progress.max_steps,
-        epoch=progress.epoch,
-        targets=progress.targets,
-        elapsed_s=progress.elapsed_s,
-        metrics=None if snapshot.metrics is None else dict(snapshot.metrics),
-        lr_factor=snapshot.lr_factor,
-        ending=snapshot.ending,
-        owed=owed_names(snapshot.owed),
-        course=snapshot.course,
-        data_fingerprint=snapshot.data_fingerprint,
-    )
-    attachments = {
-        f"{name}/{file.relative_to(folder).as_posix()}": file.read_bytes()
-        for name, folder in sorted(snapshot.attachments.items())
-        for file in _files_under(folder)
-    }
-    return attachments | {
-        PROGRESS: record.model_dump_json(indent=1).encode(),
-        CONFIG: snapshot.config.encode(),
-        HOOKS: _hooks_file(snapshot.hooks),
-    }
-
-
-def _hooks_file(hooks: Mapping[str, Mapping[str, Any]]) -> bytes:
-    """What hooks remember, as JSON that a resume will read.
-
-    Raises:
-        CheckpointError: It is too much, or nested too deep; names the hook that remembers most.
-    """
-    texts = {name: json.dumps(state) for name, state in hooks.items()}
-    content = "{\n" + ",\n".join(f"{json.dumps(name)}: {text}" for name, text in texts.items()) + "\n}\n"
-    if len(content) > MOST_JSON_BYTES:
-        most = max(texts, key=lambda name: len(texts[name]))
-        raise CheckpointError(
-            f"What the hooks remember takes {readable_size(len(content))}, most of it the hook {most!r} "
-            f"({readable_size(len(texts[most]))}); a checkpoint holds {readable_size(MOST_JSON_BYTES)} of it at most, else no run "
-            f"could go on from it. Switch the hook off (--set hooks.{most}.enabled=false), or let it keep large things in files."
-        )
-    try:
-        json_table(content)
-    except ValueError as error:
-        raise CheckpointError(f"What the hooks remember could not be read back from a checkpoint: {error}.") from error
-    return content.encode()
-
-
-def _files_under(folder: Path) -> Sequence[Path]:
-    if not folder.is_dir():
-        raise CheckpointError(
-            f"{folder} is gone, and every checkpoint carries a copy of it; restore it, or prepare the data again."
-        )
-    return sorted(file for file in folder.rglob("*") if file.is_file())
