@@ -9,6 +9,7 @@ with other bits is kept, and the command that repeats its draws is printed (the 
 
 import argparse
 import json
+import math
 import os
 import random
 import re
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from forked import Child, ChildError, load_all
 from tables import Row, Table, command_line, progress, publish
@@ -35,6 +37,8 @@ from ml_playground.data_pipeline.preparer import prepare
 from ml_playground.monitoring.comparison import compare_runs
 from ml_playground.monitoring.reader import read_result
 from ml_playground.training.resume import read_job
+
+A, B = TypeVar("A"), TypeVar("B")
 
 STEPS = 48
 SHARED = (
@@ -60,6 +64,8 @@ VARIANTS: dict[str, Sequence[str]] = {
         "train.evaluate_every_steps=6",
     ],
 }
+OF_TEXT = {"LSTM", "minimal GRU, Muon"}
+"""Variants whose model reads text."""
 SIGNALS = (*["SIGKILL"] * 6, "SIGTERM", "SIGINT", "SIGTERM twice", "SIGINT twice")
 """What a kill is drawn from."""
 MOMENTS = ("of its life", "after a step", "in a save")
@@ -92,19 +98,27 @@ class Cycle:
 
 
 def tiny_jobs(folder: Path) -> dict[tuple[str, str], JobConfig]:
-    """Every shipped experiment in every variant; a text from the network is replaced by one that is here."""
+    """Every shipped experiment in every variant that fits it; a text from the network is replaced by one that is here."""
     text = folder / "bottles.txt"
     write_file(text, SENTENCES)
     jobs: dict[tuple[str, str], JobConfig] = {}
-    for entry in list_experiments():
+    entries = [entry for entry in list_experiments() if entry.shipped]
+    for entry, name in in_turn(entries, list(VARIANTS)):
         overlay = [entry.path / "test_config.toml"]
-        if not entry.shipped:
+        plain = load(entry.name, files=overlay).job
+        if name in OF_TEXT and plain.objective.kind_name != "next_token":
             continue
-        fetched = load(entry.name, files=overlay).job.prepare.source.kind_name == "url_text"
+        fetched = plain.prepare.source.kind_name == "url_text"
         source = [f"prepare.source={{kind='text_file', path='{text}'}}"] if fetched else []
-        for name, sets in VARIANTS.items():
-            jobs[entry.name, name] = load(entry.name, files=overlay, sets=[*source, *SHARED, *sets]).job
+        jobs[entry.name, name] = load(entry.name, files=overlay, sets=[*source, *SHARED, *VARIANTS[name]]).job
     return jobs
+
+
+def in_turn(some: Sequence[A], others: Sequence[B]) -> Iterator[tuple[A, B]]:
+    """Every pair once; both change from one pair to the next, so that the first few hold each of `some` and each of `others`."""
+    together = math.lcm(len(some), len(others))
+    for number in range(len(some) * len(others)):
+        yield some[number % len(some)], others[(number + number // together) % len(others)]
 
 
 def train(run: RunFolder) -> int:
