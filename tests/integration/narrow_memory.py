@@ -3,6 +3,7 @@
 Each attempt is a forked child. Nothing here runs a torch operation before the last fork.
 """
 
+import ctypes
 import json
 import os
 import resource
@@ -26,6 +27,8 @@ from ml_playground.training.hook_protocols import BaseHook, HookContext
 from ml_playground.training.resume import Choice
 
 HERE = "tests.integration.narrow_memory"
+M_ARENA_MAX = -8
+"""Of glibc's mallopt."""
 SHARE = 0.6
 """Of what whole batches take: enough for half of one and what does not depend on its rows."""
 
@@ -54,6 +57,8 @@ class NarrowMemoryHook(BaseHook):
         forget_peak()
         self._before = resident_bytes() or 0
         if self._settings.least_bytes:
+            # Each new thread would map 64 MB of its own, which memory that is short does not miss: it is addresses alone.
+            ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
             mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (mapped + self._settings.least_bytes, resource.RLIM_INFINITY))
 
