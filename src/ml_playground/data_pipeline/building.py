@@ -21,7 +21,7 @@ from ml_playground.data_pipeline.lost_places import located
 from ml_playground.data_pipeline.manifest import MANIFEST_NAME, TOKENIZER_FOLDER, account_of
 from ml_playground.data_pipeline.process_team import ProcessTeam, process_team
 from ml_playground.data_pipeline.progress import Phase, PrepareProgress, Report
-from ml_playground.data_pipeline.source_protocol import Source, changed_meanwhile, changes
+from ml_playground.data_pipeline.source_protocol import Provenance, Source, changed_meanwhile, changes
 from ml_playground.data_pipeline.storage.token_file import FileAccount, token_type
 from ml_playground.data_pipeline.survey import Survey, survey
 from ml_playground.data_pipeline.text_dataset import TextManifest, TokenizerFacts
@@ -81,9 +81,7 @@ def build_dataset(
         writer = _written(DatasetWriter(folder, wanted(settings.test_fraction), tokenizer, name), encoded)
     report(PrepareProgress("checking"))
     unknown = located(writer.worst_places, pieces(source.documents())) if writer.worst_places else []
-    after = source.provenance()
-    if before.content != after.content:
-        raise changed_meanwhile(changes(before, after))
+    after = _unchanged(source, before)
     _check_no_split_is_empty(settings, counted, writer)
     ledger = balanced(after, counted, writer, unknown, offered, ends_marked=tokenizer.specials.eos is not None)
     check_ledger(ledger, settings.max_loss_fraction, settings.split_by)
@@ -100,6 +98,14 @@ def build_dataset(
     ).sealed()
     write_file(folder / MANIFEST_NAME, manifest.model_dump_json(indent=2) + "\n")
     return manifest
+
+
+def _unchanged(source: Source, before: Provenance) -> Provenance:
+    """The account of a source that is read no more; an error where it is not what it was before."""
+    after = source.provenance()
+    if before.content != after.content:
+        raise changed_meanwhile(changes(before, after))
+    return after
 
 
 def _written(writer: DatasetWriter, encoded: Iterable[tuple[Sequence[Chunk], Sequence[Ids]]]) -> DatasetWriter:
