@@ -1,5 +1,6 @@
 """`mlp train`: its words, its exit codes, and what Ctrl-C does."""
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from ml_playground.commands.runs import runs
 from ml_playground.commands.train import (
     EXHAUSTED,
     StopSignals,
@@ -167,6 +169,10 @@ def test_train_numbers_that_give_out_end_with_three(tmp_path: Path, capsys: pyte
         train(str(experiment))
     assert caught.value.exit_code == EXHAUSTED
     assert "the numbers gave out: at step" in capsys.readouterr().out
+    # The mean of the steps before would say that all is well.
+    runs(json_output=True)
+    (died,) = json.loads(capsys.readouterr().out)["runs"]
+    assert (died["state"], died["status"]["reason"], died["status"]["loss"]) == ("nan", "nan", None)
 
 
 def experiment_on(folder: Path) -> Path:
