@@ -84,6 +84,16 @@ def test_left_out_and_repeated_are_shown(tmp_path: Path, capfd: pytest.CaptureFi
         assert "left out:   1 document without text (first: speeches/reden.csv:82)" in shown
 
 
+def test_check_of_chats_over_a_source_of_texts_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The option would have no effect, or find that speeches are no JSON."""
+    write_inputs(tmp_path)
+    source = f"prepare.source={{kind='csv_text', path='{tmp_path / 'reden.csv'}'}}"
+    assert main(["data", "check", "python_stdlib", "--kind", "chat", "--set", source]) == 2
+    assert (
+        "--kind chat is for files, and prepare.source.kind = 'csv_text' gives texts; leave it" in capfd.readouterr().err
+    )
+
+
 @pytest.mark.parametrize("split_by", ["position", "document", "hash"])
 @pytest.mark.parametrize("source", ["csv", "mixture"])
 def test_data_set_is_the_same_for_every_number_of_processes(tmp_path: Path, split_by: str, source: str) -> None:

@@ -197,7 +197,12 @@ def _of_experiment(job: JobConfig, kind: Kind | None, most_characters: int | Non
         )
     source: Source = load_object(kind_of("source", SOURCES, settings.source.kind_name).build)(settings.source, Deps())
     if not isinstance(source, FileSource):
-        return Job(kind or "text", lambda: document_inputs(source), 0, lambda: SplitWatcher(settings))
+        if kind == "chat":
+            raise ConfigError(
+                f"--kind chat is for files, and prepare.source.kind = {settings.source.kind_name!r} gives texts; leave it out, or "
+                "name the files: mlp data check FILE..."
+            )
+        return Job("text", lambda: document_inputs(source), 0, lambda: SplitWatcher(settings))
     named = [named_input(file) for file in source.files()]
     size_bytes = sum(one.size_bytes for one in named)
     if kind == "chat":

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ml_playground.core.error_handling import DataError
+from ml_playground.core.humanise import plural
 from ml_playground.data_pipeline.encoding import DatasetWriter
 from ml_playground.data_pipeline.ledger import Ledger, Losses, LostRow, check_balance
 from ml_playground.data_pipeline.loss_limit import check_loss
@@ -37,7 +38,9 @@ def offered_by(source: Source, *, split_by: str, duplicates: str) -> SourceCount
     """
     counts = source.counts() if isinstance(source, CountingSource) else None
     if counts is not None and counts.repeated_documents:
-        repeats = f"The mixture gives {counts.repeated_documents:,} documents again, so that each part is given whole"
+        repeats = (
+            f"The mixture gives {plural(counts.repeated_documents, 'document')} again, so that each part is given whole"
+        )
         if duplicates == "drop":
             raise DataError(
                 f"{repeats}, and prepare.duplicates = 'drop' would leave them out; set it to 'keep', or "

@@ -111,7 +111,7 @@ def split_documents(prepared: Any, split: str) -> list[Any]:
 @pytest.mark.parametrize(
     ("others", "message"),
     [
-        ({}, r"gives 1 documents again.*with prepare\.split_by = 'position' some would be trained on and validated on"),
+        ({}, r"gives 1 document again.*with prepare\.split_by = 'position' some would be trained on and validated on"),
         (
             {"split_by": "document"},
             r"with prepare\.split_by = 'document' some would be .*Set prepare\.split_by = 'hash'",

@@ -182,9 +182,7 @@ def test_what_the_parser_would_hold_whole_is_bounded(tmp_path: Path, inside: str
 def test_xml_that_is_no_tei_says_so(tmp_path: Path) -> None:
     """Well-formed, and without text."""
     (tmp_path / "a.xml").write_text("<html><body><p>Hi</p></body></html>")
-    with pytest.raises(
-        DataError, match=r"a\.xml holds no text of TEI: none of 1 files has a paragraph or stage inside"
-    ):
+    with pytest.raises(DataError, match=r"a\.xml holds no text of TEI: none of 1 file has a paragraph or stage inside"):
         documents(tmp_path / "a.xml")
 
 

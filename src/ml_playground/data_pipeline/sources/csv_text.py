@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import DataError
+from ml_playground.core.humanise import plural
 from ml_playground.core.values import Document
 from ml_playground.data_pipeline.checks.encodings import SAMPLE_BYTES, fitting_encoding
 from ml_playground.data_pipeline.source_counts import SourceCounts
@@ -80,7 +81,7 @@ class CsvRows:
                 header = record
                 self._texts.columns(header, str(file.path))
             elif len(record) < len(header) or any(record[len(header) :]):
-                reason = f"{len(record)} cells, where the header names {len(header)} columns"
+                reason = f"{plural(len(record), 'cell')}, where the header names {plural(len(header), 'column')}"
                 yield BrokenRow(where, reason, sum(map(len, record)))
             else:
                 yield Row(where, dict(zip(header, record, strict=False)))
@@ -179,7 +180,7 @@ def _words(error: csv.Error, lines: int) -> str:
     if "field limit" in text:
         return f"a cell has more than {MOST_CHARACTERS:,} characters; a quote that opens here is never closed"
     if "unexpected end" in text:
-        return f"a quote that opens here is never closed, and {lines} lines were read"
+        return f"a quote that opens here is never closed; the file ends {plural(lines, 'line')} later"
     if "new-line" in text:
         return "it holds a carriage return outside quotes; end lines with a line feed"
     return f"{text}; a quote inside a quoted cell is written twice"

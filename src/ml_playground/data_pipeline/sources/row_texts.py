@@ -7,6 +7,7 @@ from datetime import date
 from typing import Any, NamedTuple, cast
 
 from ml_playground.core.error_handling import DataError
+from ml_playground.core.humanise import plural
 from ml_playground.core.values import Document
 from ml_playground.data_pipeline.source_counts import Counter, SourceCounts
 from ml_playground.data_pipeline.sources.columns import CONTENT, NAMES, check_columns, found_columns, listed
@@ -93,7 +94,7 @@ class RowTexts:
             if isinstance(made, BrokenRow):
                 if self._settings.broken_rows == "stop":
                     raise DataError(
-                        f"{made.where}: {made.reason}. Mend the row, or leave such rows out and have them counted: "
+                        f"{made.where} in {self._where}: {made.reason}. Mend the row, or leave such rows out and have them counted: "
                         "--set prepare.source.broken_rows=skip."
                     )
                 counter.leave_out("broken", made.where, made.characters)
@@ -112,7 +113,8 @@ class RowTexts:
         keys = f"the first has {listed(self._keys)}"
         if not some:
             raise DataError(
-                f"None of the {rows:,} rows of {self._where} has a text; {keys}. Set prepare.source.content_column."
+                f"{self._where} has {plural(rows, 'row')}, none of them with a text; {keys}. "
+                "Set prepare.source.content_column."
             )
         missing = [name for name in self._template.names if name not in self._seen]
         if missing:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import DataError
+from ml_playground.core.humanise import plural
 from ml_playground.core.values import Document
 from ml_playground.data_pipeline.source_counts import Counter, SourceCounts
 from ml_playground.data_pipeline.source_protocol import Provenance
@@ -46,7 +47,7 @@ class Minutes:
                 yield document
         if not some:
             raise DataError(
-                f"{self._settings.path} holds no text of TEI: none of {len(files)} files has a paragraph or stage inside "
+                f"{self._settings.path} holds no text of TEI: none of {plural(len(files), 'file')} has a paragraph or stage inside "
                 "<text>. Name another one in prepare.source.path."
             )
         self._counts = counter.counts()
