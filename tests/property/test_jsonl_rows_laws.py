@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ml_playground.core.foreign_files import DEEPEST_JSON
 from ml_playground.core.values import ChatExample, Message
 from ml_playground.data_pipeline.sources.chat_rows import PAIRS, chat_of
-from ml_playground.data_pipeline.sources.jsonl_rows import MOST_DEPTH, RowError, lines, parse_row
+from ml_playground.data_pipeline.sources.jsonl_rows import RowError, lines, parse_row
 
 contents = st.binary(max_size=80) | st.lists(st.sampled_from([b"ab", b"\n", b"\r\n", b""]), max_size=20).map(b"".join)
 values = st.recursive(
@@ -90,8 +91,8 @@ def test_any_value_is_a_chat_or_an_error_of_this_module(value: Any) -> None:
         (b'{"a": 1e999}', "no_json_number", 7, "too large"),
         (b'{"a": ' + b"9" * 500 + b"}", "no_json_number", 7, "500 digits"),
         (b'{"a": 1, "a": 2}', "duplicate_key", None, "'a' stands twice"),
-        (b'{"a": ' + b"[" * 70 + b"]" * 70 + b"}", "nested_too_deep", 70, "64 brackets"),
-        (b'{"a": ' + b"[" * 100_000, "nested_too_deep", 70, "64 brackets"),
+        (b'{"a": ' + b"[" * 70 + b"]" * 70 + b"}", "nested_too_deep", 56, "50 brackets"),
+        (b'{"a": ' + b"[" * 100_000, "nested_too_deep", 56, "50 brackets"),
         (b"[1]", "not_an_object", 1, "a list"),
         (b'"a"', "not_an_object", 1, "a text"),
         (b"1", "not_an_object", 1, "a number"),
@@ -110,7 +111,7 @@ def test_row_that_cannot_be_read_says_why_and_where(raw: bytes, code: str, colum
 
 def test_brackets_in_strings_are_not_depth() -> None:
     """A text about nested lists is a text."""
-    text = "[" * (2 * MOST_DEPTH) + '\\"' + "{" * MOST_DEPTH
+    text = "[" * (2 * DEEPEST_JSON) + '\\"' + "{" * DEEPEST_JSON
     assert parse_row(json.dumps({"a": [text]}).encode()) == {"a": [text]}
 
 

@@ -4,11 +4,13 @@ What is refused here costs neither the time nor the memory that the file asks fo
 """
 
 import errno
+import hashlib
 import json
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 # Ours are below a megabyte, but for vocabularies; a larger one is damage or malice and is not worth the memory to parse it.
 MOST_JSON_BYTES = 64 << 20
@@ -64,6 +66,23 @@ def read_at_most(path: Path, most_bytes: int = MOST_JSON_BYTES) -> bytes:
             raise OSError(errno.EFBIG, f"it holds {state.st_size} bytes, at most {most_bytes} are read", str(path))
         # A file that grows meanwhile, as a log does, is read as far as it went.
         return stream.read(state.st_size)
+
+
+class Content(NamedTuple):
+    """What a file holds."""
+
+    size_bytes: int
+    sha256: str
+
+
+def content_of(blocks: Iterable[bytes]) -> Content:
+    """Size and hash of what comes in pieces."""
+    digest = hashlib.sha256()
+    size_bytes = 0
+    for block in blocks:
+        digest.update(block)
+        size_bytes += len(block)
+    return Content(size_bytes, digest.hexdigest())
 
 
 def parsed_json(content: bytes | str) -> Any:

@@ -1,20 +1,19 @@
 """`dataset.json`: what a prepared data set holds, and the check that it still does."""
 
-import hashlib
 import time
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, cast
+from typing import Any, BinaryIO, ClassVar, Literal, Self, cast
 
 from pydantic import Field, ValidationError
 from pydantic_core import from_json
 
 from ml_playground.configuration.base import Strict
 from ml_playground.core.error_handling import DataError
-from ml_playground.core.foreign_files import read_at_most
+from ml_playground.core.foreign_files import content_of, read_at_most
 from ml_playground.core.registry import load_object
 from ml_playground.data_pipeline.ledger import SourceLedger
 from ml_playground.data_pipeline.manifest_checks import Look, strangers
@@ -146,15 +145,15 @@ def account_of(path: Path, look: Look | None = None) -> FileAccount:
     Raises:
         OSError: It cannot be read.
     """
-    digest = hashlib.sha256()
-    size_bytes = 0
-    with path.open("rb") as stream:
+
+    def blocks(stream: BinaryIO) -> Iterator[bytes]:
         while block := stream.read(_BLOCK_BYTES):
-            digest.update(block)
-            size_bytes += len(block)
+            yield block
             if look is not None:
                 look(block)
-    return FileAccount(size_bytes=size_bytes, sha256=digest.hexdigest())
+
+    with path.open("rb") as stream:
+        return FileAccount(**content_of(blocks(stream))._asdict())
 
 
 def open_prepared(folder: Path) -> Prepared:

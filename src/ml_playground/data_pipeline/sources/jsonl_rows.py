@@ -1,7 +1,7 @@
 """JSON Lines, a line at a time: bounded in length and depth, strict, and exact about where a row is wrong.
 
 A row of someone else's file is read without executing or allocating what it says: lines are cut at `MOST_LINE_BYTES`, nesting at
-`MOST_DEPTH`, numbers at what a float holds; a key that stands twice and NaN, which JSON lacks, are errors.
+`DEEPEST_JSON`, numbers at what a float holds; a key that stands twice and NaN, which JSON lacks, are errors.
 """
 
 import codecs
@@ -11,11 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple, NoReturn, cast
 
 from ml_playground.core.error_handling import DataError
+from ml_playground.core.foreign_files import DEEPEST_JSON
 
 MOST_LINE_BYTES = 1 << 24
 """Longest row that is read: 16 MiB are some four million tokens, a hundred times the longest chats there are."""
-MOST_DEPTH = 64
-"""Deepest nesting: chats need five levels; the parser's own stack ends at a thousand."""
 MOST_DIGITS = 400
 """Of a whole number: more than a float's range; Python would refuse only beyond 4,300."""
 
@@ -103,7 +102,7 @@ def parse_row(raw: bytes) -> dict[str, Any]:
         column = len(error.object[: error.start].decode()) + 1
         got = f"0x{error.object[error.start]:02x}"
         raise RowError("wrong_encoding", f"byte {got} is no UTF-8 ({error.reason})", column) from error
-    if text.count("{") + text.count("[") > MOST_DEPTH:
+    if text.count("{") + text.count("[") > DEEPEST_JSON:
         _check_depth(text)
     try:
         value = _DECODER.decode(text)
@@ -172,9 +171,9 @@ def _check_depth(text: str) -> None:
     for token in _TOKENS.finditer(text):
         if token[0] in {"{", "["}:
             depth += 1
-            if depth > MOST_DEPTH:
+            if depth > DEEPEST_JSON:
                 raise RowError(
-                    "nested_too_deep", f"more than {MOST_DEPTH} brackets inside each other", token.start() + 1
+                    "nested_too_deep", f"more than {DEEPEST_JSON} brackets inside each other", token.start() + 1
                 )
         elif token[0] in {"}", "]"}:
             depth -= 1

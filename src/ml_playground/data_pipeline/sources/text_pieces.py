@@ -1,12 +1,12 @@
 """Files to text in pieces of bounded size, with errors that name the file and the byte."""
 
 import codecs
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from ml_playground.core.error_handling import ConfigError, DataError
+from ml_playground.core.foreign_files import content_of
 from ml_playground.data_pipeline.source_protocol import SourceFile
 from ml_playground.data_pipeline.sources.packed_files import MARK_BYTES, PackingError, packing_of, unpacked
 
@@ -78,16 +78,12 @@ def file_account(path: Path, name: str) -> SourceFile:
     Raises:
         DataError: The file is missing or cannot be read.
     """
-    digest = hashlib.sha256()
-    size_bytes = 0
     try:
         with path.open("rb") as stream:
-            for block in _as_they_are(stream):
-                digest.update(block)
-                size_bytes += len(block)
+            content = content_of(_as_they_are(stream))
     except OSError as error:
         raise unreadable(path, error) from error
-    return SourceFile(name=name, size_bytes=size_bytes, sha256=digest.hexdigest())
+    return SourceFile(name=name, **content._asdict())
 
 
 def text_pieces(path: Path, encoding: str) -> Iterator[str]:

@@ -1,6 +1,5 @@
 """A file of numbers in use: mapped, and looked after, for whoever writes into a mapped file changes what is trained on."""
 
-import hashlib
 import mmap
 import os
 import weakref
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml_playground.core.error_handling import DataError
+from ml_playground.core.foreign_files import content_of
 
 ScalarT = TypeVar("ScalarT", bound=np.generic)
 
@@ -66,10 +66,8 @@ class OpenArray(Generic[ScalarT]):
         """A copy of the folder by hard links or other rights change the state too, but no number."""
         if state.st_size != self._state.st_size:
             raise self._changed(f"it had {self._state.st_size} bytes and has {state.st_size}")
-        digest = hashlib.sha256()
-        for start in range(0, state.st_size, _BLOCK_BYTES):
-            digest.update(os.pread(self._descriptor, _BLOCK_BYTES, start))
-        if digest.hexdigest() != self._sha256:
+        starts = range(0, state.st_size, _BLOCK_BYTES)
+        if content_of(os.pread(self._descriptor, _BLOCK_BYTES, start) for start in starts).sha256 != self._sha256:
             raise self._changed("its content is another one")
         self._state = state
 
