@@ -109,7 +109,16 @@ def by_words(content: Content, folder: Path) -> Encode:
     """As `word`, with the library's pre-tokenizer."""
     splitter = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     known = {splitter.pre_tokenize_str(word)[0][0]: index for index, word in enumerate(content["words"])}
-    return lambda text: [known.get(word, len(known)) for word, _ in splitter.pre_tokenize_str(text)]
+    blank = "\u0120"
+    return lambda text: [
+        known.get(part, len(known))
+        for word, _ in splitter.pre_tokenize_str(text)
+        for part in (
+            [blank, word[1:]]
+            if word not in known and {blank, word[1:]} <= known.keys() and word[0] == blank
+            else [word]
+        )
+    ]
 
 
 def by_groups(content: Content, folder: Path) -> Encode:

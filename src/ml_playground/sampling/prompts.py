@@ -1,6 +1,7 @@
 """What a text begins with: from the settings to ids, with everything said that its user did not ask for."""
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,16 +71,20 @@ def encode_prompt(prompt: str, tokenizer: Tokenizer, max_context: int | None) ->
     unknown = tokenizer.specials.unknown
     if not any(index != unknown for index in ids):
         if text.strip():
+            parts = unknown_parts(text, tokenizer)
+            what = _name_of(parts)
             raise ConfigError(
-                f"The model knows no character of the prompt {_shortened(text)} ({unknown_characters(text, tokenizer)}); "
-                "its tokenizer has learned others. Use characters that occur in the training text."
+                f"The model knows no {what} of the prompt {_shortened(text)} ({_listed(parts)}); "
+                f"its tokenizer has learned others. Use {what}s that occur in the training text."
             )
         notes = [f"the model does not know the white space {text!r}; the text begins as after an empty prompt"]
         return Prompt(text, first_ids(tokenizer), notes if text else ())
     notes: list[str] = []
     if unknown is not None and unknown in ids:
-        listed = unknown_characters(text, tokenizer)
-        notes.append(f"the model does not know these characters of the prompt {_shortened(text)}: {listed}")
+        parts = unknown_parts(text, tokenizer)
+        notes.append(
+            f"the model does not know these {_name_of(parts)}s of the prompt {_shortened(text)}: {_listed(parts)}"
+        )
     if isinstance(tokenizer, OpensTexts):
         ids = [*tokenizer.opening_ids, *ids]
     skipped = window_start(len(ids), max_context)
@@ -100,13 +105,29 @@ def first_ids(tokenizer: Tokenizer) -> list[int]:
     return [index for index in tokenizer.encode("\n") if index != specials.unknown] or [0]
 
 
-def unknown_characters(text: str, tokenizer: Tokenizer) -> str:
-    """The different characters of a text that the tokenizer does not know, in their order, the first few of them."""
-    unknown = [
-        character for character in dict.fromkeys(text) if tokenizer.specials.unknown in tokenizer.encode(character)
-    ]
-    more = f" and {len(unknown) - LISTED_CHARACTERS} more" if len(unknown) > LISTED_CHARACTERS else ""
-    return " ".join(map(repr, unknown[:LISTED_CHARACTERS])) + more
+def unknown_parts(text: str, tokenizer: Tokenizer) -> list[str]:
+    """The different characters of a text that the tokenizer does not know, in their order; of tokenizers that have one id
+    for a word, the words.
+    """
+    unknown = tokenizer.specials.unknown
+    found: dict[str, None] = {}
+    for word in re.findall(r"\s?\w+|\s?[^\s\w]+|\s+", text):
+        ids = tokenizer.encode(word)
+        if ids == [unknown]:
+            found[word.strip() or word] = None
+        elif unknown in ids:
+            found.update(dict.fromkeys(one for one in word if unknown in tokenizer.encode(one)))
+    return list(found)
+
+
+def _name_of(parts: Sequence[str]) -> str:
+    return "word" if any(len(part) > 1 for part in parts) else "character"
+
+
+def _listed(parts: Sequence[str]) -> str:
+    """The first few of them."""
+    more = f" and {len(parts) - LISTED_CHARACTERS} more" if len(parts) > LISTED_CHARACTERS else ""
+    return " ".join(map(repr, parts[:LISTED_CHARACTERS])) + more
 
 
 def _shortened(text: str, length: int = 40) -> str:

@@ -16,6 +16,7 @@ from ml_playground.tokenization.word_counts import WordCounts, words_of_piece
 KIND = "word"
 # The unknown word and the end of text, behind all words.
 MARKS = 2
+BLANK = b" "
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}".encode()
 
 
@@ -55,9 +56,16 @@ class WordTokenizer:
         return self._encoder.encode_arrays(texts)
 
     def _encode_words(self, pieces: list[str]) -> tuple[Ids, Positions]:
-        ids, unknown = self._ids, self._unknown
         # Around what is not ASCII a piece may be several words.
-        return flat_ids([[ids.get(word, unknown) for word in words_of_piece(piece)] for piece in pieces], self._dtype)
+        found = [[index for word in words_of_piece(piece) for index in self._ids_of(word)] for piece in pieces]
+        return flat_ids(found, self._dtype)
+
+    def _ids_of(self, word: bytes) -> list[int]:
+        """Its id; of a word that is known without the blank before it alone, the blank's and its."""
+        ids = self._ids
+        if word not in ids and word.startswith(BLANK) and BLANK in ids and word[1:] in ids:
+            return [ids[BLANK], ids[word[1:]]]
+        return [ids.get(word, self._unknown)]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text; an unknown word becomes U+FFFD, ends of text are left out."""

@@ -9,6 +9,8 @@ from ml_playground.core.tokenizer_protocol import Specials
 from ml_playground.sampling.prompts import encode_prompt, first_ids, prompt_text
 from ml_playground.tokenization.byte import END_OF_TEXT, ByteTokenizer
 from ml_playground.tokenization.char import CharTokenizer
+from ml_playground.tokenization.settings import Word
+from ml_playground.tokenization.word import WordTokenizer
 
 LETTERS = CharTokenizer("\nabc")
 
@@ -114,3 +116,12 @@ def test_first_ids_are_the_best_that_the_tokenizer_has() -> None:
     assert first_ids(CharTokenizer("\t\n")) == [1]
     assert encode_prompt("", ByteTokenizer(), 8).ids == [END_OF_TEXT]
     assert encode_prompt("", ByteTokenizer(), 8).notes == ()
+
+
+def test_encode_prompt_unknown_words_are_listed_as_words() -> None:
+    """Of a tokenizer with one id for a word no character is known by itself."""
+    tokenizer = WordTokenizer.train(["to be or not to be.\nto be"], Word())
+    (note,) = encode_prompt("to bee or be.", tokenizer, None).notes
+    assert note == "the model does not know these words of the prompt 'to bee or be.': 'bee' 'or' '.'"
+    with pytest.raises(ConfigError, match=r"knows no word of the prompt 'wurld' \('wurld'\); .* Use words that occur"):
+        encode_prompt("wurld", tokenizer, None)

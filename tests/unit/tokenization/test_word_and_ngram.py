@@ -36,6 +36,13 @@ def test_words_learnt_in_shares_equal_those_of_the_whole() -> None:
     )
 
 
+def test_word_known_without_its_blank_is_a_blank_and_the_word() -> None:
+    """It stands at the beginning of lines in the training text, and behind a blank in this one."""
+    tokenizer = WordTokenizer.train(["one\n two  two"], Word(min_count=1))
+    ids = tokenizer.encode(" one two three")
+    assert [tokenizer.decode([index]) for index in ids] == [" ", "one", " two", "\ufffd"]
+
+
 def test_word_rarer_than_all_limits_says_what_to_lower() -> None:
     """Nothing is learnt from a text in which nothing repeats."""
     with pytest.raises(
