@@ -9,7 +9,7 @@
 | averaged | 4 P where `train.ema_decay` is on |
 | copies | of the weights in bfloat16, where matrix products are: 2 P; their gradients come when activations have gone |
 | activations | N times what a token leaves in the layers, by kind of model |
-| working | N times what the way back holds for a moment; or, if that is more, what Muon's iteration does |
+| working | the most that is held for a moment: N times what the way back holds, the copies' gradients, Muon's iteration, or a preview |
 | logits | of at most `LARGEST_LOGITS` at once |
 | snapshot | what a checkpoint holds (weights, optimizer, averaged weights), copied before it is written |
 
@@ -36,8 +36,11 @@ LARGEST_LOGITS = 1 << 26
 PROGRAM_BYTES, RECOMPUTING_BYTES = 32_000_000, 77_000_000
 # Logits in the precision of products and in float32, their logarithmic softmax, and the gradients of both logits.
 LOGIT_BYTES = {"bfloat16": 16, "float32": 12}
-# Updates, the stack of equal shapes, its copy in bfloat16 and the iteration's products, for each number of a hidden matrix.
-ITERATION_BYTES = 22
+# The update of each number of a hidden matrix; the stack of equal shapes, its copy in bfloat16 and the iteration's products, for each
+# number that goes through it at once.
+UPDATED_BYTES, ITERATION_BYTES = 4, 18
+MOST_STACKED = 1 << 24
+"""As in training.optim.muon, which needs torch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +107,21 @@ def planned_bytes(job: JobConfig, facts: Mapping[str, int]) -> MemoryPlan | None
     averaged = weights if job.train.ema_decay else 0
     activations = tokens * token.activations
     logits = min(tokens * cost.vocab_size, LARGEST_LOGITS) * LOGIT_BYTES[dtype]
-    iteration = UPDATE_BYTES[job.optimizer.kind_name](cost)
+    copies = weights // 2 if dtype == "bfloat16" else 0
+    previews = any(hook.kind_name == "samples" for hook in job.hooks.values())
+    # A preview packs the weights anew; averaged ones stand in for the others, which are kept meanwhile.
+    drawing = averaged + (weights if previews else 0)
+    update = UPDATE_BYTES[job.optimizer.kind_name](cost)
+    moments = (activations + logits + tokens * token.working, copies or weights, update, drawing)
     return MemoryPlan(
         program=PROGRAM_BYTES + (RECOMPUTING_BYTES if recomputes else 0),
         weights=weights,
         gradients=weights,
         optimizer=optimizer,
         averaged=averaged,
-        copies=weights // 2 if dtype == "bfloat16" else 0,
+        copies=copies,
         activations=activations,
-        working=max(tokens * token.working, iteration - activations - logits),
+        working=max(moments) - activations - logits,
         logits=logits,
         snapshot=weights + optimizer + averaged,
     )
@@ -139,7 +147,7 @@ def _in_place(_cost: ModelCost) -> int:
 
 
 def _iteration(cost: ModelCost) -> int:
-    return ITERATION_BYTES * cost.matrix_parameters
+    return UPDATED_BYTES * cost.matrix_parameters + ITERATION_BYTES * min(cost.matrix_parameters, MOST_STACKED)
 
 
 STATE_BYTES = {"adamw": _adamw_state, "muon": _muon_state}

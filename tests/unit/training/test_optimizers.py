@@ -146,6 +146,26 @@ def test_parameters_of_two_types_are_both_moved() -> None:
     assert all(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("compute_dtype", [torch.float32, torch.bfloat16])
+def test_muon_matrices_in_parts_move_as_all_together(compute_dtype: torch.dtype) -> None:
+    """How many go through the iteration at once is a matter of memory: each is turned for itself, to the same bits."""
+    moved = []
+    for most_stacked in (1, 2 * 24 * 40, 10**9):
+        generator = torch.Generator().manual_seed(5)
+        shapes = [(24, 40), (40, 24), (24, 40), (24, 40), (8, 8)]
+        matrices = {
+            str(number): nn.Parameter(torch.randn(shape, generator=generator)) for number, shape in enumerate(shapes)
+        }
+        part = muon.MatrixMomentum(FlatParameters(matrices), Muon(), compute_dtype, most_stacked=most_stacked)
+        for _ in range(3):
+            part.flat.gradients.copy_(torch.randn(part.flat.gradients.shape, generator=generator))
+            with torch.no_grad():
+                part.step(0.02)
+        moved.append({name: matrix.detach().clone() for name, matrix in matrices.items()})
+    torch.testing.assert_close(moved[0], moved[2], rtol=0, atol=0)
+    torch.testing.assert_close(moved[1], moved[2], rtol=0, atol=0)
+
+
 def test_muon_model_without_hidden_matrices_is_refused() -> None:
     """Muon on embeddings or heads would be wrong; the model must say."""
     with pytest.raises(

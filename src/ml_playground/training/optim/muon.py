@@ -19,6 +19,10 @@ from ml_playground.training.settings import Muon
 # Coefficients of the quintic iteration that maximise its slope at zero (source above, section "Newton-Schulz").
 QUINTIC = (3.4445, -4.7750, 2.0315)
 
+MOST_STACKED = 1 << 24
+"""Numbers that go through the iteration at once, for it holds several copies of them: 0.9 GB for the 26 widest matrices of model/95m,
+0.25 in parts. A product of seven such matrices takes all cores as well as one of 26."""
+
 
 class HasHiddenMatrices(Protocol):
     """A model that says which of its matrices are hidden layers, rather than embeddings or the head."""
@@ -55,16 +59,22 @@ def build(settings: Muon, model: nn.Module, compute_dtype: torch.dtype) -> Optim
 class MatrixMomentum:
     """Nesterov momentum whose updates are made nearly orthogonal; equal shapes go through the iteration together."""
 
-    def __init__(self, flat: FlatParameters, settings: Muon, compute_dtype: torch.dtype) -> None:
+    def __init__(
+        self, flat: FlatParameters, settings: Muon, compute_dtype: torch.dtype, *, most_stacked: int = MOST_STACKED
+    ) -> None:
         self.flat, self.lr = flat, settings.matrix_lr
         self._settings, self._compute_dtype = settings, compute_dtype
         self._momentum, self._update = torch.zeros_like(flat.weights), torch.zeros_like(flat.weights)
-        self._by_shape: dict[tuple[int, int], list[tuple[nn.Parameter, Tensor]]] = defaultdict(list)
+        by_shape: dict[tuple[int, int], list[tuple[nn.Parameter, Tensor]]] = defaultdict(list)
         updates = flat.views(self._update)
         for name, matrix in flat.parameters.items():
             # Tall matrices go through transposed: the iteration's products then have the smaller side.
             update = updates[name] if matrix.shape[0] <= matrix.shape[1] else updates[name].T
-            self._by_shape[update.shape[0], update.shape[1]].append((matrix, update))
+            by_shape[update.shape[0], update.shape[1]].append((matrix, update))
+        self._stacks: list[list[tuple[nn.Parameter, Tensor]]] = []
+        for (rows, columns), entries in by_shape.items():
+            at_once = max(1, most_stacked // (rows * columns))
+            self._stacks += [entries[first : first + at_once] for first in range(0, len(entries), at_once)]
 
     def step(self, lr: float, bad: Tensor | None = None) -> None:
         """One update of every matrix at this learning rate; none where `bad`, () float32 on the device, is 1."""
@@ -76,7 +86,7 @@ class MatrixMomentum:
         torch.lerp(self.flat.gradients, self._momentum, beta, out=self._update)
         if decay:
             self.flat.weights.mul_(_unless(bad, 1 - lr * decay, self.flat.weights.dtype))
-        for entries in self._by_shape.values():
+        for entries in self._stacks:
             stacked = torch.stack([update for _, update in entries]).to(self._compute_dtype)
             turned = orthogonalise(stacked, self._settings.newton_schulz_steps)
             if bad is not None:
