@@ -12,7 +12,8 @@ from dataclasses import dataclass
 BLANK_LETTER = "\N{LOWER ONE EIGHTH BLOCK}"
 """Stands for a blank in pieces."""
 
-NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
+# 5 is a piece that is not used.
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE = 1, 2, 3, 4, 6
 _VARINT, _EIGHT_BYTES, _SIZED, _FOUR_BYTES = 0, 1, 2, 5
 _MOST_SHIFT = 63
 _MOST_PIECES = 2_000_000
