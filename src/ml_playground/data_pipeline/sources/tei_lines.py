@@ -68,12 +68,16 @@ class _Reader:
         self._in_text = False
         self._fed_bytes = 0
         self._parser = expat.ParserCreate()
-        self._parser.buffer_text = True
-        self._parser.StartElementHandler = self._start
-        self._parser.EndElementHandler = self._end
-        self._parser.CharacterDataHandler = self._text
-        self._parser.EntityDeclHandler = self._entity
-        self._parser.SkippedEntityHandler = self._entity
+        read_by_the_parser = {
+            "buffer_text": True,
+            "StartElementHandler": self._start,
+            "EndElementHandler": self._end,
+            "CharacterDataHandler": self._text,
+            "EntityDeclHandler": self._entity,
+            "SkippedEntityHandler": self._entity,
+        }
+        for name, value in read_by_the_parser.items():
+            setattr(self._parser, name, value)
 
     def fed(self, block: bytes) -> list[TaggedLine]:
         """The lines that are whole with this block."""
