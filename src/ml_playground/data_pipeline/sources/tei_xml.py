@@ -1,6 +1,7 @@
 """Minutes of a parliament in TEI, as tagged text: a sitting, an item of its agenda or a speech is a document."""
 
 from collections.abc import Iterator, Mapping
+from itertools import groupby
 
 from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import DataError
@@ -11,7 +12,7 @@ from ml_playground.data_pipeline.source_protocol import Provenance
 from ml_playground.data_pipeline.sources.file_list import FileList, ListedFile
 from ml_playground.data_pipeline.sources.settings import Tag, TeiXml
 from ml_playground.data_pipeline.sources.tei_lines import TaggedLine, tagged_lines
-from ml_playground.data_pipeline.sources.text_pieces import blocks
+from ml_playground.data_pipeline.sources.text_pieces import PIECE_BYTES, blocks
 
 _DEFAULT_PATTERN: str = TeiXml.model_fields["pattern"].default
 TEXT: frozenset[Tag] = frozenset({"paragraph", "stage"})
@@ -37,12 +38,12 @@ class Minutes:
         self._counts: SourceCounts | None = None
 
     def documents(self) -> Iterator[Document]:
-        """Line by line; the file's name is the id, with `#NUMBER` where it holds several documents."""
+        """In pieces of many lines; the file's name is the id, with `#NUMBER` where it holds several documents."""
         counter = Counter()
         files = self._list.files()
         some = False
         for file in files:
-            for document in _FileDocuments(file, self._settings, counter).documents():
+            for document in _joined(_FileDocuments(file, self._settings, counter).documents()):
                 some = True
                 yield document
         if not some:
@@ -127,6 +128,21 @@ class _FileDocuments:
 
     def _id(self) -> str:
         return self._file.id if self._unit == "file" else f"{self._file.id}#{self._number}"
+
+
+def _joined(lines: Iterator[Document]) -> Iterator[Document]:
+    """Lines of one document as pieces: each piece costs whoever splits and encodes it as much as a line."""
+    for name, group in groupby(lines, key=lambda line: line.id):
+        held: list[str] = []
+        characters = 0
+        for line in group:
+            held.append(line.text)
+            characters += len(line.text)
+            if characters >= PIECE_BYTES:
+                yield Document(name, "".join(held))
+                held, characters = [], 0
+        if held:
+            yield Document(name, "".join(held))
 
 
 def build(settings: TeiXml, deps: Deps) -> Minutes:
