@@ -83,6 +83,16 @@ COMMANDS: Mapping[str, Mapping[str, Row | Group]] = {
             },
         ),
     },
+    "Understand": {
+        "analyze": Group(
+            "See what a model has learned.",
+            {
+                "quality": Row(
+                    "ml_playground.commands.analyze:quality", "What drawn texts copy, repeat and begin with, and what is odd."
+                ),
+            },
+        ),
+    },
     "Settings and machine": {
         "config": Group(
             "Show, explain, compare and check settings.",

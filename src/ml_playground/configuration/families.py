@@ -18,7 +18,8 @@ One signature per family:
 Beside them, free of torch: `COSTS`, kind of model -> `cost(settings, facts) -> ModelCost` (core.values); `MEMORIES`, kind of model ->
 `memory(settings, context, dtype) -> TokenMemory`, where it is known: without a row the memory of a run is not planned; `FATES`, kind of
 data -> `fates(settings, folder) -> Mapping[str, Fates]` (core.values): what one epoch does with each token of each split;
-and `BOOKS`, `open_books(folder, data settings) -> Books`: that, and what preparing did with the text.
+and `BOOKS`, `open_books(folder, data settings) -> Books`: that, and what preparing did with the text;
+`SPLIT_TEXT`, `split_text(folder, split) -> Iterator[str]`: the text of a prepared split.
 """
 
 from collections.abc import Mapping
@@ -95,6 +96,8 @@ FATES: Mapping[str, str] = {
 }
 
 BOOKS = "ml_playground.data_pipeline.books:open_books"
+
+SPLIT_TEXT = "ml_playground.data_pipeline.split_text:split_text"
 
 MODELS = {
     "gpt": Kind("ml_playground.models.settings:Gpt", "ml_playground.models.core.gpt:build"),

@@ -122,6 +122,11 @@ class RunFolder:
         return self.path / "samples"
 
     @property
+    def quality(self) -> Path:
+        """What `mlp analyze quality` found about its samples; `summary` in it are lines to read."""
+        return self.path / "analysis" / "quality.json"
+
+    @property
     def evaluations(self) -> Path:
         """Folder of what `mlp evaluate` found of a classifier, a file for each split (`Classification`)."""
         return self.path / "evaluations"

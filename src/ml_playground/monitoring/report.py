@@ -22,6 +22,7 @@ from ml_playground.monitoring.report_parts import (
     setting_rows,
     text,
 )
+from ml_playground.monitoring.report_quality import quality_section
 
 ASSETS = Path(__file__).parent / "assets"
 UPLOT = Path(__file__).parent / "vendor" / "uplot"
@@ -60,7 +61,8 @@ def report_of(view: RunView) -> str:
         outcome_note=text(outcome.note),
         figures=figures(view),
         curves_section=chart_cards(charts),
-        samples_section=f"{evaluation_sections(read_evaluations(view.run))}\n{sample_section(len(live), view.final_samples)}",
+        samples_section=f"{evaluation_sections(read_evaluations(view.run))}\n{sample_section(len(live), view.final_samples)}"
+        f"{quality_section(view.run)}",
         text_section=data_section(view.environment),
         config_rows=setting_rows(view.config),
         environment_rows=setting_rows({name: value for name, value in view.environment.items() if name != "data"}),
