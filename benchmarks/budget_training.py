@@ -14,7 +14,16 @@ from typing import Any
 
 from budget_texts import texts
 
-from ml_playground.planning.budget import ANCHOR
+from ml_playground.configuration import families
+from ml_playground.configuration.loading import load
+from ml_playground.configuration.models import JobConfig
+from ml_playground.core.deps import Deps
+from ml_playground.core.registry import load_object
+from ml_playground.core.seeding import seed_for
+from ml_playground.data_pipeline.preparer import prepare
+from ml_playground.data_pipeline.text_dataset import as_text
+from ml_playground.planning.budget import ANCHOR, Candidate
+from ml_playground.planning.ngrams import counted_loss
 from ml_playground.planning.recipe import recipe_of
 
 RUNS = Path(__file__).with_name("budget_runs.jsonl")
@@ -39,6 +48,11 @@ class Plan:
     part: int | None = None
     """Only the first tokens of the text are read, again and again."""
     dropout: float = 0.0
+
+    @property
+    def candidate(self) -> Candidate:
+        """Its size, context and batch."""
+        return Candidate(self.layers, self.width, self.sequence_tokens, self.rows)
 
 
 SHAKESPEARE, DOCSTRINGS, STDLIB, STDLIB_BPE = "shakespeare_char", "docstrings_char", "stdlib_char", "stdlib_bpe"
@@ -79,39 +93,41 @@ def fingerprint() -> str:
     return hashlib.sha256(json.dumps(recipe_of(ANCHOR, ANCHOR_STEPS)).encode()).hexdigest()[:8]
 
 
-def train(plan: Plan, home: Path) -> Iterator[dict[str, Any]]:
-    """Train a trunk and its branches; a row for each."""
-    os.environ["MLP_HOME"] = str(home)
-    import torch
-
-    from ml_playground.configuration import families
-    from ml_playground.configuration.loading import load
-    from ml_playground.core.deps import Deps
-    from ml_playground.core.registry import load_object
-    from ml_playground.core.seeding import seed_for
-    from ml_playground.data_pipeline.preparer import prepare
-    from ml_playground.data_pipeline.sampling.token_windows import TrainingBatches, Windows
-    from ml_playground.planning.budget import Candidate
-    from ml_playground.planning.ngrams import counted_loss
-    from ml_playground.training.building import build_learner, build_model, open_data
-
+def job_of(plan: Plan, home: Path) -> JobConfig:
+    """The text of a plan with the recipe, on one thread."""
     text = next(text for text in texts(home / "texts") if text.name == plan.text)
-    candidate = Candidate(plan.layers, plan.width, plan.sequence_tokens, plan.rows)
-    layer = recipe_of(candidate, max(plan.steps), dropout=plan.dropout)
+    layer = recipe_of(plan.candidate, max(plan.steps), dropout=plan.dropout)
     sets = [
         f"{section}.{name}={json.dumps(value)}" for section, table in layer.items() for name, value in table.items()
     ]
     runtime = ["runtime.device=cpu", "runtime.threads=1", "runtime.dtype=bfloat16", "runtime.attention=math"]
-    job = load("python_stdlib", sets=[*text.sets, *sets, *runtime, "seed=1"], environ={}).job
-    prepared = prepare(job.prepare, Deps())
-    data: Any = open_data(job)
-    tokens = prepared.tokens("train")[: plan.part and plan.part + 1]
-    source = TrainingBatches(Windows(tokens, plan.sequence_tokens), job.data, job.seed)
+    return load("python_stdlib", sets=[*text.sets, *sets, *runtime, "seed=1"], environ={}).job
+
+
+def learner_of(job: JobConfig, data: Any) -> Any:
+    """The learner of a job, with the weights that its seed gives."""
+    import torch
+
+    from ml_playground.training.building import build_learner, build_model
+
     torch.set_num_threads(1)
     torch.manual_seed(seed_for(job.seed, "weights"))
     model = build_model(job, data.facts, torch.device("cpu"), load_pretrained=False)
-    objective = load_object(families.OBJECTIVES[job.objective.kind_name].build)(job.objective)
-    learner = build_learner(job, model, objective)
+    return build_learner(job, model, load_object(families.OBJECTIVES[job.objective.kind_name].build)(job.objective))
+
+
+def train(plan: Plan, home: Path) -> Iterator[dict[str, Any]]:
+    """Train a trunk and its branches; a row for each."""
+    os.environ["MLP_HOME"] = str(home)
+    from ml_playground.data_pipeline.sampling.token_windows import TrainingBatches, Windows
+    from ml_playground.training.building import open_data
+
+    job = job_of(plan, home)
+    prepared = as_text(prepare(job.prepare, Deps()))
+    data: Any = open_data(job)
+    tokens = prepared.tokens("train")[: plan.part and plan.part + 1]
+    source = TrainingBatches(Windows(tokens, plan.sequence_tokens), job.data, job.seed)
+    learner = learner_of(job, data)
     counts = prepared.manifest.ledger.splits["val"]
     step = 0
     for end in plan.steps:
@@ -124,7 +140,7 @@ def train(plan: Plan, home: Path) -> Iterator[dict[str, Any]]:
             warm = (number + 1) / min(20, max(1, end // 4))
             factor = min(1.0, warm, (end - number) / max(1, end - begin))
             learner.train_step([source.batch_at(number)], step=number, lr_factor=factor)
-        batches = max(1, EVALUATED // candidate.step_tokens)
+        batches = max(1, EVALUATED // plan.candidate.step_tokens)
         loss = learner.evaluate(data.split("val", max_batches=batches))["loss"]
         yield {
             "text": plan.text,
