@@ -118,6 +118,18 @@ def test_weights_in_several_files_are_read_by_their_index(tmp_path: Path) -> Non
     torch.testing.assert_close(loaded(tmp_path)(some_ids()), theirs(some_ids()).logits, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_are_copies_that_no_writer_of_the_file_changes(dtype: torch.dtype, tmp_path: Path) -> None:
+    """The library's tensors are windows into the file: a download that begins anew would reach into a training."""
+    saved("qwen3", tmp_path).to(dtype).save_pretrained(tmp_path)
+    ours = loaded(tmp_path).eval()
+    size = (tmp_path / "model.safetensors").stat().st_size
+    before = [parameter.detach().clone() for parameter in ours.parameters()]
+    with (tmp_path / "model.safetensors").open("r+b") as stream:
+        stream.write(b"\0" * size)
+    assert all(torch.equal(one, other) for one, other in zip(before, ours.parameters(), strict=True))
+
+
 @pytest.mark.parametrize("kind", MODELS)
 def test_without_pretrained_weights_the_folder_is_not_needed(kind: str, tmp_path: Path) -> None:
     """A checkpoint brings the weights, under names that hold a tied one once; its config is in the job."""

@@ -162,7 +162,7 @@ def loaded_network(settings: HfCausalLm, attention: Attention) -> PreTrainedMode
 
 
 def read_folder(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a folder, mapped from their files.
+    """All tensors of a folder; those that are to be converted are still mapped from their files.
 
     Raises:
         CheckpointError: A file is no safetensors file.
@@ -171,9 +171,11 @@ def read_folder(folder: Path) -> dict[str, Tensor]:
     for file in weight_files(folder):
         try:
             with cast(Any, safe_open)(file, framework="pt", device="cpu") as opened:
-                tensors |= opened.get_tensors()
+                mapped: dict[str, Tensor] = opened.get_tensors()
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"{file} cannot be read as tensors ({error}); get it anew.") from error
+        # What is used as it is must not change, or crash the process, when somebody writes to the file.
+        tensors |= {name: one.clone() if one.dtype is torch.float32 else one for name, one in mapped.items()}
     return tensors
 
 
