@@ -11,7 +11,7 @@ from torch.nn import functional
 from ml_playground.configuration import families
 from ml_playground.core.error_handling import ConfigError
 from ml_playground.core.registry import load_object
-from ml_playground.core.values import ModelContext
+from ml_playground.core.values import ModelContext, TokenMemory
 from ml_playground.data_pipeline.batches import NO_TARGET, TokenBatch
 from ml_playground.models.recurrent.settings import CharRnn, MinGru
 from ml_playground.objectives.next_token import NextTokenObjective
@@ -301,3 +301,19 @@ def test_cost_by_formula_equals_the_model(variant: str) -> None:
     assert cost.matrix_parameters == matrices
     assert cost.flops_per_token == 6 * (matrices + head.weight.numel())
     assert (cost.vocab_size, cost.sequence_tokens) == (VOCAB, LENGTH)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_memory_of_a_token_grows_with_the_model_and_not_with_the_text(variant: str, dtype: str) -> None:
+    """Recomputation spares what deep models keep; the length of a row costs nothing for each of its tokens."""
+    kind, options = VARIANTS[variant]
+
+    def taken(*, recompute: bool = False, length: int = LENGTH, **more: Any) -> TokenMemory:
+        context = ModelContext({"vocab_size": VOCAB, "sequence_tokens": length}, activation_checkpointing=recompute)
+        return load_object(families.MEMORIES[kind])(settings_of(kind, **options | more), context, dtype)
+
+    shallow, deep = taken(), taken(n_layer=40)
+    assert shallow.activations < taken(n_layer=4).activations < deep.activations
+    assert taken(recompute=True, n_layer=40).activations < 0.8 * deep.activations
+    assert taken(length=4 * LENGTH) == shallow
