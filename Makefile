@@ -31,6 +31,7 @@ help: ## show these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## make .venv with the command mlp in it
+	@echo "Ready. Next: make demo, which trains a first model; or: source $(BIN)/activate, and then mlp --help"
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) tools/check_python.py

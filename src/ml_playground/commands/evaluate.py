@@ -1,18 +1,24 @@
-"""`mlp evaluate`: how well a trained model predicts a split."""
+"""`mlp evaluate`: how well a trained model predicts a split, or tells its images apart."""
 
 import json
 import os
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ml_playground.commands.options import Json
+from ml_playground.commands.evaluate_images import evaluate_images
+from ml_playground.commands.options import Json, complete_experiment
 from ml_playground.commands.sample import Checkpoint, Target, Weights, checkpoint_named, heading
+from ml_playground.configuration.loading import load
+from ml_playground.core.error_handling import ConfigError
+from ml_playground.core.humanise import loss_text, plural
 from ml_playground.sampling.recorded import FOR_EVALUATION, sampling_layers
 
 if TYPE_CHECKING:
     from ml_playground.evaluation.loss import Evaluation, Phase
+    from ml_playground.sampling.runner import LoadedRun
 
 EvaluationSets = Annotated[
     list[str] | None,
@@ -23,27 +29,53 @@ EvaluationSets = Annotated[
     ),
 ]
 
+DataOf = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="EXPERIMENT",
+        help="Its prepared data instead of the run's own.",
+        autocompletion=complete_experiment,
+    ),
+]
+
 
 def evaluate(
     target: Target,
     split: Annotated[str, typer.Option("--split", metavar="NAME", help="val, train or test.")] = "val",
     checkpoint: Checkpoint = "best",
     weights: Weights = None,
+    data: DataOf = None,
     sets: EvaluationSets = None,
     json_output: Json = False,
 ) -> None:
-    """Loss, perplexity and bits per byte over a whole split, each token once.
+    """Loss, perplexity and bits per byte over a whole split, each token once; of images accuracy and what is taken for what.
 
     Beside the model stand a unigram and a bigram model, counted on the training split: what a model must beat to have
     learned more than which tokens are frequent, and which follow each other. There are no bits per byte where the
-    tokenizer does not know some of the text.
+    tokenizer does not know some of the text. A model from elsewhere (a Hugging Face folder) needs --data; what was prepared
+    must have been prepared with its own tokenizer.
     """
     layers = sampling_layers(sets or (), {"weights": ("--weights", weights)}, os.environ, FOR_EVALUATION)
     which = checkpoint_named(checkpoint)
-    from ml_playground.evaluation.loss import evaluate as evaluate_run  # noqa: PLC0415 - torch takes seconds
+    from ml_playground.sampling.classifier import is_classifier  # noqa: PLC0415 - torch takes seconds
+
+    if is_classifier(target):
+        if data is not None:
+            raise ConfigError(
+                "--data is for models of text; a model that tells images apart is evaluated on its own data."
+            )
+        evaluate_images(target, split, which=which, layers=layers, json_output=json_output)
+        return
+    from ml_playground.evaluation.loss import evaluate as evaluate_run  # noqa: PLC0415
     from ml_playground.sampling.runner import load_run  # noqa: PLC0415
 
+    other = None if data is None else load(data).job
     run = load_run(target, which=which, layers=layers, open_keys=FOR_EVALUATION)
+    if other is not None:
+        from ml_playground.evaluation.other_data import over_data_of  # noqa: PLC0415
+
+        run = over_data_of(run, other)
     dtype = str(run.execution.dtype).removeprefix("torch.")
     typer.echo(heading(run, f"{run.execution.device.type}, {dtype}"), err=True)
     for note in run.notes:
@@ -52,19 +84,39 @@ def evaluate(
     if sys.stderr.isatty():
         typer.echo("\r\x1b[K", nl=False, err=True)
     typer.echo(json.dumps(evaluation.as_json()) if json_output else table_of(evaluation))
+    if other is None and split == "val" and (note := note_of_difference(run, evaluation, sets or ())):
+        typer.echo(f"note: {note}", err=True)
+
+
+def note_of_difference(run: "LoadedRun", found: "Evaluation", sets: Sequence[str]) -> str | None:
+    """Why the loss is not the one that the run itself measured at this step; nothing where they agree to four decimals."""
+    measured = (run.checkpoint.metrics or {}).get("loss")
+    if measured is None or loss_text(measured) == loss_text(found.model.loss):
+        return None
+    batches, data = run.job.train.evaluation_batches, run.job.data
+    read = (batches or 0) * getattr(data, "micro_batch_rows", 0) * getattr(data, "sequence_tokens", 0)
+    reasons: list[str] = []
+    if batches is not None and read < found.targets:
+        reasons.append(f"on the first {plural(batches, 'batch', 'batches')} only (train.evaluation_batches)")
+    if run.weights != (averaged := "ema" if "ema" in run.checkpoint.groups else "raw"):
+        reasons.append(f"with the {'averaged' if averaged == 'ema' else 'raw'} weights")
+    if changed := [text for text in sets if text.startswith("runtime.")]:
+        reasons.append(f"without {' '.join(f'--set {text}' for text in changed)}")
+    what = ", ".join(reasons) or "on another machine, or with other threads or versions"
+    return f"the run itself measured {loss_text(measured)} at this step, {what}"
 
 
 def show_progress(phase: "Phase", targets: int) -> None:
     """One line that grows, on a terminal only."""
     if sys.stderr.isatty():
         what = "counted for the baselines" if phase == "counting" else "evaluated"
-        typer.echo(f"\r\x1b[K{targets:,} tokens {what}", nl=False, err=True)
+        typer.echo(f"\r\x1b[K{plural(targets, 'token')} {what}", nl=False, err=True)
 
 
 def table_of(evaluation: "Evaluation") -> str:
     """Model and baselines, one line each."""
     rows = [("model", evaluation.model), *evaluation.baselines.items()]
-    head = f"{evaluation.split} split: {evaluation.targets:,} tokens, {evaluation.text_bytes:,} bytes of text"
+    head = f"{evaluation.split} split: {plural(evaluation.targets, 'token')}, {plural(evaluation.text_bytes, 'byte')} of text"
     lines = [f"{'':<10}{'loss':>10}{'perplexity':>14}{'bits/byte':>12}"]
     for name, row in rows:
         bits_per_byte = "-" if row.bits_per_byte is None else f"{row.bits_per_byte:.4f}"

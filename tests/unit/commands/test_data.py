@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ml_playground.cli import run, tree
+from ml_playground.cli import main, run, tree
 from ml_playground.core.deps import Deps
 from ml_playground.data_pipeline.manifest import Prepared
 from ml_playground.data_pipeline.preparer import prepare
@@ -109,6 +109,22 @@ def test_ledger_names_the_rows_that_lose_most(tmp_path: Path, capsys: pytest.Cap
     lost = next(number for number, line in enumerate(lines) if line.startswith("lost:"))
     assert lines[lost] == "lost:       16 % of the text: 7 bytes in characters that the tokenizer does not know"
     assert lines[lost + 1] == r"            a.txt, line 10, character 37: '\x1b[2J你' (7 bytes of val)"
+
+
+def test_what_advises_to_prepare_or_to_train_names_the_experiment(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With all that was typed, so that it can be typed again; of a damaged data set, whichever command finds it."""
+    folder, prepared = experiment(tmp_path / "mine", {"a.txt": TEXT})
+    words = ["--set", "train.max_steps=3"]
+    advice = f"`mlp prepare {folder} --set train.max_steps=3"
+    (prepared.folder / "val.tokens").unlink()
+    for command in ("train", "run"):
+        assert main([command, folder, *words]) == 2
+        assert f"{advice} --fresh`" in capsys.readouterr().err
+    (prepared.folder / "dataset.json").unlink()
+    assert main(["data", "ledger", folder, *words]) == 2
+    assert f"{advice}`, with --fresh" in capsys.readouterr().err
 
 
 def test_ledger_of_data_from_before_says_that_nobody_counted(

@@ -203,6 +203,17 @@ def test_verify_resume_against_a_run_that_differs_fails_with_one(
     assert (record["equal"], record["certificate"]) == (None, None)
 
 
+def test_verify_resume_of_a_run_against_itself_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By whatever names it is called: a run equals itself, which would prove nothing."""
+    run = save_run(job_of(tmp_path), {5: 2.0})
+    for name in (run.id, str(run.path), "bottles"):
+        assert main(["verify-resume", run.id, "--against", name]) == 2
+        message = (
+            f"{run.id} and {name} both mean the run {run.id}, which equals itself whatever it holds; name two runs"
+        )
+        assert message in capsys.readouterr().err
+
+
 def test_lines_of_a_verification_that_failed_say_where_both_runs_are_and_what_was_promised(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
