@@ -24,7 +24,13 @@ CLASSES: list[type[Strict]] = [
     *sections().values(),
     *(kind for family in families_in_use() for kind in kinds_of(family).values()),
 ]
-NEEDED = {"text_file": {"path": "/a"}, "url_text": {"url": "https://a"}, "hugging_face": {"path": "/a"}}
+NEEDED: dict[str, Any] = {
+    kind: {"path": "/a"}
+    for kind in ("text_file", "csv_text", "jsonl_text", "parquet", "hub_dataset", "tei_xml", "hugging_face")
+} | {
+    "url_text": {"url": "https://a"},
+    "mixture": {"parts": {"a": {"kind": "python_stdlib"}}},
+}
 """What a kind cannot do without."""
 
 
@@ -104,7 +110,9 @@ def test_schema_every_component_is_one_of_its_kinds() -> None:
         "hook": next(iter(schema["properties"]["hooks"]["patternProperties"].values())),
     }
     for family in families_in_use():
-        choices = places.get(family, schema["properties"].get(family))["oneOf"]
+        place = places.get(family, schema["properties"].get(family))
+        # A component that may be none is one of its kinds, or null.
+        choices = (place if "oneOf" in place else place["anyOf"][0])["oneOf"]
         names = [choice["allOf"][0]["$ref"].rpartition("/")[2] for choice in choices]
         kinds = {schema["$defs"][name]["properties"]["kind"]["const"] for name in names}
         assert kinds == set(FAMILIES[family])
@@ -186,8 +194,9 @@ def test_schema_refuses_what_the_loader_refuses(section: str, value: Any) -> Non
     assert not fits(job_schema(), job, job_schema())
 
 
-WITHOUT_TORCH = """
+WITHOUT_TORCH = f"""
 import sys
+NEEDED = {NEEDED!r}
 for name in ("torch", "transformers", "tokenizers", "numpy"):
     sys.modules[name] = None
 from ml_playground.commands.config import check, diff, explain, schema, show
@@ -195,8 +204,7 @@ from ml_playground.commands.experiments import experiments
 from ml_playground.configuration.schema import families_in_use, kinds_of
 for family in families_in_use():
     for kind, settings_class in kinds_of(family).items():
-        needed = {"text_file": {"path": "/a"}, "url_text": {"url": "https://a"}}.get(kind, {})
-        settings_class.model_validate_json(__import__("json").dumps({"kind": kind, **needed}))
+        settings_class.model_validate_json(__import__("json").dumps({{"kind": kind, **NEEDED.get(kind, {{}})}}))
 show("python_stdlib"), explain("optimizer.lr"), diff("python_stdlib", "shakespeare"), check("shakespeare"), schema()
 experiments()
 """
