@@ -10,6 +10,7 @@ import pytest
 
 from ml_playground.cli import main
 from ml_playground.commands.config import check, diff, explain, job_of, schema, show
+from ml_playground.configuration.families import SOURCES
 from ml_playground.configuration.loading import SHIPPED, load
 from ml_playground.core.error_handling import ConfigError, PlaygroundError
 
@@ -130,7 +131,7 @@ def test_explain_unset_key_shows_its_default(capsys: Capture) -> None:
         ("optimizer", "Adam with decoupled weight decay on matrices only."),
         ("hooks", "console  Progress on the terminal"),
         ("hooks.status", "every_seconds  Shortest time between two writes."),
-        ("prepare.source", "takes    a table with a kind (python_stdlib, text_file, url_text)"),
+        ("prepare.source", f"takes    a table with a kind ({', '.join(sorted(SOURCES))})"),
         ("checkpointing", "When to save and what to keep."),
         ("hooks.'status'.kind", 'hooks.status.kind = "status"'),
     ],

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from ml_playground.configuration.families import FAMILIES
 from ml_playground.configuration.loading import load
 from ml_playground.configuration.problems import LONGEST_VALUE, ConfigProblemsError
 
@@ -16,6 +17,7 @@ def problems(*sets: str) -> tuple[str, ...]:
     return caught.value.problems
 
 
+KINDS = {family: ", ".join(sorted(table)) for family, table in FAMILIES.items()}
 NAMES = "name, seed, use, prepare, data, model, objective, optimizer, schedule, train, checkpointing, runtime, hooks, sample"
 
 
@@ -106,10 +108,10 @@ NAMES = "name, seed, use, prepare, data, model, objective, optimizer, schedule, 
         ("zzz=3", f"--set: unknown key zzz (got 3) (allowed: {NAMES})"),
         (
             "prepare.tokenizer.kind=chra",
-            "--set: prepare.tokenizer: unknown kind 'chra'; did you mean 'char'? (allowed: byte, byte_bpe, char)",
+            f"--set: prepare.tokenizer: unknown kind 'chra'; did you mean 'char'? (allowed: {KINDS['tokenizer']})",
         ),
-        ("data={kind=3}", "--set: data: unknown kind 3 (allowed: token_windows)"),
-        ("data=3", "--set: data = 3: a data is a table with a kind (allowed kinds: token_windows)"),
+        ("data={kind=3}", f"--set: data: unknown kind 3 (allowed: {KINDS['data']})"),
+        ("data=3", f"--set: data = 3: a data is a table with a kind (allowed kinds: {KINDS['data']})"),
         (
             "hooks.smples.enabled=false",
             (
@@ -143,7 +145,7 @@ def test_load_missing_section_says_what_it_takes(tmp_path: Path) -> None:
     assert caught.value.problems == (
         (
             "default_config ml_playground/experiments/default_config.toml, line 5: prepare.source is missing; it takes a table "
-            "with a kind (python_stdlib, text_file, url_text); set it in the experiment's config.toml or with --set "
+            f"with a kind ({KINDS['source']}); set it in the experiment's config.toml or with --set "
             "prepare.source.kind=..."
         ),
     )
