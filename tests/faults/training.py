@@ -21,7 +21,12 @@ EVALUATE_EVERY_STEPS = 4
 def prepared_job(folder: Path, **sections: Any) -> JobConfig:
     """Twelve steps, an evaluation every four, a checkpoint every three, a sample every five."""
     defaults: dict[str, Any] = {
-        "train": {"max_steps": STEPS, "evaluate_every_steps": EVALUATE_EVERY_STEPS, "evaluation_batches": 2, "log_every_steps": 1},
+        "train": {
+            "max_steps": STEPS,
+            "evaluate_every_steps": EVALUATE_EVERY_STEPS,
+            "evaluation_batches": 2,
+            "log_every_steps": 1,
+        },
         "checkpointing": {"every_steps": 3, "keep_last": 2},
         "hooks": {"samples": {"kind": "samples", "every_steps": 5, "max_new_tokens": 4}},
         "runtime": {"flight_check": False},
