@@ -31,4 +31,5 @@ def wilson_interval(right: int, images: int, deviations: float = NORMAL_95) -> t
     middle = share + squared / (2 * images)
     reach = deviations * math.sqrt(share * (1 - share) / images + squared / (4 * images**2))
     whole = 1 + squared / images
-    return max(0.0, (middle - reach) / whole), min(1.0, (middle + reach) / whole)
+    # Where all answers are alike an end of the interval is the share itself, but for rounding.
+    return max(0.0, min(share, (middle - reach) / whole)), min(1.0, max(share, (middle + reach) / whole))

@@ -13,7 +13,7 @@ from ml_playground.configuration.origins import Layer
 from ml_playground.core import checkpoint_format
 from ml_playground.core.checkpoint_format import CheckpointFolder
 from ml_playground.core.checkpoint_manifest import MANIFEST
-from ml_playground.core.error_handling import CheckpointError
+from ml_playground.core.error_handling import CheckpointError, RunError
 from ml_playground.core.image_facts import FOLDER, ImageFacts, read_image_facts
 from ml_playground.core.run_folder import RunFolder
 from ml_playground.core.torch_tensors import read_tensors
@@ -42,16 +42,15 @@ class LoadedClassifier:
 
 
 def is_classifier(target: str) -> bool:
-    """Whether the job that a target recorded tells images apart; what cannot be read is left to whoever loads it.
-
-    Raises:
-        RunError: There is no such run.
-    """
+    """Whether the job that a target recorded tells images apart; what is no run, or cannot be read, is left to whoever loads it."""
     path = Path(os.path.expanduser(target))  # noqa: PTH111 - unlike pathlib's, it raises for no text
     if any(os.path.isfile(path / name) for name in (MANIFEST, checkpoint_format.PROGRESS)):  # noqa: PTH113
         job = job_on_record(path / checkpoint_format.CONFIG)
     else:
-        job = job_on_record(run_meant(target).config)
+        try:
+            job = job_on_record(run_meant(target).config)
+        except RunError:
+            return False
     return job is not None and job.prepare.source.modality == "images"
 
 

@@ -25,7 +25,7 @@ from ml_playground.core.checkpoint_format import (
 from ml_playground.core.checkpoint_manifest import FileRecord, manifest_text
 from ml_playground.core.error_handling import CheckpointError
 from ml_playground.core.foreign_files import MOST_JSON_BYTES
-from ml_playground.core.values import Progress
+from ml_playground.core.values import Merit, Progress
 
 Files = dict[str, bytes]
 
@@ -369,10 +369,10 @@ def test_best_by_another_metric_or_none_evaluated(tmp_path: Path) -> None:
     """A metric that was never measured has no best."""
     make(tmp_path, 1, {"loss": 1.0, "error": 0.5})
     make(tmp_path, 2, {"loss": 2.0, "error": 0.4})
-    found = best(tmp_path, "error")
+    found = best(tmp_path, Merit("error"))
     assert found is not None
     assert found.progress.step == 2
-    assert best(tmp_path, "perplexity") is None
+    assert best(tmp_path, Merit("perplexity")) is None
 
 
 def test_best_damaged_gives_the_next_best(tmp_path: Path) -> None:

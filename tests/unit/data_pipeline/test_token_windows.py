@@ -13,7 +13,6 @@ import torch
 
 from ml_playground.core.error_handling import DataError
 from ml_playground.data_pipeline.batches import NO_TARGET
-from ml_playground.data_pipeline.text_dataset import PreparedText
 from ml_playground.data_pipeline.sampling.token_windows import (
     MOST_TRAINING_BATCHES as FOUR,
 )
@@ -24,6 +23,7 @@ from ml_playground.data_pipeline.sampling.token_windows import (
     rows_without_gradient,
 )
 from ml_playground.data_pipeline.settings import TokenWindows
+from ml_playground.data_pipeline.text_dataset import PreparedText
 from tests.fakes.prepared_text import prepared_text
 
 TEXT = "the quick brown fox jumps over the lazy dog, and the dog sleeps on. "

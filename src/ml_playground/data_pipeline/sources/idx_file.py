@@ -7,7 +7,7 @@ Source: LeCun, Cortes and Burges, "The MNIST database", section "File formats".
 import gzip
 import zlib
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -27,36 +27,47 @@ def opened(path: Path, dimensions: int) -> Generator[tuple[tuple[int, ...], Bina
     """The dimensions of an idx file, and a stream behind its head; nothing of that size is allocated.
 
     Raises:
-        DataError: It cannot be read, or is no idx file of bytes with so many dimensions; within the block too.
+        DataError: It cannot be read, or is no idx file of bytes with so many dimensions.
     """
-    try:
-        with path.open("rb") as plain:
+    with ExitStack() as files:
+        with _named(path):
+            plain = files.enter_context(path.open("rb"))
             packed = plain.read(len(PACKED)) == PACKED
             plain.seek(0)
             stream = cast(BinaryIO, gzip.GzipFile(fileobj=plain)) if packed else plain
             sizes = _head(path, stream, dimensions)
             if not packed:
                 _check_length(path, path.stat().st_size, sizes)
-            yield sizes, stream
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{path} is damaged: {error}; fetch or copy it again.") from error
-    except OSError as error:
-        raise unreadable(path, error) from error
+        yield sizes, stream
 
 
 def items(path: Path, stream: BinaryIO, count: int, size_bytes: int) -> Iterator[bytes]:
     """The items behind a head, one at a time.
 
     Raises:
-        DataError: The file ends before the last one, or goes on after it.
+        DataError: The file ends before the last one, goes on after it, or is damaged.
     """
     for number in range(count):
-        content = stream.read(size_bytes)
+        with _named(path):
+            content = stream.read(size_bytes)
         if len(content) < size_bytes:
             raise DataError(f"{path} ends in the midst of item {number + 1} of {count}; fetch or copy it again.")
         yield content
-    if stream.read(1):
+    with _named(path):
+        rest = stream.read(1)
+    if rest:
         raise DataError(f"{path} goes on after the {count} items that its head promises; fetch or copy it again.")
+
+
+@contextmanager
+def _named(path: Path) -> Generator[None]:
+    """Errors of reading, with the file in them."""
+    try:
+        yield
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{path} is damaged: {error}; fetch or copy it again.") from error
+    except OSError as error:
+        raise unreadable(path, error) from error
 
 
 def _head(path: Path, stream: BinaryIO, dimensions: int) -> tuple[int, ...]:
@@ -68,7 +79,7 @@ def _head(path: Path, stream: BinaryIO, dimensions: int) -> tuple[int, ...]:
             f"dimension{'s' if dimensions > 1 else ''} does; name such a file."
         )
     raw = stream.read(4 * dimensions)
-    sizes = tuple(int.from_bytes(raw[place : place + 4], "big") for place in range(0, len(raw), 4))
+    sizes = tuple(int.from_bytes(raw[place : place + 4], "big") for place in range(0, len(raw) - 3, 4))
     total = 1
     for size in sizes:
         total *= size
