@@ -16,7 +16,7 @@ import torch
 from shapes import SHAPES, Shape
 from tables import Row, Table, command_line, progress, publish
 
-from ml_playground.configuration.models import SampleSettings
+from ml_playground.configuration.sample_settings import SampleSettings
 from ml_playground.core.torch_machine import rates_of
 from ml_playground.core.values import ModelContext
 from ml_playground.models.core.gpt import GptModel, build

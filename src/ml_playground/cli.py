@@ -11,14 +11,15 @@ import select
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, NamedTuple, cast
+from typing import Annotated, Any, cast
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
+from ml_playground.commands.table import COMMANDS, Row
 from ml_playground.core.error_handling import PlaygroundError
 from ml_playground.core.registry import load_object
 
@@ -36,80 +37,6 @@ STORAGE_ERRORS = {
     errno.EROFS: "the file system is read-only; choose another folder with MLP_HOME",
 }
 
-
-class Row(NamedTuple):
-    """One command: where its function is, and its line in the help."""
-
-    path: str
-    """`module:function`; the module is imported when the command runs."""
-    help: str
-    """One line."""
-
-
-class Group(NamedTuple):
-    """Commands under one word."""
-
-    help: str
-    """One line."""
-    rows: Mapping[str, Row]
-    """Name -> command."""
-
-
-COMMANDS: Mapping[str, Mapping[str, Row | Group]] = {
-    "From text to a model": {
-        "run": Row("ml_playground.commands.run:run", "Prepare, train, sample and report: the whole way in one go."),
-        "prepare": Row("ml_playground.commands.prepare:prepare", "Turn a source of text into token files."),
-        "train": Row("ml_playground.commands.train:train", "Train, or go on where the last run stopped."),
-        "sample": Row("ml_playground.commands.sample:sample", "Let a trained model write."),
-        "evaluate": Row("ml_playground.commands.evaluate:evaluate", "Loss, perplexity and bits per byte on any split."),
-    },
-    "Look and steer": {
-        "experiments": Row("ml_playground.commands.experiments:experiments", "List the experiments there are."),
-        "runs": Row("ml_playground.commands.runs:runs", "List the runs and how far each has come."),
-        "report": Row("ml_playground.commands.report:report", "Write report.html of a run: curves, samples, settings."),
-        "control": Row("ml_playground.commands.control:control", "Ask a running run to save, evaluate, pause or stop."),
-        "verify-resume": Row(
-            "ml_playground.commands.verify_resume:verify_resume",
-            "Prove that a killed and resumed run ends with the same bits.",
-        ),
-        "data": Group(
-            "Follow a text to the model, and find what is wrong in it.",
-            {
-                "ledger": Row("ml_playground.commands.data:ledger", "Show where every token of the text goes."),
-                "check": Row(
-                    "ml_playground.commands.data_check:check",
-                    "Find what is wrong with texts and chats, before training.",
-                ),
-            },
-        ),
-    },
-    "Understand": {
-        "analyze": Group(
-            "See what a model has learned.",
-            {
-                "quality": Row(
-                    "ml_playground.commands.analyze:quality", "What drawn texts copy, repeat and begin with, and what is odd."
-                ),
-            },
-        ),
-    },
-    "Settings and machine": {
-        "config": Group(
-            "Show, explain, compare and check settings.",
-            {
-                "show": Row("ml_playground.commands.config:show", "Print every setting and where it comes from."),
-                "explain": Row("ml_playground.commands.config:explain", "Show who set one key, layer by layer."),
-                "diff": Row("ml_playground.commands.config:diff", "Compare the settings of two experiments or runs."),
-                "check": Row("ml_playground.commands.config:check", "Check the settings without running anything."),
-                "schema": Row("ml_playground.commands.config:schema", "Print the JSON schema of a job."),
-            },
-        ),
-        "bench": Row(
-            "ml_playground.commands.bench:bench", "Measure how fast a job trains here, and where the time goes."
-        ),
-        "doctor": Row("ml_playground.commands.doctor:doctor", "Check environment, disk and devices; say what to do."),
-    },
-}
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ml_playground.cli import COMMANDS, Group
+from ml_playground.commands.table import COMMANDS, Group
 from ml_playground.configuration.families import FAMILIES
 from ml_playground.configuration.loading import list_experiments
 from ml_playground.configuration.reference import reference_text

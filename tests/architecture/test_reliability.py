@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from ml_playground.cli import COMMANDS, Group
+from ml_playground.commands.table import COMMANDS, Group
 from ml_playground.configuration.models import JobConfig
 from tests.architecture.source import ROOT
 

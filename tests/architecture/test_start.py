@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ml_playground.cli import COMMANDS, Group, Row
+from ml_playground.commands.table import COMMANDS, Group, Row
 from tests.architecture.source import PACKAGE, sources
 
 HEAVY = {"torch", "transformers", "tokenizers", "safetensors", "datasets", "peft"}

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ml_playground.configuration.models import SampleSettings
+from ml_playground.configuration.sample_settings import SampleSettings
 from ml_playground.core.values import ModelContext
 from ml_playground.models.core.gpt import build
 from ml_playground.models.settings import Gpt

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from ml_playground.configuration.models import SampleSettings
+from ml_playground.configuration.sample_settings import SampleSettings
 from ml_playground.core.values import ModelContext
 from ml_playground.models.core.gpt import build
 from ml_playground.models.settings import Gpt

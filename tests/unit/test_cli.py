@@ -11,7 +11,6 @@ import pytest
 import typer
 
 from ml_playground.cli import (
-    COMMANDS,
     LazyCommand,
     Row,
     Tree,
@@ -23,6 +22,7 @@ from ml_playground.cli import (
     say_error,
     tree,
 )
+from ml_playground.commands.table import COMMANDS
 from ml_playground.core.error_handling import ConfigError
 
 

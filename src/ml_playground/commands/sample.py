@@ -20,20 +20,21 @@ from ml_playground.sampling.recorded import sampling_layers
 
 if TYPE_CHECKING:
     from ml_playground.models.protocols import Decoder
+    from ml_playground.sampling.classifier import LoadedClassifier
     from ml_playground.sampling.runner import LoadedRun, Which
 
 Target = Annotated[
     str,
     typer.Argument(
         metavar="TARGET",
-        help="An experiment (its newest run), a run's id or folder, or a checkpoint's folder.",
+        help="An experiment (its newest run), a run's id or folder, a checkpoint's folder, or a Hugging Face model's.",
         autocompletion=complete_experiment,
         show_default=False,
     ),
 ]
 Checkpoint = Annotated[
     str,
-    typer.Option("--checkpoint", metavar="WHICH", help="best (lowest validation loss), latest, or a step."),
+    typer.Option("--checkpoint", metavar="WHICH", help="best (by checkpointing.best_by), latest, or a step."),
 ]
 Weights = Annotated[
     str | None,
@@ -89,6 +90,21 @@ Out = Annotated[
     Path | None, typer.Option("--out", metavar="FILE", help="Write the texts here instead of the run's samples/.")
 ]
 
+OPTIONS = (
+    *(
+        "num_samples",
+        "max_new_tokens",
+        "temperature",
+        "top_k",
+        "top_p",
+        "min_p",
+        "repetition_penalty",
+        "no_repeat_ngram",
+    ),
+    *("num_beams", "length_penalty", "seed", "weights", "precision", "engine"),
+)
+"""Keys of `[sample]` that have an option of their own name."""
+
 
 def sample(
     target: Target,
@@ -122,24 +138,9 @@ def sample(
     if num_beams is not None and num_beams > 1:
         temperature = 0.0 if temperature is None else temperature
         num_samples = 1 if num_samples is None else num_samples
-    options: dict[str, tuple[str, Any]] = {
-        "prompts": ("--prompt", prompt or None),
-        "num_samples": ("--num-samples", num_samples),
-        "max_new_tokens": ("--max-new-tokens", max_new_tokens),
-        "temperature": ("--temperature", temperature),
-        "top_k": ("--top-k", top_k),
-        "top_p": ("--top-p", top_p),
-        "min_p": ("--min-p", min_p),
-        "repetition_penalty": ("--repetition-penalty", repetition_penalty),
-        "no_repeat_ngram": ("--no-repeat-ngram", no_repeat_ngram),
-        "num_beams": ("--num-beams", num_beams),
-        "length_penalty": ("--length-penalty", length_penalty),
-        "stop": ("--stop", stop or None),
-        "seed": ("--seed", seed),
-        "weights": ("--weights", weights),
-        "precision": ("--precision", precision),
-        "engine": ("--engine", engine),
-    }
+    given = locals()
+    options: dict[str, tuple[str, Any]] = {key: (f"--{key.replace('_', '-')}", given[key]) for key in OPTIONS}
+    options |= {"prompts": ("--prompt", prompt or None), "stop": ("--stop", stop or None)}
     layers = sampling_layers(sets or (), options, os.environ)
     which = checkpoint_named(checkpoint)
     from ml_playground.sampling.runner import load_run  # noqa: PLC0415 - torch takes seconds; refusals come first
@@ -245,7 +246,7 @@ def precision_notes(run: "LoadedRun", decoder: "Decoder") -> list[str]:
     return [f"int8 on {cost.targets:,} tokens of the validation text: {cost.loss:.4f} nats per token, {difference}"]
 
 
-def heading(run: "LoadedRun", place: str) -> str:
+def heading(run: "LoadedRun | LoadedClassifier", place: str) -> str:
     """Which weights these are, and where and how they run."""
     metrics = run.checkpoint.metrics or {}
     # The averaged weights are those that a training evaluates, where it keeps some.

@@ -15,11 +15,11 @@ One signature per family:
 | preview   | by the kind of objective: `build(model, attachments, sample settings) -> Preview`                |
 | engine    | by `sample.engine`: `build(model, precision, export) -> Decoder` (models.protocols)              |
 
-Beside them, free of torch: `COSTS`, kind of model -> `cost(settings, facts) -> ModelCost` (core.values); `MEMORIES`, kind of model ->
-`memory(settings, context, dtype) -> TokenMemory`, where it is known: without a row the memory of a run is not planned; `FATES`, kind of
-data -> `fates(settings, folder) -> Mapping[str, Fates]` (core.values): what one epoch does with each token of each split;
-and `BOOKS`, `open_books(folder, data settings) -> Books`: that, and what preparing did with the text;
-`SPLIT_TEXT`, `split_text(folder, split) -> Iterator[str]`: the text of a prepared split.
+Beside them, free of torch (but where another library defines the model): `COSTS`, kind of model -> `cost(settings, facts) ->
+ModelCost` (core.values); `MEMORIES`, kind of model -> `memory(settings, context, dtype) -> TokenMemory`, where it is known: without
+a row the memory of a run is not planned; `FATES`, kind of data -> `fates(settings, folder) -> Mapping[str, Fates]` (core.values):
+what one epoch does with each token of each split; and `BOOKS`, `open_books(folder, data settings) -> Books`: that, and what preparing
+did with the text; `SPLIT_TEXT`, `split_text(folder, split) -> Iterator[str]`: the text of a prepared split.
 """
 
 from collections.abc import Mapping
@@ -160,12 +160,18 @@ HOOKS = {
 }
 
 PREVIEWS = {
-    "next_token": Kind("ml_playground.configuration.models:SampleSettings", "ml_playground.sampling.preview:build"),
+    "next_token": Kind(
+        "ml_playground.configuration.sample_settings:SampleSettings", "ml_playground.sampling.preview:build"
+    ),
 }
 
 ENGINES = {
-    "torch": Kind("ml_playground.configuration.models:SampleSettings", "ml_playground.sampling.execution:torch_engine"),
-    "llama_cpp": Kind("ml_playground.configuration.models:SampleSettings", "ml_playground.export.llama_cpp:build"),
+    "torch": Kind(
+        "ml_playground.configuration.sample_settings:SampleSettings", "ml_playground.sampling.execution:torch_engine"
+    ),
+    "llama_cpp": Kind(
+        "ml_playground.configuration.sample_settings:SampleSettings", "ml_playground.export.llama_cpp:build"
+    ),
 }
 
 FAMILIES: Mapping[str, Mapping[str, Kind]] = {

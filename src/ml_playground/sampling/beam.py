@@ -7,7 +7,7 @@ from typing import Literal, Protocol, cast
 import torch
 from torch import Tensor
 
-from ml_playground.configuration.models import SampleSettings
+from ml_playground.configuration.sample_settings import SampleSettings
 from ml_playground.core.error_handling import ConfigError
 from ml_playground.models.protocols import Decoder
 from ml_playground.sampling.filters import penalised, without_repeats
@@ -47,8 +47,28 @@ class _Search:
     """What is open, and the best of what has ended."""
 
     settings: SampleSettings
+    stop_ids: Collection[int]
+    stops: Callable[[Sequence[int]], bool]
     live: list[_Beam] = field(default_factory=lambda: [_Beam()])
     ended: list[Continuation] = field(default_factory=list[Continuation])
+
+    def advance(self, log_probabilities: Tensor, tokens: int) -> None:
+        """Go on from (K, V) log-probabilities of each beam gone on with each id, which then hold so many tokens."""
+        beams, vocab_size = self.settings.num_beams, log_probabilities.shape[1]
+        # Beams that end make room for the next best, so that K stay open as long as there are tokens.
+        ranked = torch.topk(log_probabilities.flatten(), min(2 * beams, log_probabilities.numel()))
+        open_beams: list[_Beam] = []
+        for rank, (total, place) in enumerate(zip(_floats(ranked.values), _ints(ranked.indices), strict=True)):
+            if total == -torch.inf or len(open_beams) == beams:
+                break
+            row, id_ = divmod(place, vocab_size)
+            ids = (*self.live[row].ids, id_)
+            if id_ not in self.stop_ids and not self.stops(ids):
+                open_beams.append(_Beam(ids, total))
+            elif rank < beams:
+                # One that is not among the K best of its length is no better than what it would displace.
+                self.close(ids[:-1] if id_ in self.stop_ids else ids, total, tokens, "stop")
+        self.live = open_beams
 
     def close(self, ids: tuple[int, ...], total: float, tokens: int, end: Literal["length", "stop"]) -> None:
         """Keep a continuation if it is among the best."""
@@ -101,23 +121,9 @@ def search(
         raise ConfigError(
             f"sample.num_beams = {settings.num_beams} is more than the {decoder.vocab_size} ids of the model; use fewer beams."
         )
-    found = _Search(settings)
+    found = _Search(settings, frozenset(stop_ids), stops)
     for drawn, log_probabilities in _predictions(decoder, prompt, found):
-        # Beams that end make room for the next best, so that K stay open as long as there are tokens.
-        ranked = torch.topk(log_probabilities.flatten(), min(2 * settings.num_beams, log_probabilities.numel()))
-        open_beams: list[_Beam] = []
-        for rank, (total, place) in enumerate(zip(_floats(ranked.values), _ints(ranked.indices), strict=True)):
-            row, id_ = divmod(place, decoder.vocab_size)
-            if total == -torch.inf or len(open_beams) == settings.num_beams:
-                break
-            ids = (*found.live[row].ids, id_)
-            if id_ in stop_ids or stops(ids):
-                # One that is not among the K best of its length is no better than what it would displace.
-                if rank < settings.num_beams:
-                    found.close(ids[:-1] if id_ in stop_ids else ids, total, drawn + 1, "stop")
-            else:
-                open_beams.append(_Beam(ids, total))
-        found.live = open_beams
+        found.advance(log_probabilities, drawn + 1)
         yield ()
         if found.decided:
             break

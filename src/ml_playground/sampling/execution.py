@@ -7,7 +7,8 @@ from typing import Literal
 
 import torch
 
-from ml_playground.configuration.models import RuntimeSettings, SampleSettings
+from ml_playground.configuration.models import RuntimeSettings
+from ml_playground.configuration.sample_settings import SampleSettings
 from ml_playground.core.torch_machine import devices_here, multiplies_bfloat16
 from ml_playground.models.layers.packed_linear import Precision
 from ml_playground.models.protocols import Decoder, NextTokenModel

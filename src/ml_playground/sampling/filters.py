@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from ml_playground.configuration.models import SampleSettings
+from ml_playground.configuration.sample_settings import SampleSettings
 
 REMOVED = -math.inf
 NOTHING_DRAWN = -1

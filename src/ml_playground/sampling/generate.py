@@ -10,7 +10,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 
-from ml_playground.configuration.models import SampleSettings
+from ml_playground.configuration.sample_settings import SampleSettings
 from ml_playground.core.error_handling import CheckpointError
 from ml_playground.models.protocols import Decoder, NextTokenModel
 from ml_playground.sampling.filters import NOTHING_DRAWN, draw, filtered, likeliest

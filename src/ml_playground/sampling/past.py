@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ml_playground.configuration.models import SampleSettings
+from ml_playground.configuration.sample_settings import SampleSettings
 
 
 class Ngrams:

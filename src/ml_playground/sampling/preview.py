@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ml_playground.configuration.models import SampleSettings
+from ml_playground.configuration.sample_settings import SampleSettings
 from ml_playground.core.error_handling import ConfigError
 from ml_playground.core.registry import load_object
 from ml_playground.core.tokenizer_protocol import Tokenizer

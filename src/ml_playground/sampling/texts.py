@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ml_playground.configuration.models import SampleSettings
+from ml_playground.configuration.sample_settings import SampleSettings
 from ml_playground.core.seeding import seed_for
 from ml_playground.core.tokenizer_protocol import Tokenizer
 from ml_playground.models.protocols import Decoder

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from ml_playground.configuration.models import SampleSettings
+from ml_playground.configuration.sample_settings import SampleSettings
 from ml_playground.core.error_handling import CheckpointError, ConfigError, DataError
 from ml_playground.models.layers.packed_linear import Precision
 from ml_playground.sampling.generate import generate

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ml_playground.configuration.models import SampleSettings
+from ml_playground.configuration.sample_settings import SampleSettings
 from ml_playground.models.layers.packed_linear import Precision
 from ml_playground.sampling.generate import generate
 from tests.fakes.counted_operations import Operations

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ml_playground.configuration.models import SampleSettings
+from ml_playground.configuration.sample_settings import SampleSettings
 from ml_playground.core.error_handling import ConfigError, DataError
 from ml_playground.core.values import ModelContext
 from ml_playground.models.core.hf_causal_lm import HfCausalLmModel, build
@@ -65,13 +65,13 @@ def test_texts_go_on_beyond_the_context_as_without_a_cache(tmp_path: Path) -> No
 def test_greedy_texts_are_what_the_library_generates(kind: str, tmp_path: Path) -> None:
     """Token by token, each prompt alone."""
     theirs = saved(kind, tmp_path)
-    settings = SampleSettings(max_new_tokens=16, temperature=0)
+    settings = SampleSettings(max_new_tokens=8, temperature=0)
     expected = [
         theirs.generate(
             torch.tensor([prompt]),
             attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
             do_sample=False,
-            max_new_tokens=16,
+            max_new_tokens=8,
             eos_token_id=None,
             pad_token_id=0,
         )[0, len(prompt) :].tolist()

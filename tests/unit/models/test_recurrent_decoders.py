@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from ml_playground.configuration.models import SampleSettings
+from ml_playground.configuration.sample_settings import SampleSettings
 from ml_playground.core.error_handling import DataError
 from ml_playground.models.layers.packed_linear import Precision
 from ml_playground.sampling.generate import generate, generate_uncached

@@ -8,7 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from ml_playground.configuration.models import SampleSettings
+from ml_playground.configuration.sample_settings import SampleSettings
 from ml_playground.core.error_handling import CheckpointError, ConfigError
 from ml_playground.sampling.beam import search
 from ml_playground.sampling.texts import draw_texts

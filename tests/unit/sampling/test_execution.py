@@ -2,7 +2,8 @@
 
 import torch
 
-from ml_playground.configuration.models import RuntimeSettings, SampleSettings
+from ml_playground.configuration.models import RuntimeSettings
+from ml_playground.configuration.sample_settings import SampleSettings
 from ml_playground.core.torch_machine import devices_here
 from ml_playground.sampling.execution import choose_execution, choose_precision
 

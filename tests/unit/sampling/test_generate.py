@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from ml_playground.configuration.models import SampleSettings
+from ml_playground.configuration.sample_settings import SampleSettings
 from ml_playground.core.error_handling import CheckpointError
 from ml_playground.sampling.generate import Token, generate, generate_uncached
 from tests.fakes.history_model import HistoryModel

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ml_playground.configuration.models import SampleSettings
+from ml_playground.configuration.sample_settings import SampleSettings
 from ml_playground.core.error_handling import DataError
 from ml_playground.core.seeding import seed_for
 from ml_playground.sampling.generate import generate_uncached

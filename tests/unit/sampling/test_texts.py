@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ml_playground.configuration.models import SampleSettings
+from ml_playground.configuration.sample_settings import SampleSettings
 from ml_playground.core.seeding import seed_for
 from ml_playground.sampling.generate import generate
 from ml_playground.sampling.texts import Piece, StopTexts, StreamDecoder, TextWriter, draw_texts, stop_ids
