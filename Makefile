@@ -83,7 +83,7 @@ lock: $(STAMP) ## renew constraints.txt (UPGRADE=1: with the newest versions)
 	echo 'torch==2.13.0' | env -u UV_FIND_LINKS -u PIP_FIND_LINKS $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 		--all-extras --no-header --no-annotate --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade) --output-file constraints.txt pyproject.toml -
 
-bench: $(STAMP) ## every table of docs/performance.md, measured here: 20 minutes on an idle machine
+bench: $(STAMP) ## every table of docs/performance.md, measured here: half an hour on an idle machine
 	$(BIN)/python benchmarks/run_all.py
 
 bench-quick: $(STAMP) ## the same on small shapes: 3 minutes
