@@ -13,7 +13,7 @@ from ml_playground.core.tokenizer_protocol import Ids, Specials, ids_dtype
 from ml_playground.tokenization.ascii_words import Positions
 from ml_playground.tokenization.blank_cuts import split_at_blanks
 from ml_playground.tokenization.cached_encoder import CachedEncoder, PlainEncoder, flat_ids
-from ml_playground.tokenization.hugging_face_rules import cut_of, pieces_of, unknown_of
+from ml_playground.tokenization.hugging_face_rules import cut_of, ends_the_library, pieces_of, unknown_of
 from ml_playground.tokenization.no_text import require_text
 from ml_playground.tokenization.settings import HuggingFace
 from ml_playground.tokenization.stored import (
@@ -57,12 +57,16 @@ class HuggingFaceTokenizer:
         self._content = {"special_ids": dict(ids), "files": hashes_of(files)}
         self._fingerprint = fingerprint_of(KIND, {"special_ids": dict(ids), "rules": hashes_of(files)[RULES]})
         spec = json_table(files[RULES])
+        if ends_the_library(spec):
+            raise ValueError("a merge of its model lacks the prefix that all have")
         self._library = _library(files[RULES])
         if (spec.get("model") or {}).get("dropout"):
             raise ValueError("its model has dropout, so that a text has other ids each time")
         vocabulary = self._library.get_vocab(with_added_tokens=True)
         if not vocabulary:
             raise ValueError("it has no vocabulary")
+        if (spec.get("model") or {}).get("type") in ("WordPiece", "WordLevel") and unknown_of(spec) is None:
+            raise ValueError("its vocabulary lacks the id of what is unknown to it")
         self._size = max(vocabulary.values()) + 1
         self._pieces = pieces_of(spec)
         self._special_ids = {

@@ -58,6 +58,19 @@ def cut_of(spec: Part) -> re.Pattern[str] | None:
     return cut
 
 
+def ends_the_library(spec: Part) -> bool:
+    """Whether the library would not refuse these rules but end the process: it cuts the prefix off the right part of each
+    merge without looking whether it is there, in the middle of a character if need be.
+    """
+    model: Any = spec.get("model")
+    prefix: Any = cast(Part, model).get("continuing_subword_prefix") if isinstance(model, dict) else None
+    if not isinstance(prefix, str) or not prefix:
+        return False
+    merges: Any = cast(Part, model).get("merges") or []
+    rights = [merge.rpartition(" ")[2] if isinstance(merge, str) else merge[-1] for merge in merges if merge]
+    return any(not str(right).startswith(prefix) for right in rights)
+
+
 def _parts_before_the_model(spec: Part) -> tuple[Sequence[Part], Sequence[Part]]:
     """The steps of normalising and those of splitting, without such as have nothing to do."""
     normalizer = steps(spec.get("normalizer"), "normalizers")
@@ -84,7 +97,7 @@ def _parts(part: Part, key: str) -> Sequence[Part]:
 
 
 def _keeps_blanks(normalizer: Part) -> bool:
-    kind = normalizer.get("type")
+    kind = str(normalizer.get("type"))
     if kind == "Replace":
         pattern: Any = normalizer.get("pattern") or {}
         known = any(pattern == {form: text} for form, text in _BLANK_RUNS.items())
@@ -100,7 +113,7 @@ def _cut_of_splitting(pre_tokenizer: Sequence[Part]) -> re.Pattern[str] | None:
     if not pre_tokenizer:
         return None
     first = pre_tokenizer[0]
-    kind = first.get("type")
+    kind = str(first.get("type"))
     if kind in _SPLIT_AT_WHITE_SPACE:
         return CUT
     if kind == "ByteLevel" and first.get("use_regex", True):

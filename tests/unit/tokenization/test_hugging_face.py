@@ -14,7 +14,7 @@ from ml_playground.core.error_handling import DataError
 from ml_playground.tokenization.hugging_face import HuggingFaceTokenizer
 from ml_playground.tokenization.loading import load_tokenizer
 from ml_playground.tokenization.settings import HuggingFace
-from tests.fakes.tokenizer_files import LOSSLESS, MAKES, write_folder
+from tests.fakes.tokenizer_files import LOSSLESS, MAKES, rules_of, write_folder
 
 TEXT = "Zwölf Boxkämpfer, it's\r\n\tquer über den\n\n  Deich. \U0001f40e 你好 0123\n"
 
@@ -196,6 +196,26 @@ def test_model_without_vocabulary_is_refused(tmp_path: Path) -> None:
     library.save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(DataError, match=r"cannot be used: it has no vocabulary"):
         opened(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("make", "change", "message"),
+    [
+        ("gemma", {"continuing_subword_prefix": "x"}, "a merge of its model lacks the prefix that all have"),
+        ("gpt2", {"continuing_subword_prefix": "##"}, "a merge of its model lacks the prefix that all have"),
+        ("bert", {"unk_token": "[NONE]"}, "its vocabulary lacks the id of what is unknown to it"),
+        ("gpt2", {"vocab": {}}, "out of vocabulary"),
+    ],
+)
+def test_rules_that_the_library_would_stumble_over_later_are_refused(
+    make: str, change: dict[str, object], message: str
+) -> None:
+    """While a text is encoded it raises what nobody can act on; for a prefix that is not there it ends the process."""
+    spec = json.loads(rules_of(make))
+    spec["model"] |= change
+    rules = json.dumps(spec).encode()
+    with pytest.raises(ValueError, match=message):
+        HuggingFaceTokenizer({"hugging_face/tokenizer.json": rules}, {"bos": None, "eos": None, "pad": None})
 
 
 @pytest.mark.parametrize(
