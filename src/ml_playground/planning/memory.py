@@ -5,7 +5,7 @@
 | program | what the first steps load and make beside the model |
 | weights | 4 P |
 | gradients | 4 P |
-| optimizer | AdamW 8 P; Muon 4 for each number of a hidden matrix, 8 for the others |
+| optimizer | 8 P; of Muon's for a hidden matrix half is the update, which no checkpoint holds |
 | averaged | 4 P where `train.ema_decay` is on |
 | copies | of the weights in bfloat16, where matrix products are: 2 P; their gradients come when activations have gone |
 | activations | N times what a token leaves in the layers, by kind of model |
@@ -36,9 +36,8 @@ LARGEST_LOGITS = 1 << 26
 PROGRAM_BYTES, RECOMPUTING_BYTES = 32_000_000, 77_000_000
 # Logits in the precision of products and in float32, their logarithmic softmax, and the gradients of both logits.
 LOGIT_BYTES = {"bfloat16": 16, "float32": 12}
-# The update of each number of a hidden matrix; the stack of equal shapes, its copy in bfloat16 and the iteration's products, for each
-# number that goes through it at once.
-UPDATED_BYTES, ITERATION_BYTES = 4, 27
+# The stack of equal shapes, its copy in bfloat16 and the iteration's products, for each number that goes through it at once.
+ITERATION_BYTES = 27
 MOST_STACKED = 1 << 24
 """As in training.optim.muon, which needs torch."""
 
@@ -54,7 +53,7 @@ class MemoryPlan:
     gradients: int
     """One number for each weight."""
     optimizer: int
-    """What the optimizer remembers."""
+    """What the optimizer remembers, and keeps beside."""
     averaged: int
     """The exponential mean of the weights."""
     copies: int
@@ -103,7 +102,7 @@ def planned_bytes(job: JobConfig, facts: Mapping[str, int]) -> MemoryPlan | None
     context = ModelContext(facts, attention=attention, activation_checkpointing=recomputes)
     token: TokenMemory = load_object(families.MEMORIES[kind])(job.model, context, dtype)
     weights = MASTER_BYTES * cost.parameters
-    optimizer = STATE_BYTES[job.optimizer.kind_name](cost)
+    state = STATE_BYTES[job.optimizer.kind_name](cost)
     averaged = weights if job.train.ema_decay else 0
     activations = tokens * token.activations
     logits = min(tokens * cost.vocab_size, LARGEST_LOGITS) * LOGIT_BYTES[dtype]
@@ -117,13 +116,13 @@ def planned_bytes(job: JobConfig, facts: Mapping[str, int]) -> MemoryPlan | None
         program=PROGRAM_BYTES + (RECOMPUTING_BYTES if recomputes else 0),
         weights=weights,
         gradients=weights,
-        optimizer=optimizer,
+        optimizer=state + BESIDE_BYTES[job.optimizer.kind_name](cost),
         averaged=averaged,
         copies=copies,
         activations=activations,
         working=max(moments) - activations - logits,
         logits=logits,
-        snapshot=weights + optimizer + averaged,
+        snapshot=weights + state + averaged,
     )
 
 
@@ -146,13 +145,19 @@ def _in_place(_cost: ModelCost) -> int:
     return 0
 
 
+def _muon_update(cost: ModelCost) -> int:
+    return MASTER_BYTES * cost.matrix_parameters
+
+
 def _iteration(cost: ModelCost) -> int:
     # Most matrices of one shape are those of the feed-forward layers, two thirds of a usual block.
     stacked = min(2 * cost.matrix_parameters // 3, MOST_STACKED)
-    return UPDATED_BYTES * cost.matrix_parameters + ITERATION_BYTES * stacked
+    return ITERATION_BYTES * stacked
 
 
 STATE_BYTES = {"adamw": _adamw_state, "muon": _muon_state}
-"""Kind of optimizer -> bytes that it remembers."""
+"""Kind of optimizer -> bytes that it remembers, in a checkpoint too."""
+BESIDE_BYTES = {"adamw": _in_place, "muon": _muon_update}
+"""Kind of optimizer -> bytes that it keeps beside those."""
 UPDATE_BYTES = {"adamw": _in_place, "muon": _iteration}
 """Kind of optimizer -> bytes that an update holds for a moment."""

@@ -6,6 +6,7 @@ from ml_playground.configuration.families import OPTIMIZERS
 from ml_playground.configuration.loading import load
 from ml_playground.core.registry import load_object
 from ml_playground.planning.memory import (
+    BESIDE_BYTES,
     LARGEST_LOGITS,
     MOST_STACKED,
     STATE_BYTES,
@@ -28,7 +29,7 @@ def plan(*sets: str, vocab_size: int = 65) -> MemoryPlan:
 
 def test_plan_knows_every_optimizer() -> None:
     """A new kind says what it remembers."""
-    assert STATE_BYTES.keys() == UPDATE_BYTES.keys() == OPTIMIZERS.keys()
+    assert STATE_BYTES.keys() == BESIDE_BYTES.keys() == UPDATE_BYTES.keys() == OPTIMIZERS.keys()
 
 
 def test_plan_computes_as_many_logits_as_the_objective() -> None:
@@ -96,4 +97,6 @@ def test_plan_on_the_device_leaves_out_the_snapshot() -> None:
     """A checkpoint is copied to the host."""
     found = plan()
     assert found.device == found.total - found.snapshot
-    assert found.snapshot == found.weights + found.optimizer
+    adamw = plan('optimizer={kind="adamw"}')
+    assert adamw.snapshot == adamw.weights + adamw.optimizer
+    assert found.weights < found.snapshot < adamw.snapshot
