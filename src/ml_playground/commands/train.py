@@ -19,13 +19,14 @@ from ml_playground.configuration.fingerprint import prepared_folder
 from ml_playground.configuration.loading import load
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.deps import Deps
-from ml_playground.core.error_handling import ConfigError, DataError
+from ml_playground.core.error_handling import ConfigError, DataError, RunError
 from ml_playground.core.humanise import json_text
 from ml_playground.core.run_folder import RunFolder, find_run, runs_folder
 from ml_playground.core.run_schema import FINISHED
 from ml_playground.core.standard_error import say_at_once
 from ml_playground.data_pipeline.manifest import open_prepared
 from ml_playground.data_pipeline.preparer import changed_source
+from ml_playground.monitoring.reader import read_status
 from ml_playground.training.resume import Choice, choose_run
 
 if TYPE_CHECKING:
@@ -213,17 +214,27 @@ def metrics_text(metrics: Mapping[str, float]) -> str:
     return loss + "".join(f", {name.replace('_', ' ')} {value:.4f}" for name, value in named.items())
 
 
+def _early_end(run: RunFolder) -> str:
+    """What the run itself calls its end before the last step: the clock may have ended it, or a rule."""
+    try:
+        status = read_status(run)
+    except RunError:
+        status = None
+    return (status.message if status is not None else "") or "stopped early"
+
+
 def summary_of(result: "JobResult", job: JobConfig, command: str) -> str:
     """How it ended, where it lies, what to type next; `command` is what was typed."""
     run = RunFolder(Path(result.run))
     place = f"step {result.step:,} of {result.max_steps:,}{metrics_text(result.metrics)}"
     follow = "evaluate" if job.prepare.source.modality == "images" else "sample"
     if result.nothing_to_do:
-        head = f"nothing to do: {run.id} is finished ({result.reason.replace('_', ' ')}, {place})"
+        word = _early_end(run) if result.reason == "stopped_early" else result.reason.replace("_", " ")
+        head = f"nothing to do: {run.id} is finished ({word}, {place})"
         return f"{head}\nnext: mlp {follow} {run.id}   or begin another one: {command} --fresh"
     lines = {
         "completed": f"completed: {place}",
-        "stopped_early": f"stopped early: {place}",
+        "stopped_early": f"{_early_end(run)}: {place}",
         "paused": f"paused: {place}; the same command goes on",
         "nan": f"the numbers gave out: {result.message}",
         "out_of_memory": f"out of memory: {result.message}",

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from ml_playground.core.error_handling import ConfigError, DataError
 from ml_playground.core.run_folder import runs_folder
 from ml_playground.core.run_schema import Reason
 from ml_playground.training.protocols import JobResult
+from tests.fakes.run_folder import bare_run, put_status
 from tests.fakes.tiny_job import tiny_job
 
 
@@ -259,3 +261,21 @@ def test_train_again_has_nothing_to_do(tmp_path: Path, capsys: pytest.CaptureFix
     train(str(experiment))
     train(str(experiment))
     assert "nothing to do: mine/" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("message", "words"), [("used its 3 minutes", "used its 3 minutes"), ("", "stopped early"), (None, "stopped early")]
+)
+def test_summary_of_a_run_that_ended_early_says_what_the_run_says(
+    tmp_path: Path, message: str | None, words: str
+) -> None:
+    """A run that used its minutes was not stopped early; also when it is asked for again."""
+    run = bare_run("toy", "20260101-000000-aaaa")
+    if message is None:
+        run.status.write_text("{")
+    else:
+        put_status(run, state="ended", reason="stopped_early", message=message)
+    result = JobResult("stopped_early", run.path, 20, 60, {})
+    assert summary_of(result, tiny_job(tmp_path), "mlp train toy").startswith(f"{words}: step 20 of 60\n")
+    again = replace(result, nothing_to_do=True)
+    assert f"is finished ({words}, step 20 of 60)" in summary_of(again, tiny_job(tmp_path), "mlp train toy")
