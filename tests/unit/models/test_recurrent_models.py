@@ -109,9 +109,9 @@ def test_first_loss_is_near_log_of_vocabulary(variant: str) -> None:
 def test_one_batch_is_learnt_by_heart(variant: str) -> None:
     """The whole way forth and back works, through every parameter."""
     model = model_of(variant).train()
-    ids = some_ids(2)
+    ids = some_ids(2, 7)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
-    for _ in range(250):
+    for _ in range(200):
         loss = functional.cross_entropy(model(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten())
         optimizer.zero_grad()
         loss.backward()
@@ -317,3 +317,16 @@ def test_memory_of_a_token_grows_with_the_model_and_not_with_the_text(variant: s
     assert shallow.activations < taken(n_layer=4).activations < deep.activations
     assert taken(recompute=True, n_layer=40).activations < 0.8 * deep.activations
     assert taken(length=4 * LENGTH) == shallow
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_compiled_min_gru_without_graph_breaks_gives_equal_gradients() -> None:
+    """Compiled code takes the scan by doubling; `fullgraph` refuses any break."""
+    found = []
+    for compiled in (False, True):
+        model = roughened(model_of("min_gru", n_layer=1))
+        hidden = torch.compile(model.hidden, dynamic=False, fullgraph=True) if compiled else model.hidden
+        model.head(hidden(some_ids())).square().mean().backward()
+        found.append(gradients_of(model))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)
