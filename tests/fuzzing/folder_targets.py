@@ -126,7 +126,7 @@ def _obeyed(run: RunFolder) -> str:
 
 
 def _tokenizers(folder: Path) -> Iterator[Target]:
-    for kind in ("char", "byte", "word", "ngram", "byte_bpe"):
+    for kind in ("char", "byte", "ngram", "byte_bpe"):
         made = prepare(job_of(folder / kind, tokenizer=kind).prepare, Deps()).tokenizer_folder / "tokenizer.json"
         file = folder / kind / "read" / "tokenizer.json"
         yield Target(
