@@ -7,6 +7,7 @@ from typing import Any, Self, cast
 
 import tiktoken
 
+from ml_playground.core.error_handling import DataError
 from ml_playground.core.tokenizer_protocol import Ids, Specials, ids_dtype
 from ml_playground.tokenization.ascii_words import CUT, Positions, split_words
 from ml_playground.tokenization.blank_cuts import split_at_blanks
@@ -17,6 +18,7 @@ from ml_playground.tokenization.rank_files import (
     END_OF_TEXT,
     GPT2_PATTERN,
     MOST_RANKS,
+    O200K_PATTERN,
     named_file,
     parse_ranks,
     read_ranks,
@@ -34,6 +36,10 @@ from ml_playground.tokenization.stored import (
 
 KIND = "tiktoken_bpe"
 RANKS_NAME = "ranks.tiktoken"
+
+# Its pattern steps back within each match: a million letters overflow the library's stack, which ends the program, half
+# of that does not.
+MOST_CHARACTERS_O200K = 400_000
 
 # Of the patterns beside GPT-2's: a blank behind a visible character; or a letter or digit of ASCII behind a line break,
 # which every one of them makes the end of a piece, and which words alone on their lines have.
@@ -63,6 +69,7 @@ class TiktokenBpeTokenizer:
             self._bytes[rank] = token
         self._end_of_text = specials[END_OF_TEXT]
         self._dtype = ids_dtype(len(self._bytes))
+        self._overflows = pattern == O200K_PATTERN
         self._cuts_as_gpt2 = pattern == GPT2_PATTERN
         split = split_words if self._cuts_as_gpt2 else split_at_blanks
         self._encoder = CachedEncoder(self._dtype, self._encode_words, split)
@@ -91,6 +98,12 @@ class TiktokenBpeTokenizer:
         return self._encoder.encode_arrays(texts)
 
     def _encode_words(self, words: list[str]) -> tuple[Ids, Positions]:
+        if self._overflows and (longest := max(map(len, words))) > MOST_CHARACTERS_O200K:
+            raise DataError(
+                f"The text has {longest:,} characters without a blank behind a visible one; tiktoken reads at most "
+                f"{MOST_CHARACTERS_O200K:,} by the pattern of o200k_base. Break them up, or choose another "
+                "prepare.tokenizer.encoding."
+            )
         return flat_ids([self._library.encode_ordinary(word) for word in words], self._dtype)
 
     def decode(self, ids: Sequence[int]) -> str:

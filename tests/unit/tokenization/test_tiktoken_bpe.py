@@ -98,6 +98,17 @@ def test_endless_words_are_encoded_too(text: str, tmp_path: Path) -> None:
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
+def test_more_than_the_pattern_can_read_says_so(tmp_path: Path) -> None:
+    """The library would end the program."""
+    tokenizer = TiktokenBpeTokenizer.train(
+        ["a"], TiktokenBpe(encoding="o200k_base", ranks=write_ranks(tmp_path / "ranks"))
+    )
+    most = "a" * 400_000
+    assert tokenizer.decode(tokenizer.encode(most)) == most
+    with pytest.raises(DataError, match=r"The text has 1,000,000 characters without a blank .* at most 400,000"):
+        tokenizer.encode("a" * 1_000_000)
+
+
 GOOD = rank_lines(small_ranks())
 
 
