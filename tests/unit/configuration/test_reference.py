@@ -30,6 +30,8 @@ NEEDED: dict[str, Any] = {
 } | {
     "url_text": {"url": "https://a"},
     "mixture": {"parts": {"a": {"kind": "python_stdlib"}}},
+    # As a run records it; else it reads its folder.
+    "hf_causal_lm": {"path": "/a", "config": '{"model_type":"gpt2"}'},
 }
 """What a kind cannot do without."""
 
