@@ -38,6 +38,8 @@ from ml_playground.training.resume import read_job
 
 SIGNALS = (*["SIGKILL"] * 6, "SIGTERM", "SIGINT", "SIGTERM twice", "SIGINT twice")
 """What a kill is drawn from."""
+OF_IMAGES = ("AdamW", "averaged weights")
+"""Variants for experiments with images, whose batches and models are others and whose engine is the same."""
 MOMENTS = ("of its life", "after a step", "in a save")
 MOST_KILLS = 3
 

@@ -15,7 +15,7 @@ def test_experiments_lists_name_data_model_and_what(capsys: pytest.CaptureFixtur
     experiments()
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["name", "data", "model", "what"]
-    assert lines[2].startswith(
+    assert lines[-1].startswith(
         "shakespeare    url_text, char           gpt 4 x 128  nanoGPT's character-level Shakespeare"
     )
 
@@ -24,7 +24,7 @@ def test_experiments_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> N
     """For programs."""
     assert main(["experiments", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["experiments"]
-    assert [row["name"] for row in rows] == ["python_stdlib", "shakespeare"]
+    assert [row["name"] for row in rows] == ["digits", "mnist", "python_stdlib", "shakespeare"]
     assert all(row["shipped"] and row["error"] is None and row["what"] for row in rows)
 
 
@@ -44,4 +44,4 @@ def test_experiments_broken_own_one_does_not_hide_the_others(home: Path, capsys:
 def test_completion_offers_experiments_that_begin_so() -> None:
     """What the shell asks for at the tab key."""
     assert complete_experiment("sh") == ["shakespeare"]
-    assert complete_experiment("") == ["python_stdlib", "shakespeare"]
+    assert complete_experiment("") == ["digits", "mnist", "python_stdlib", "shakespeare"]

@@ -30,6 +30,8 @@ from tests.fakes.tiny_job import TEXT
 from tests.fakes.trained_run import job_of, save_run
 
 SHIPPED = [entry.name for entry in list_experiments() if entry.shipped]
+FETCHED = {"shakespeare", "mnist"}
+"""Whose data come from the network."""
 CONFIG = """\
 prepare.source = { kind = "text_file", path = "text.txt" }
 prepare.tokenizer = { kind = "char" }
@@ -64,7 +66,7 @@ def words_for(name: str, text: Path) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in SHIPPED if name != "shakespeare"])
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name not in FETCHED])
 def test_verify_resume_passes_and_leaves_a_certificate(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -77,7 +77,7 @@ def test_find_experiment_unknown_is_refused_with_the_list(tmp_path: Path, text: 
     with pytest.raises(ConfigError) as caught:
         find_experiment(text, tmp_path)
     assert f"no experiment {text!r}" in str(caught.value)
-    assert "(experiments: python_stdlib, shakespeare; or name a folder with a config.toml)" in str(caught.value)
+    assert "(experiments: digits, mnist, python_stdlib, shakespeare; or name a folder with a config.toml)" in str(caught.value)
 
 
 def test_find_experiment_misspelt_is_answered_with_the_nearest() -> None:
@@ -100,7 +100,7 @@ def test_list_experiments_own_and_shipped_are_told_apart(home: Path) -> None:
     (folder / "README.md").write_text("# Title\n\n## Part\n\nFirst sentence,\nbroken. Second one.\n")
     experiment(home / "experiments" / "-bad name")
     entries = list_experiments()
-    assert [entry.name for entry in entries] == ["a_own", "python_stdlib", "shakespeare"] == experiment_names()
+    assert [entry.name for entry in entries] == ["a_own", "digits", "mnist", "python_stdlib", "shakespeare"] == experiment_names()
     assert (entries[0].summary, entries[0].shipped) == ("First sentence, broken.", False)
     assert all(entry.shipped and entry.summary for entry in entries[1:])
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from ml_playground.configuration.fingerprint import prepared_folder
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.classification import Classification
 from ml_playground.core.deps import Deps
@@ -46,12 +47,12 @@ def by_hand(run: LoadedClassifier, data: PreparedImages, split: str) -> tuple[li
 @pytest.fixture
 def found(tmp_path: Path) -> tuple[Classification, LoadedClassifier, PreparedImages]:
     """An evaluation, the model and the images."""
-    _, folder = trained(tmp_path / "files")
+    job, folder = trained(tmp_path / "files")
     run = load_classifier(folder.path)
     seen: list[int] = []
     evaluation = classification_of(run, "val", progress=seen.append)
     assert seen == [24]
-    return evaluation, run, open_images(next((tmp_path / "home" / "data").glob("*")))
+    return evaluation, run, open_images(prepared_folder(job.prepare))
 
 
 def test_classification_of_a_run_is_what_each_image_says_by_itself(

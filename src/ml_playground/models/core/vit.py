@@ -19,6 +19,8 @@ from ml_playground.models.layers.dropout import dropped
 from ml_playground.models.layers.norm import LayerNorm
 from ml_playground.models.utils.init import EMBEDDING_AND_LINEAR_STD
 
+RESIDUAL_PROJECTIONS = ("attention.projection.weight", "feed_forward.down.weight")
+"""The matrices that write into the residual stream."""
 NORM_EPS = 1e-5
 
 
@@ -120,11 +122,9 @@ class VitModel(nn.Module):
             elif name in ("head.weight", "position_embedding.weight"):
                 nn.init.normal_(parameter, std=EMBEDDING_AND_LINEAR_STD)
             else:
-                nn.init.xavier_uniform_(parameter)
-        for block in self.blocks:
-            for projection in (block.attention.projection, block.feed_forward.down):
                 # What the blocks add to the residual stream is a sum of so many.
-                projection.weight.data.div_((2 * n_layer) ** 0.5)
+                adds = name.endswith(RESIDUAL_PROJECTIONS)
+                nn.init.xavier_uniform_(parameter, gain=(2 * n_layer) ** -0.5 if adds else 1.0)
 
     def hidden_matrices(self) -> list[nn.Parameter]:
         """The matrices inside the blocks, as Muon asks."""
