@@ -17,7 +17,8 @@ from ml_playground.core.values import Fates
 from ml_playground.data_pipeline.batches import NO_TARGET, TokenBatch
 from ml_playground.data_pipeline.sampling.fates import window_fates
 from ml_playground.data_pipeline.sampling.token_windows import TrainingBatches, Windows
-from ml_playground.data_pipeline.settings import TokenWindows
+from ml_playground.data_pipeline.settings import ImageBatches, TokenWindows
+from tests.fakes.image_files import drawn, prepared_images
 from tests.fakes.prepared_text import prepared_text
 
 windows = st.builds(
@@ -26,7 +27,8 @@ windows = st.builds(
     micro_batch_rows=st.integers(1, 7),
     order=st.sampled_from(["random", "sequential"]),
 )
-SETTINGS: Mapping[str, st.SearchStrategy[Component]] = {"token_windows": windows}
+pictures = st.builds(ImageBatches, micro_batch_rows=st.integers(1, 7), order=st.sampled_from(["random", "sequential"]))
+SETTINGS: Mapping[str, st.SearchStrategy[Component]] = {"token_windows": windows, "image_batches": pictures}
 
 
 def test_every_kind_of_data_is_under_the_law() -> None:
@@ -63,7 +65,30 @@ def test_fates_of_windows_are_those_of_each_token_of_an_epoch(tokens: int, asked
     assert fates.accounted == tokens
 
 
-@pytest.mark.parametrize("kind", sorted(SETTINGS))
+@given(count=st.integers(4, 40), asked=pictures)
+@settings(max_examples=12, deadline=None)
+def test_fates_of_prepared_images_are_what_their_batches_hold(
+    count: int, asked: ImageBatches, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Each image is a target once; nothing is masked, cut off, left out or padded."""
+    prepared = prepared_images(tmp_path_factory.mktemp("fates"), *drawn(count), val_fraction=0.3)
+    built: Any = load_object(families.DATA["image_batches"].build)(asked, prepared.folder, 7)
+    fates: Mapping[str, Fates] = load_object(families.FATES["image_batches"])(asked, prepared.folder)
+    assert fates["train"].batches == built.micro_batches_per_epoch
+    rows = round(built.micro_batches_per_epoch * asked.micro_batch_rows)
+    labels = [
+        int(label)
+        for index in range(-(-rows // asked.micro_batch_rows))
+        for label in built.train.batch_at(index).labels
+    ]
+    held = {"train": labels[:rows], "val": [int(label) for batch in built.split("val") for label in batch.labels]}
+    for split, found in held.items():
+        images = prepared.manifest.sizes[split]
+        assert fates[split] == Fates(tokens=images, trained=len(found), batches=images / asked.micro_batch_rows)
+        assert Counter(found) == Counter(prepared.labels(split).tolist())
+
+
+@pytest.mark.parametrize("kind", sorted(SETTINGS.keys() - {"image_batches"}))
 @given(data=st.data())
 @settings(max_examples=12, deadline=None)
 def test_fates_of_a_prepared_text_are_what_its_batches_hold(

@@ -105,7 +105,7 @@ def lines(anatomy: "Anatomy", cost: ModelCost, rates: Rates, plan: MemoryPlan | 
     limit = rates.flops_per_s(runtime.dtype)
     yield (
         f"limit   {share_of_limit(anatomy, cost, rates):.0%} of {count(limit)}FLOP/s, what large matrix products reach here; "
-        f"a {anatomy.unit} takes {count(cost.flops_per_token)}FLOP"
+        f"{'an' if anatomy.unit[0] in 'aeiou' else 'a'} {anatomy.unit} takes {count(cost.flops_per_token)}FLOP"
     )
     if not rates.undisturbed:
         yield "        (other programs ran while the limit was measured: the machine can do more)"
