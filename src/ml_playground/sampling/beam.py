@@ -148,7 +148,9 @@ def _predictions(decoder: Decoder, prompt: Sequence[int], found: _Search) -> Ite
         for step in range(steps):
             before = found.live
             with torch.inference_mode():
-                yield drawn, _log_probabilities(decoder.step(ids, state), prompt, before, settings)
+                log_probabilities = _log_probabilities(decoder.step(ids, state), prompt, before, settings)
+            # Outside: the mode would hold for whoever reads the search, and on after one that leaves it.
+            yield drawn, log_probabilities
             drawn += 1
             if step + 1 < steps:
                 parents = [_parent(beam, before) for beam in found.live]

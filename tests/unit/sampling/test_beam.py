@@ -64,6 +64,14 @@ def test_search_cache_that_cannot_branch_is_refused() -> None:
         list(search(Plain(9, None).eval(), [1], BEAMS))
 
 
+def test_search_leaves_the_mode_of_its_reader_alone() -> None:
+    """Between its steps gradients can be taken as before, and after a search that is left in the middle, too."""
+    steps = search(HistoryModel(9, None).eval(), [1], BEAMS)
+    for _ in range(2):
+        next(steps)
+        assert not torch.is_inference_mode_enabled()
+
+
 def test_search_diverged_model_says_so() -> None:
     """As when tokens are drawn."""
     model = HistoryModel(9, None).eval()
