@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ml_playground.core.error_handling import DataError
-from ml_playground.data_pipeline.storage.open_tokens import unchanged
+from ml_playground.data_pipeline.storage.open_array import unchanged
 from ml_playground.data_pipeline.storage.token_file import FileAccount
 
 AT_REST_NS = 2_000_000_000
