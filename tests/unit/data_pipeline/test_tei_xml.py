@@ -140,6 +140,30 @@ def test_encodings_that_the_file_declares_are_read(tmp_path: Path) -> None:
         assert documents(tmp_path / "13_1.xml") == expected
 
 
+@pytest.mark.parametrize(("encoding", "reason"), [("foo", "unknown encoding: foo"), ("Shift_JIS", "multi-byte")])
+def test_encodings_that_the_parser_cannot_read_say_so(tmp_path: Path, encoding: str, reason: str) -> None:
+    """The parser asks Python, which raises errors of its own."""
+    path = tmp_path / "a.xml"
+    path.write_text(f'<?xml version="1.0" encoding="{encoding}"?><TEI><text><p>a</p></text></TEI>', encoding="ascii")
+    with pytest.raises(DataError, match=rf"a\.xml:1: the encoding that this XML declares .*{reason}.* anew in UTF-8"):
+        documents(path)
+
+
+@pytest.mark.parametrize(
+    ("inside", "words"),
+    [
+        ("Meine<lb/>Damen<pb n='2'/>und", "Meine Damen und"),
+        ("Bun<lb break='no'/>des<hi>tag</hi>", "Bundestag"),
+        ("<list><item>eins</item><item>zwei</item></list>", "eins zwei"),
+        ("<table><row><cell>a</cell><cell>b</cell></row><row><cell>c</cell></row></table>", "a b c"),
+        ("Ja<note>Anlage 1</note>Nein", "Ja Anlage 1 Nein"),
+    ],
+)
+def test_words_that_markup_keeps_apart_stay_apart(tmp_path: Path, inside: str, words: str) -> None:
+    """A line, an item, a cell or a note ends a word without a blank; what stands inside a word does not."""
+    assert f"<paragraph> {words}\n" in documents(written(tmp_path, f"<p>{inside}</p>"))["13_1.xml"]
+
+
 @pytest.mark.parametrize(
     ("doctype", "body"),
     [

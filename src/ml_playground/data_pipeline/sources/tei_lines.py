@@ -25,8 +25,12 @@ MOST_DEPTH = 200
 _HEADER = {"title": "title", "legislativePeriod": "period", "sessionNo": "session", "date": "date"}
 _OWN_TEXT: Mapping[str, Tag] = {"stage": "stage", "head": "division", "speaker": "speaker"}
 """Elements whose text is no paragraph."""
-_BREAKS = frozenset({"div", "sp", "p", "l", "ab", "lg", "body", "front", "back", "text", *_OWN_TEXT})
+_BREAKS = frozenset({"div", "sp", "u", "p", "l", "ab", "lg", "body", "front", "back", "text", *_OWN_TEXT})
 """Where one of these begins or ends, a paragraph ends."""
+_MARKS = frozenset({"lb", "cb", "pb", "gb", "milestone"})
+"""Where one of these stands a word ends, whether or not there is a blank, unless it says `break="no"`."""
+_APART = frozenset({"item", "label", "row", "cell", "note"})
+"""Where one of these begins or ends, a word ends."""
 _NOTHING = frozenset({"", "NA", "None", "none", "NULL"})
 
 
@@ -105,6 +109,12 @@ class _Reader:
                 f"{self._path}:{error.lineno}: this is no well-formed XML: {expat.ErrorString(error.code)} (column "
                 f"{error.offset + 1}). Mend it there, or fetch the file again."
             ) from error
+        except (LookupError, ValueError) as error:
+            # What Python raises where the parser asks it about an encoding; nothing of ours in the parser's calls raises these.
+            raise DataError(
+                f"{self._path}:1: the encoding that this XML declares cannot be read ({error}). Write the file anew in UTF-8, "
+                "and its declaration with it."
+            ) from error
 
     def _refuse(self, reason: str) -> NoReturn:
         raise DataError(
@@ -120,6 +130,8 @@ class _Reader:
         name = name.rpartition(":")[2]
         if name in _BREAKS:
             self._flush()
+        elif name in _APART or (name in _MARKS and attributes.get("break") != "no"):
+            self._text(" ")
         self._open.append(name)
         if len(self._open) > MOST_DEPTH:
             self._refuse(f"more than {MOST_DEPTH} elements stand inside each other")
@@ -144,6 +156,8 @@ class _Reader:
         if name in _BREAKS or (name in _HEADER and not self._in_text):
             self._flush()
         self._open.pop()
+        if name in _APART:
+            self._text(" ")
         if name == "text":
             self._in_text = "text" in self._open
         elif name == "sp":
@@ -153,7 +167,7 @@ class _Reader:
         self._characters += len(text)
         if self._characters > MOST_CHARACTERS:
             self._refuse(f"a paragraph has more than {MOST_CHARACTERS:,} characters")
-        if self._in_text or self._open[-1] in _HEADER:
+        if self._in_text or (self._open and self._open[-1] in _HEADER):
             self._texts.append(text)
         else:
             self._characters = 0
