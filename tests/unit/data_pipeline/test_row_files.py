@@ -105,6 +105,11 @@ def test_jsonl_broken_row_ends_or_is_counted(tmp_path: Path, row: Any, message: 
             {"template": "{x.y} {content}"},
             r"No row of .* has anything for \{x\.y\} in prepare\.source\.tem",
         ),
+        (
+            ["[1]", "{"],
+            {"broken_rows": "skip"},
+            r"a\.jsonl has 2 rows, none of which can be read \(the first is a\.jsonl:1\); set .*broken_rows = 'stop'",
+        ),
         ([{"text": "Hi", "Text": "Ho"}], {}, r"a\.jsonl:1 has 2 columns that may be the content: 'text', 'Text'"),
     ],
 )
@@ -174,6 +179,15 @@ def test_parquet_columns_that_do_not_fit_say_what_to_set(
     """As for CSV."""
     with pytest.raises((DataError, ConfigError), match=message):
         list(parquet(table(tmp_path, columns), **settings).documents())
+
+
+def test_parquet_date_that_no_calendar_has_says_so(tmp_path: Path) -> None:
+    """The library raises what it finds in Python for that; 10^8 days lie behind the year 9999."""
+    path = table(tmp_path, {"text": ["a"], "date": pa.array([10**8], pa.int32()).cast(pa.date32())})
+    with pytest.raises(
+        DataError, match=r"a\.parquet cannot be read as Parquet: date value out of range\. Make it anew"
+    ):
+        list(parquet(path, template="{date} {content}").documents())
 
 
 def test_parquet_that_is_none_says_so(tmp_path: Path) -> None:

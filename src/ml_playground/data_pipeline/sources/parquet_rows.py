@@ -23,7 +23,8 @@ BUFFER_BYTES = 1 << 20
 
 # The library is not typed.
 _ARROW: Any = pyarrow
-FAILURES: tuple[type[Exception], ...] = (_ARROW.ArrowException, OSError, UnicodeDecodeError)
+# The last two: text that is no UTF-8, dates that Python's own do not reach.
+FAILURES: tuple[type[Exception], ...] = (_ARROW.ArrowException, OSError, ValueError, OverflowError)
 IS_TEXT: tuple[Callable[[Any], bool], ...] = (
     _ARROW.types.is_string,
     _ARROW.types.is_large_string,

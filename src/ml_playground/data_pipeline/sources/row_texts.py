@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast
 from ml_playground.core.error_handling import DataError
 from ml_playground.core.humanise import plural
 from ml_playground.core.values import Document
-from ml_playground.data_pipeline.source_counts import Counter, SourceCounts
+from ml_playground.data_pipeline.source_counts import Counter, LeftOut, SourceCounts
 from ml_playground.data_pipeline.sources.columns import CONTENT, NAMES, check_columns, found_columns, listed
 from ml_playground.data_pipeline.sources.settings import RowSettings
 from ml_playground.data_pipeline.sources.templates import Template
@@ -103,13 +103,19 @@ class RowTexts:
             else:
                 some = True
                 yield made
-        self._check_all_was_there(some, counter.found)
+        self._check_all_was_there(some, counter.counts())
         self._counts = counter.counts()
 
-    def _check_all_was_there(self, some: bool, rows: int) -> None:
+    def _check_all_was_there(self, some: bool, counts: SourceCounts) -> None:
         """Refuse a source without text, and settings that no row has anything for."""
+        rows, broken = counts.found, counts.left_out.get("broken", LeftOut())
         if not rows:
             raise DataError(f"{self._where} has no rows; name a file with some in prepare.source.path.")
+        if broken.documents == rows:
+            raise DataError(
+                f"{self._where} has {plural(rows, 'row')}, none of which can be read (the first is {broken.places[0]}); "
+                "set prepare.source.broken_rows = 'stop' to see why."
+            )
         keys = f"the first has {listed(self._keys)}"
         if not some:
             raise DataError(
