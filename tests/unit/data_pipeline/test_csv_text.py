@@ -105,6 +105,12 @@ def test_encoding_that_is_set_is_used(tmp_path: Path) -> None:
     assert texts(tmp_path, content, encoding="cp866") == ["цЖяЁъЮ\n"]
 
 
+def test_mark_of_an_encoding_that_is_set_is_no_part_of_the_header(tmp_path: Path) -> None:
+    """Before a quote it would make the quote a letter, and a delimiter inside the quotes one between columns."""
+    content = '"a,b","text"\n"x","Hi"\n'.encode("utf-8-sig")
+    assert texts(tmp_path, content, encoding="utf-8", template="{a,b}: {content}") == ["x: Hi"]
+
+
 def test_encoding_that_nothing_fits_asks_for_it(tmp_path: Path) -> None:
     """Rather no text than a wrong one."""
     with pytest.raises(DataError, match=r"a\.csv is no UTF-8 \(byte 0xe6 at offset 5\).*set prepare\.source\.encoding"):
@@ -133,11 +139,12 @@ BROKEN = {
         'text,x\nHi,1\n"Ho,2\nHa,3\n',
         r"a\.csv:3 in .*: a quote that opens here is never closed; the file ends 2 lines later",
     ),
+    "NUL": ("text,x\nHi\0,1\n", r"a\.csv:2 in .*: it holds NUL, which no text does"),
     "carriage return": ("text,x\nHi\rHo,1\n", r"a\.csv:2 in .*: it holds a carriage return outside quotes"),
 }
 
 
-@pytest.mark.parametrize("name", ["short", "long", "quote inside", "never closed", "carriage return"])
+@pytest.mark.parametrize("name", ["short", "long", "quote inside", "never closed", "carriage return", "NUL"])
 def test_broken_row_ends_with_file_line_and_what_to_do(tmp_path: Path, name: str) -> None:
     """As it comes, nothing is skipped."""
     content, message = BROKEN[name]
@@ -151,6 +158,7 @@ def test_broken_row_ends_with_file_line_and_what_to_do(tmp_path: Path, name: str
         ("text,x\nHi,1\nHo\nHa,3\n", ["Hi\n", "Ha\n"], 2),
         ('text,x\n"Hi "there" you",1\nHa,3\n', ["Ha\n"], 19),
         ('text,x\nHa,3\n"Ho,2\nHi,4\n', ["Ha\n"], 11),
+        ("text,x\nHi\0,1\nHa,\0\n", ["Ha\n"], 4),
     ],
 )
 def test_broken_rows_are_skipped_and_counted_where_that_is_set(
@@ -162,6 +170,12 @@ def test_broken_rows_are_skipped_and_counted_where_that_is_set(
     assert [document.text for document in one.documents()] == kept
     left = one.counts().left_out["broken"]
     assert (one.counts().found, left.documents, left.characters) == (len(kept) + 1, 1, characters)
+
+
+def test_header_with_nul_is_no_table(tmp_path: Path) -> None:
+    """One that holds NUL from its beginning is no text with a broken row, and not to be skipped row by row."""
+    with pytest.raises(DataError, match=r"a\.csv is binary: read as utf-8, it holds NUL .* set .*encoding = 'utf-16'"):
+        texts(tmp_path, "\0text,x\nHi,1\n", broken_rows="skip")
 
 
 def test_more_cells_that_are_empty_break_no_row(tmp_path: Path) -> None:

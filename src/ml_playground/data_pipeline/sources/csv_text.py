@@ -16,7 +16,7 @@ from ml_playground.data_pipeline.sources.columns import role_of
 from ml_playground.data_pipeline.sources.file_list import FileList, ListedFile
 from ml_playground.data_pipeline.sources.row_texts import BrokenRow, Row, RowTexts
 from ml_playground.data_pipeline.sources.settings import CsvText
-from ml_playground.data_pipeline.sources.text_pieces import ENCODING_KEY, blocks, check_encoding, text_pieces
+from ml_playground.data_pipeline.sources.text_pieces import ENCODING_KEY, binary, blocks, check_encoding, text_pieces
 
 MOST_CHARACTERS = 1 << 24
 """Of a line, and of a cell: sixteen million, as for JSON; a quote that is never closed ends there."""
@@ -115,8 +115,9 @@ class _Lines:
     def _read(self, encoding: str) -> Iterator[str]:
         held: list[str] = []
         held_characters = number = 0
-        for text in text_pieces(self._file.path, encoding):
-            *whole, rest = text.split("\n")
+        for place, text in enumerate(text_pieces(self._file.path, encoding, takes_nul=True)):
+            # Before a quote the mark of UTF-8 would keep it from being one.
+            *whole, rest = (text if place else text.removeprefix("\ufeff")).split("\n")
             for line in whole:
                 yield "".join([*held, line, "\n"])
                 held.clear()
@@ -146,7 +147,7 @@ def _records(file: ListedFile, form: Form, lines: _Lines) -> Iterator[tuple[list
     """Each record with the line where it begins; in place of a broken one what is wrong with it. Blank lines are none.
 
     Raises:
-        DataError: The very header is broken.
+        DataError: The very header is broken, or holds NUL.
     """
     reader = csv.reader(lines, delimiter=form.delimiter, strict=True)
     begun = False
@@ -161,8 +162,8 @@ def _records(file: ListedFile, form: Form, lines: _Lines) -> Iterator[tuple[list
             if not begun:
                 raise _BrokenHeaderError(f"{file.path}:{line}: the header cannot be read: {record}.") from error
         if record:
-            if not begun and isinstance(record, list):
-                record[0] = record[0].removeprefix("\ufeff")
+            if not begun and any("\0" in cell for cell in record):
+                raise binary(file.path, form.encoding, 0)
             begun = True
             yield record, line
         if not isinstance(record, str):

@@ -86,8 +86,13 @@ def file_account(path: Path, name: str) -> SourceFile:
     return SourceFile(name=name, **content._asdict())
 
 
-def text_pieces(path: Path, encoding: str) -> Iterator[str]:
+def text_pieces(path: Path, encoding: str, *, takes_nul: bool = False) -> Iterator[str]:
     """The text of a file, unpacked if need be, piece by piece, line ends as they are.
+
+    Args:
+        path: The file.
+        encoding: How its bytes are read.
+        takes_nul: For whoever looks for NUL itself and knows the row that it stands in.
 
     Raises:
         DataError: The file cannot be read, is damaged, is binary, or is not in that encoding.
@@ -100,6 +105,8 @@ def text_pieces(path: Path, encoding: str) -> Iterator[str]:
             text = decoder.decode(block)
         except UnicodeError as error:
             raise _not_text(path, encoding, block, start_byte - kept_bytes, error) from error
+        if "\0" in text and not takes_nul:
+            raise binary(path, encoding, start_byte)
         _check_characters(path, encoding, text, start_byte)
         start_byte += len(block)
         if text:
@@ -114,9 +121,7 @@ def text_pieces(path: Path, encoding: str) -> Iterator[str]:
 
 
 def _check_characters(path: Path, encoding: str, text: str, start_byte: int) -> None:
-    """A NUL is in no text; half a surrogate pair, which some encodings let through, cannot be written as UTF-8."""
-    if "\0" in text:
-        raise _binary(path, encoding, start_byte)
+    """Half a surrogate pair, which some encodings let through, cannot be written as UTF-8."""
     if text.isascii():
         return
     try:
@@ -128,7 +133,8 @@ def _check_characters(path: Path, encoding: str, text: str, start_byte: int) -> 
         ) from error
 
 
-def _binary(path: Path, encoding: str, start_byte: int) -> DataError:
+def binary(path: Path, encoding: str, start_byte: int) -> DataError:
+    """The error for a file with NUL in it."""
     return DataError(
         f"{path} is binary: read as {encoding}, it holds NUL after byte {start_byte}, which no text does. "
         f"Name a text file in prepare.source; if it is UTF-16, set {ENCODING_KEY} = 'utf-16'."
@@ -140,7 +146,7 @@ def _not_text(path: Path, encoding: str, block: bytes, start_byte: int, error: U
     if block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and start_byte == 0:
         return DataError(f"{path} is not {encoding} but UTF-16; set {ENCODING_KEY} = 'utf-16'.")
     if b"\0" in block:
-        return _binary(path, encoding, start_byte)
+        return binary(path, encoding, start_byte)
     if not isinstance(error, UnicodeDecodeError):
         # UTF-16 without the mark that tells the order of its bytes, say.
         return DataError(f"{path} is not {encoding}: {error}. {mend}")
