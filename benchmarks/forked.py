@@ -41,7 +41,7 @@ def load_all(job: JobConfig) -> None:
         *(preview for kind, preview in families.PREVIEWS.items() if kind == job.objective.kind_name),
         *(families.HOOKS[hook.kind_name] for hook in job.hooks.values()),
     ]
-    for path in (families.COSTS[job.model.kind_name], *(row.build for row in rows)):
+    for path in (families.MODELS[job.model.kind_name].cost, *(row.build for row in rows)):
         load_object(path)
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from ml_playground.configuration import families
-from ml_playground.core.registry import Kind
+from ml_playground.core.registry import Family, Kind
 from ml_playground.data_pipeline.batches import TokenBatch
 from ml_playground.data_pipeline.sampling import token_windows
 from ml_playground.data_pipeline.settings import TokenWindows
@@ -92,9 +92,12 @@ def build_objective(settings: PoisonedNextToken) -> PoisonedObjective:
     return PoisonedObjective(settings)
 
 
-ROWS: Sequence[tuple[Any, str, Any]] = [
-    (families.DATA, "poisoned_windows", Kind(f"{HERE}:PoisonedWindows", f"{HERE}:build_data")),
-    (families.FATES, "poisoned_windows", families.FATES["token_windows"]),
+ROWS: Sequence[tuple[Family, str, Kind]] = [
+    (
+        families.DATA,
+        "poisoned_windows",
+        Kind(f"{HERE}:PoisonedWindows", f"{HERE}:build_data", fates=families.DATA["token_windows"].fates),
+    ),
     (families.OBJECTIVES, "poisoned_next_token", Kind(f"{HERE}:PoisonedNextToken", f"{HERE}:build_objective")),
 ]
 """Tables, and what they are to hold."""
@@ -112,9 +115,9 @@ def poisoned(poison: tuple[int, ...] = (), without: tuple[int, ...] = (), **obje
 def known_kinds() -> Generator[None]:
     """Inside, a job can name these kinds."""
     for table, name, kind in ROWS:
-        table[name] = kind
+        table.add(name, kind, HERE)
     try:
         yield
     finally:
         for table, name, _ in ROWS:
-            del table[name]
+            del table._named[name]

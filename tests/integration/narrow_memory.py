@@ -75,7 +75,7 @@ def build(settings: NarrowMemory, context: HookContext) -> NarrowMemoryHook:
 def main(folder: Path) -> None:
     """Three runs: with all memory, with too little, and with too little but splitting."""
     os.environ["MLP_HOME"] = str(folder / "home")
-    families.HOOKS["narrow_memory"] = Kind(f"{HERE}:NarrowMemory", f"{HERE}:build")
+    families.HOOKS.add("narrow_memory", Kind(f"{HERE}:NarrowMemory", f"{HERE}:build"), HERE)
     plain = json.loads((folder / "job.json").read_text())
     runs = folder / "home" / "runs" / plain["name"]
 

@@ -17,8 +17,7 @@ from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import DataError
 from ml_playground.core.humanise import count, duration, json_text, plural
 from ml_playground.core.machine_rates import Rates
-from ml_playground.core.registry import load_object
-from ml_playground.core.values import ModelCost
+from ml_playground.core.values import NO_COST, ModelCost
 from ml_playground.planning.memory import MemoryPlan, planned_bytes
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def bench(experiment: Experiment, sets: Sets = None, files: ConfigFiles = None, 
             anatomy, rates = _measured(job)
         finally:
             say("")
-    cost: ModelCost = load_object(families.COSTS[job.model.kind_name])(job.model, anatomy.facts)
+    cost = families.cost_of(anatomy.job.model, anatomy.facts) or NO_COST
     plan = planned_bytes(anatomy.job, anatomy.facts)
     text = (
         json_text(as_json(anatomy, cost, rates, plan)) if json_output else "\n".join(lines(anatomy, cost, rates, plan))

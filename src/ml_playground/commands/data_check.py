@@ -195,7 +195,7 @@ def _of_experiment(job: JobConfig, kind: Kind | None, most_characters: int | Non
             f"{job.name} has images (source.kind = {settings.source.kind_name!r}), and what is checked here is text; "
             f"mlp prepare {job.name} refuses images that are damaged, and counts copies."
         )
-    source: Source = load_object(kind_of("source", SOURCES, settings.source.kind_name).build)(settings.source, Deps())
+    source: Source = load_object(kind_of(SOURCES, settings.source.kind_name).build)(settings.source, Deps())
     if not isinstance(source, FileSource):
         if kind == "chat":
             raise ConfigError(

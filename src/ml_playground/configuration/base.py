@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, StringConstraints
 from pydantic_core import PydanticCustomError, core_schema
 
 from ml_playground.configuration.families import FAMILIES
+from ml_playground.core.error_handling import ConfigError
 from ml_playground.core.registry import did_you_mean, load_object
 
 
@@ -72,6 +73,42 @@ class HookSettings(Component):
     """Off: the hook is not built."""
 
 
+def settings_of(family: str, kind: str) -> type[Component]:
+    """The settings class of a kind.
+
+    Raises:
+        ConfigError: A plugin brings it, and it is broken.
+    """
+    table = FAMILIES[family]
+    path = table[kind].settings
+    if not (origin := table.origin(kind)):
+        return load_object(path)
+    broken = f"{family} kind {kind!r} of {origin} is broken:"
+    try:
+        found = load_object(path)
+    except ConfigError as error:
+        raise ConfigError(f"{broken} {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Component)):
+        raise ConfigError(f"{broken} {path} is no class of settings, derived from {Component.__module__}.Component.")
+    if (field := found.model_fields.get("kind")) is None or field.default != kind:
+        raise ConfigError(f"{broken} {path} does not say kind: Literal[{kind!r}] = {kind!r}.")
+    if undescribed := sorted(name for name, field in found.model_fields.items() if not field.description):
+        raise ConfigError(f"{broken} {path} has no docstring under {', '.join(undescribed)}.")
+    return found
+
+
+def kinds_of(family: str) -> Mapping[str, type[Component]]:
+    """The settings class of every kind of a family, but for those of plugins that are broken: nobody has chosen them."""
+    found: dict[str, type[Component]] = {}
+    for kind in FAMILIES[family]:
+        try:
+            found[kind] = settings_of(family, kind)
+        except ConfigError:
+            if kind in FAMILIES[family].shipped:
+                raise
+    return found
+
+
 @dataclass(frozen=True)
 class ByKind:
     """Marks a field as a component of a family: its table's row for `kind` validates it."""
@@ -87,12 +124,11 @@ class ByKind:
         if isinstance(value, Component):
             return value
         table = FAMILIES[self.family]
-        allowed = ", ".join(sorted(table))
         if not isinstance(value, Mapping):
             raise PydanticCustomError(
                 "component_type",
                 "a {family} is a table with a kind (allowed kinds: {allowed})",
-                {"family": self.family, "allowed": allowed},
+                {"family": self.family, "allowed": table.listed()},
             )
         fields = cast(Mapping[str, Any], value)
         kind = fields.get("kind")
@@ -102,10 +138,9 @@ class ByKind:
             raise PydanticCustomError(
                 "component_kind",
                 "{got}{hint} (allowed: {allowed})",
-                {"got": got, "hint": hint, "allowed": allowed},
+                {"got": got, "hint": hint, "allowed": table.listed()},
             )
-        settings_class = load_object(table[kind].settings)
-        return settings_class.model_validate_json(json.dumps(fields))
+        return settings_of(self.family, kind).model_validate_json(json.dumps(fields))
 
 
 def _dump(value: Component) -> dict[str, Any]:
@@ -123,6 +158,10 @@ class PathMark:
     """Marks a path that the loader makes absolute: against the folder of the file that set it, or the working directory."""
 
 
+class PluginMark:
+    """Marks a text that is a path where it ends in `.py`, which the loader makes absolute in the same way."""
+
+
 class PromptMark:
     """Marks a text that may be `FILE:path`, whose path the loader makes absolute in the same way."""
 
@@ -130,5 +169,9 @@ class PromptMark:
 FILE_MARK = "FILE:"
 """Before the path of a file whose content is the text."""
 
+PLUGIN_FILE = ".py"
+"""How a plugin ends that is a file."""
+
 ConfigPrompt = Annotated[str, PromptMark()]
+ConfigPlugin = Annotated[str, StringConstraints(min_length=1), PluginMark()]
 ConfigPath = Annotated[Path, PathMark()]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from ml_playground.configuration.base import Strict
+from ml_playground.configuration.base import Strict, kinds_of
 from ml_playground.configuration.origins import Merged, Origin, history
 from ml_playground.configuration.problems import job_keys
 from ml_playground.configuration.schema import (
@@ -20,7 +20,6 @@ from ml_playground.configuration.schema import (
     find_key,
     find_shape,
     keys_of,
-    kinds_of,
     node_at,
 )
 from ml_playground.core.error_handling import ConfigError

@@ -15,174 +15,222 @@ One signature per family:
 | preview   | by the kind of objective: `build(model, attachments, sample settings) -> Preview`                |
 | engine    | by `sample.engine`: `build(model, precision, export) -> Decoder` (models.protocols)              |
 
-Beside them, free of torch (but where another library defines the model): `COSTS`, kind of model -> `cost(settings, facts) ->
-ModelCost` (core.values); `MEMORIES`, kind of model -> `memory(settings, context, dtype) -> TokenMemory`, where it is known: without
-a row the memory of a run is not planned; `FATES`, kind of data -> `fates(settings, folder) -> Mapping[str, Fates]` (core.values):
-what one epoch does with each token of each split; and `BOOKS`, `open_books(folder, data settings) -> Books`: that, and what preparing
-did with the text; `SPLIT_TEXT`, `split_text(folder, split) -> Iterator[str]`: the text of a prepared split.
+A row may also name, free of torch (but where another library defines the model): of a model its `cost(settings, facts) -> ModelCost`
+(core.values) and its `memory(settings, context, dtype) -> TokenMemory`; of data its `fates(settings, folder) -> Mapping[str, Fates]`:
+what one epoch does with each token of each split. Beside the tables: `BOOKS`, `open_books(folder, data settings) -> Books`: that, and
+what preparing did with the text; `SPLIT_TEXT`, `split_text(folder, split) -> Iterator[str]`: the text of a prepared split.
+
+Packages add kinds by entry points, a job by its `plugins`: see docs/add-your-own.md.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
-from ml_playground.core.registry import Kind
+from ml_playground.core.registry import Family, Kind, load_object
+from ml_playground.core.values import ModelCost
 
-SOURCES = {
-    "text_file": Kind(
-        "ml_playground.data_pipeline.settings:TextFile", "ml_playground.data_pipeline.sources.text_file:build"
-    ),
-    "url_text": Kind(
-        "ml_playground.data_pipeline.settings:UrlText", "ml_playground.data_pipeline.sources.url_text:build"
-    ),
-    "python_stdlib": Kind(
-        "ml_playground.data_pipeline.settings:PythonStdlib", "ml_playground.data_pipeline.sources.python_stdlib:build"
-    ),
-    "csv_text": Kind(
-        "ml_playground.data_pipeline.sources.settings:CsvText", "ml_playground.data_pipeline.sources.csv_text:build"
-    ),
-    "jsonl_text": Kind(
-        "ml_playground.data_pipeline.sources.settings:JsonlText", "ml_playground.data_pipeline.sources.jsonl_text:build"
-    ),
-    "parquet": Kind(
-        "ml_playground.data_pipeline.sources.settings:Parquet", "ml_playground.data_pipeline.sources.parquet_rows:build"
-    ),
-    "hub_dataset": Kind(
-        "ml_playground.data_pipeline.sources.settings:HubDataset",
-        "ml_playground.data_pipeline.sources.hub_dataset:build",
-    ),
-    "tei_xml": Kind(
-        "ml_playground.data_pipeline.sources.settings:TeiXml", "ml_playground.data_pipeline.sources.tei_xml:build"
-    ),
-    "mixture": Kind(
-        "ml_playground.data_pipeline.sources.settings:Mixture", "ml_playground.data_pipeline.sources.mixture:build"
-    ),
-    "digits": Kind("ml_playground.data_pipeline.settings:Digits", "ml_playground.data_pipeline.sources.digits:build"),
-    "mnist": Kind("ml_playground.data_pipeline.settings:Mnist", "ml_playground.data_pipeline.sources.mnist:build"),
-}
+SOURCES = Family(
+    "source",
+    {
+        "text_file": Kind(
+            "ml_playground.data_pipeline.settings:TextFile", "ml_playground.data_pipeline.sources.text_file:build"
+        ),
+        "url_text": Kind(
+            "ml_playground.data_pipeline.settings:UrlText", "ml_playground.data_pipeline.sources.url_text:build"
+        ),
+        "python_stdlib": Kind(
+            "ml_playground.data_pipeline.settings:PythonStdlib",
+            "ml_playground.data_pipeline.sources.python_stdlib:build",
+        ),
+        "csv_text": Kind(
+            "ml_playground.data_pipeline.sources.settings:CsvText", "ml_playground.data_pipeline.sources.csv_text:build"
+        ),
+        "jsonl_text": Kind(
+            "ml_playground.data_pipeline.sources.settings:JsonlText",
+            "ml_playground.data_pipeline.sources.jsonl_text:build",
+        ),
+        "parquet": Kind(
+            "ml_playground.data_pipeline.sources.settings:Parquet",
+            "ml_playground.data_pipeline.sources.parquet_rows:build",
+        ),
+        "hub_dataset": Kind(
+            "ml_playground.data_pipeline.sources.settings:HubDataset",
+            "ml_playground.data_pipeline.sources.hub_dataset:build",
+        ),
+        "tei_xml": Kind(
+            "ml_playground.data_pipeline.sources.settings:TeiXml", "ml_playground.data_pipeline.sources.tei_xml:build"
+        ),
+        "mixture": Kind(
+            "ml_playground.data_pipeline.sources.settings:Mixture", "ml_playground.data_pipeline.sources.mixture:build"
+        ),
+        "digits": Kind(
+            "ml_playground.data_pipeline.settings:Digits", "ml_playground.data_pipeline.sources.digits:build"
+        ),
+        "mnist": Kind("ml_playground.data_pipeline.settings:Mnist", "ml_playground.data_pipeline.sources.mnist:build"),
+    },
+)
 
-TOKENIZERS = {
-    "char": Kind("ml_playground.tokenization.settings:Char", "ml_playground.tokenization.char:CharTokenizer"),
-    "byte": Kind("ml_playground.tokenization.settings:Byte", "ml_playground.tokenization.byte:ByteTokenizer"),
-    "word": Kind("ml_playground.tokenization.settings:Word", "ml_playground.tokenization.word:WordTokenizer"),
-    "ngram": Kind("ml_playground.tokenization.settings:Ngram", "ml_playground.tokenization.ngram:NgramTokenizer"),
-    "byte_bpe": Kind(
-        "ml_playground.tokenization.settings:ByteBpe", "ml_playground.tokenization.byte_bpe:ByteBpeTokenizer"
-    ),
-    "tiktoken_bpe": Kind(
-        "ml_playground.tokenization.settings:TiktokenBpe",
-        "ml_playground.tokenization.tiktoken_bpe:TiktokenBpeTokenizer",
-    ),
-    "sentencepiece_model": Kind(
-        "ml_playground.tokenization.settings:SentencepieceModel",
-        "ml_playground.tokenization.sentencepiece_model:SentencepieceTokenizer",
-    ),
-    "hugging_face": Kind(
-        "ml_playground.tokenization.settings:HuggingFace",
-        "ml_playground.tokenization.hugging_face:HuggingFaceTokenizer",
-    ),
-}
+TOKENIZERS = Family(
+    "tokenizer",
+    {
+        "char": Kind("ml_playground.tokenization.settings:Char", "ml_playground.tokenization.char:CharTokenizer"),
+        "byte": Kind("ml_playground.tokenization.settings:Byte", "ml_playground.tokenization.byte:ByteTokenizer"),
+        "word": Kind("ml_playground.tokenization.settings:Word", "ml_playground.tokenization.word:WordTokenizer"),
+        "ngram": Kind("ml_playground.tokenization.settings:Ngram", "ml_playground.tokenization.ngram:NgramTokenizer"),
+        "byte_bpe": Kind(
+            "ml_playground.tokenization.settings:ByteBpe", "ml_playground.tokenization.byte_bpe:ByteBpeTokenizer"
+        ),
+        "tiktoken_bpe": Kind(
+            "ml_playground.tokenization.settings:TiktokenBpe",
+            "ml_playground.tokenization.tiktoken_bpe:TiktokenBpeTokenizer",
+        ),
+        "sentencepiece_model": Kind(
+            "ml_playground.tokenization.settings:SentencepieceModel",
+            "ml_playground.tokenization.sentencepiece_model:SentencepieceTokenizer",
+        ),
+        "hugging_face": Kind(
+            "ml_playground.tokenization.settings:HuggingFace",
+            "ml_playground.tokenization.hugging_face:HuggingFaceTokenizer",
+        ),
+    },
+)
 
-DATA = {
-    "token_windows": Kind(
-        "ml_playground.data_pipeline.settings:TokenWindows", "ml_playground.data_pipeline.sampling.token_windows:build"
-    ),
-    "image_batches": Kind(
-        "ml_playground.data_pipeline.settings:ImageBatches", "ml_playground.data_pipeline.sampling.image_batches:build"
-    ),
-}
-
-FATES: Mapping[str, str] = {
-    "token_windows": "ml_playground.data_pipeline.sampling.fates:of_windows",
-    "image_batches": "ml_playground.data_pipeline.sampling.fates:of_images",
-}
+DATA = Family(
+    "data",
+    {
+        "token_windows": Kind(
+            "ml_playground.data_pipeline.settings:TokenWindows",
+            "ml_playground.data_pipeline.sampling.token_windows:build",
+            fates="ml_playground.data_pipeline.sampling.fates:of_windows",
+        ),
+        "image_batches": Kind(
+            "ml_playground.data_pipeline.settings:ImageBatches",
+            "ml_playground.data_pipeline.sampling.image_batches:build",
+            fates="ml_playground.data_pipeline.sampling.fates:of_images",
+        ),
+    },
+)
 
 BOOKS = "ml_playground.data_pipeline.books:open_books"
 
 SPLIT_TEXT = "ml_playground.data_pipeline.split_text:split_text"
 
-MODELS = {
-    "gpt": Kind("ml_playground.models.settings:Gpt", "ml_playground.models.core.gpt:build"),
-    "char_rnn": Kind("ml_playground.models.recurrent.settings:CharRnn", "ml_playground.models.core.char_rnn:build"),
-    "min_gru": Kind("ml_playground.models.recurrent.settings:MinGru", "ml_playground.models.core.min_gru:build"),
-    "mnist_cnn": Kind("ml_playground.models.images.settings:MnistCnn", "ml_playground.models.core.mnist_cnn:build"),
-    "vit": Kind("ml_playground.models.images.settings:Vit", "ml_playground.models.core.vit:build"),
-    "hf_causal_lm": Kind(
-        "ml_playground.models.hugging_face.settings:HfCausalLm", "ml_playground.models.core.hf_causal_lm:build"
-    ),
+MODELS = Family(
+    "model",
+    {
+        "gpt": Kind(
+            "ml_playground.models.settings:Gpt",
+            "ml_playground.models.core.gpt:build",
+            cost="ml_playground.models.utils.counting:cost",
+            memory="ml_playground.models.utils.memory:gpt",
+        ),
+        "char_rnn": Kind(
+            "ml_playground.models.recurrent.settings:CharRnn",
+            "ml_playground.models.core.char_rnn:build",
+            cost="ml_playground.models.recurrent.counting:char_rnn_cost",
+            memory="ml_playground.models.recurrent.memory:char_rnn",
+        ),
+        "min_gru": Kind(
+            "ml_playground.models.recurrent.settings:MinGru",
+            "ml_playground.models.core.min_gru:build",
+            cost="ml_playground.models.recurrent.counting:min_gru_cost",
+            memory="ml_playground.models.recurrent.memory:min_gru",
+        ),
+        "mnist_cnn": Kind(
+            "ml_playground.models.images.settings:MnistCnn",
+            "ml_playground.models.core.mnist_cnn:build",
+            cost="ml_playground.models.images.counting:cnn_cost",
+        ),
+        "vit": Kind(
+            "ml_playground.models.images.settings:Vit",
+            "ml_playground.models.core.vit:build",
+            cost="ml_playground.models.images.counting:vit_cost",
+        ),
+        "hf_causal_lm": Kind(
+            "ml_playground.models.hugging_face.settings:HfCausalLm",
+            "ml_playground.models.core.hf_causal_lm:build",
+            cost="ml_playground.models.core.hf_causal_lm_loading:cost",
+        ),
+    },
+)
+
+OBJECTIVES = Family(
+    "objective",
+    {
+        "next_token": Kind("ml_playground.objectives.settings:NextToken", "ml_playground.objectives.next_token:build"),
+        "classify": Kind("ml_playground.objectives.settings:Classify", "ml_playground.objectives.classify:build"),
+    },
+)
+
+OPTIMIZERS = Family(
+    "optimizer",
+    {
+        "adamw": Kind("ml_playground.training.settings:AdamW", "ml_playground.training.optim.adamw:build"),
+        "muon": Kind("ml_playground.training.settings:Muon", "ml_playground.training.optim.muon:build"),
+    },
+)
+
+SCHEDULES = Family(
+    "schedule",
+    {
+        name: Kind(f"ml_playground.training.settings:{settings}", f"ml_playground.training.optim.schedules:{name}")
+        for name, settings in {
+            "warmup_cosine": "WarmupCosine",
+            "warmup_stable_decay": "WarmupStableDecay",
+            "warmup_linear": "WarmupLinear",
+            "warmup_constant": "WarmupConstant",
+        }.items()
+    },
+)
+
+HOOKS = Family(
+    "hook",
+    {
+        "console": Kind("ml_playground.training.settings:Console", "ml_playground.training.hooks.console:build"),
+        "jsonl_metrics": Kind(
+            "ml_playground.training.settings:JsonlMetrics", "ml_playground.training.hooks.jsonl_metrics:build"
+        ),
+        "status": Kind("ml_playground.training.settings:StatusFile", "ml_playground.training.hooks.status:build"),
+        "control": Kind("ml_playground.training.settings:Control", "ml_playground.training.hooks.control:build"),
+        "samples": Kind("ml_playground.training.settings:Samples", "ml_playground.training.hooks.samples:build"),
+        "early_stopping": Kind(
+            "ml_playground.training.settings:EarlyStopping", "ml_playground.training.hooks.early_stopping:build"
+        ),
+        "time_budget": Kind(
+            "ml_playground.training.settings:TimeBudget", "ml_playground.training.hooks.time_budget:build"
+        ),
+    },
+)
+
+PREVIEWS = Family(
+    "preview",
+    {
+        "next_token": Kind(
+            "ml_playground.configuration.sample_settings:SampleSettings", "ml_playground.sampling.preview:build"
+        ),
+    },
+)
+
+ENGINES = Family(
+    "engine",
+    {
+        "torch": Kind(
+            "ml_playground.configuration.sample_settings:SampleSettings",
+            "ml_playground.sampling.execution:torch_engine",
+        ),
+        "llama_cpp": Kind(
+            "ml_playground.configuration.sample_settings:SampleSettings", "ml_playground.export.llama_cpp:build"
+        ),
+    },
+)
+
+FAMILIES: Mapping[str, Family] = {
+    table.name: table
+    for table in (SOURCES, TOKENIZERS, DATA, MODELS, OBJECTIVES, OPTIMIZERS, SCHEDULES, HOOKS, PREVIEWS, ENGINES)
 }
 
-COSTS: Mapping[str, str] = {
-    "gpt": "ml_playground.models.utils.counting:cost",
-    "char_rnn": "ml_playground.models.recurrent.counting:char_rnn_cost",
-    "min_gru": "ml_playground.models.recurrent.counting:min_gru_cost",
-    "mnist_cnn": "ml_playground.models.images.counting:cnn_cost",
-    "vit": "ml_playground.models.images.counting:vit_cost",
-    "hf_causal_lm": "ml_playground.models.core.hf_causal_lm_loading:cost",
-}
 
-MEMORIES: Mapping[str, str] = {
-    "gpt": "ml_playground.models.utils.memory:gpt",
-    "char_rnn": "ml_playground.models.recurrent.memory:char_rnn",
-    "min_gru": "ml_playground.models.recurrent.memory:min_gru",
-}
-
-OBJECTIVES = {
-    "next_token": Kind("ml_playground.objectives.settings:NextToken", "ml_playground.objectives.next_token:build"),
-    "classify": Kind("ml_playground.objectives.settings:Classify", "ml_playground.objectives.classify:build"),
-}
-
-OPTIMIZERS = {
-    "adamw": Kind("ml_playground.training.settings:AdamW", "ml_playground.training.optim.adamw:build"),
-    "muon": Kind("ml_playground.training.settings:Muon", "ml_playground.training.optim.muon:build"),
-}
-
-SCHEDULES = {
-    name: Kind(f"ml_playground.training.settings:{settings}", f"ml_playground.training.optim.schedules:{name}")
-    for name, settings in {
-        "warmup_cosine": "WarmupCosine",
-        "warmup_stable_decay": "WarmupStableDecay",
-        "warmup_linear": "WarmupLinear",
-        "warmup_constant": "WarmupConstant",
-    }.items()
-}
-
-HOOKS = {
-    "console": Kind("ml_playground.training.settings:Console", "ml_playground.training.hooks.console:build"),
-    "jsonl_metrics": Kind(
-        "ml_playground.training.settings:JsonlMetrics", "ml_playground.training.hooks.jsonl_metrics:build"
-    ),
-    "status": Kind("ml_playground.training.settings:StatusFile", "ml_playground.training.hooks.status:build"),
-    "control": Kind("ml_playground.training.settings:Control", "ml_playground.training.hooks.control:build"),
-    "samples": Kind("ml_playground.training.settings:Samples", "ml_playground.training.hooks.samples:build"),
-    "early_stopping": Kind(
-        "ml_playground.training.settings:EarlyStopping", "ml_playground.training.hooks.early_stopping:build"
-    ),
-    "time_budget": Kind("ml_playground.training.settings:TimeBudget", "ml_playground.training.hooks.time_budget:build"),
-}
-
-PREVIEWS = {
-    "next_token": Kind(
-        "ml_playground.configuration.sample_settings:SampleSettings", "ml_playground.sampling.preview:build"
-    ),
-}
-
-ENGINES = {
-    "torch": Kind(
-        "ml_playground.configuration.sample_settings:SampleSettings", "ml_playground.sampling.execution:torch_engine"
-    ),
-    "llama_cpp": Kind(
-        "ml_playground.configuration.sample_settings:SampleSettings", "ml_playground.export.llama_cpp:build"
-    ),
-}
-
-FAMILIES: Mapping[str, Mapping[str, Kind]] = {
-    "source": SOURCES,
-    "tokenizer": TOKENIZERS,
-    "data": DATA,
-    "model": MODELS,
-    "objective": OBJECTIVES,
-    "optimizer": OPTIMIZERS,
-    "schedule": SCHEDULES,
-    "hook": HOOKS,
-    "preview": PREVIEWS,
-    "engine": ENGINES,
-}
+def cost_of(model: Any, facts: Mapping[str, int]) -> ModelCost | None:
+    """What a model of these settings costs with data of these facts; None where its kind does not say."""
+    cost = MODELS[model.kind_name].cost
+    return load_object(cost)(model, facts) if cost else None

@@ -2,9 +2,7 @@
 
 from collections.abc import Mapping
 
-from ml_playground.configuration.base import Component, HookSettings, Modality
-from ml_playground.configuration.families import FAMILIES
-from ml_playground.core.registry import load_object
+from ml_playground.configuration.base import Component, HookSettings, Modality, kinds_of
 
 
 def misfit_of_tokenizer(source: Component, tokenizer: Component | None) -> str | None:
@@ -52,4 +50,4 @@ def misfit_of_parts(source: Component, parts: Mapping[str, Component], hooks: Ma
 
 def kinds_taking(family: str, modality: Modality) -> list[str]:
     """The kinds of a family that take text, or images."""
-    return [kind for kind, row in FAMILIES[family].items() if load_object(row.settings).modality in (None, modality)]
+    return [kind for kind, found in kinds_of(family).items() if found.modality in (None, modality)]

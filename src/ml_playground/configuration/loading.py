@@ -11,6 +11,7 @@ from ml_playground.configuration.documents import read_document
 from ml_playground.configuration.models import JobConfig
 from ml_playground.configuration.origins import Layer, Merged, Origin, absolute, histories, merge
 from ml_playground.configuration.overrides import environment_layers, set_layer
+from ml_playground.configuration.plugins import bring
 from ml_playground.configuration.problems import ConfigProblemsError, validated
 from ml_playground.core.error_handling import ConfigError
 from ml_playground.core.registry import did_you_mean
@@ -137,6 +138,7 @@ def assemble(
         _, more = set_layer(sets, here, {})
         raise ConfigProblemsError([*problems, *more])
     kinds = merge([*lower, *groups, *upper, first]).tree
+    bring(kinds.get("plugins"))
     last, problems = set_layer(sets, here, kinds)
     if problems:
         raise ConfigProblemsError(problems)

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, GetCoreSchemaHandler, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, GetCoreSchemaHandler, StringConstraints, model_validator
 from pydantic_core import CoreSchema, core_schema
 
 from ml_playground.configuration.base import (
     ByKind,
     Component,
+    ConfigPlugin,
     Count,
     CountOrZero,
     Direction,
@@ -20,6 +21,7 @@ from ml_playground.configuration.base import (
     Strict,
 )
 from ml_playground.configuration.fitting import misfit_of_parts, misfit_of_tokenizer
+from ml_playground.configuration.plugins import brought
 from ml_playground.configuration.sample_settings import SampleSettings
 from ml_playground.core.foreign_files import is_plain
 from ml_playground.core.registry import did_you_mean
@@ -181,6 +183,9 @@ class JobConfig(Strict):
     """Source of all randomness of the run."""
     use: tuple[str, ...] = ()
     """Groups laid under this file: `model/10m` is presets/model/10m.toml."""
+    # Before the components: their kinds may be what these bring.
+    plugins: Annotated[tuple[ConfigPlugin, ...], AfterValidator(brought)] = ()
+    """Python files that bring kinds, such as `plugin.py` beside this file, and installed packages that the job cannot do without."""
     prepare: PrepareSettings
     """From a source to files that are trained on."""
     data: Annotated[Component, ByKind("data")]

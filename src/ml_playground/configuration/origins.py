@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from ml_playground.configuration.base import FILE_MARK
+from ml_playground.configuration.base import FILE_MARK, PLUGIN_FILE
 from ml_playground.configuration.schema import (
     ROOT,
     Key,
@@ -162,8 +162,8 @@ def _settle(merged: Merged, path: KeyPath, value: Any) -> None:
         table = table[part]
     if value == WORD_FOR_NONE and shape.none and not shape.text:
         table[path[-1]] = None
-    elif shape.path or shape.prompt:
-        settle = absolute if shape.path else absolute_prompt
+    elif shape.path or shape.prompt or shape.plugin:
+        settle = absolute if shape.path else absolute_prompt if shape.prompt else absolute_plugin
         try:
             table[path[-1]] = _absolute_all(value, merged.folders[path], settle)
         except ValueError as error:
@@ -185,6 +185,15 @@ def absolute_prompt(text: str, folder: Path) -> str:
         ValueError: The path is empty, or with a NUL in it.
     """
     return FILE_MARK + absolute(text.removeprefix(FILE_MARK), folder) if text.startswith(FILE_MARK) else text
+
+
+def absolute_plugin(text: str, folder: Path) -> str:
+    """A plugin, its path made absolute when it is a file.
+
+    Raises:
+        ValueError: The path is with a NUL in it.
+    """
+    return absolute(text, folder) if text.endswith(PLUGIN_FILE) else text
 
 
 def absolute(text: str, folder: Path) -> str:

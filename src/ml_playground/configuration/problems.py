@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from ml_playground.configuration.base import Strict
+from ml_playground.configuration.base import Strict, kinds_of
 from ml_playground.configuration.models import JobConfig
 from ml_playground.configuration.origins import Merged
 from ml_playground.configuration.schema import (
@@ -17,7 +17,6 @@ from ml_playground.configuration.schema import (
     dotted,
     find_shape,
     keys_of,
-    kinds_of,
     node_at,
 )
 from ml_playground.core.error_handling import ConfigError

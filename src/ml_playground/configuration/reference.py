@@ -10,11 +10,11 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from ml_playground.configuration.base import ByKind, Strict
+from ml_playground.configuration.base import ByKind, Strict, kinds_of
 from ml_playground.configuration.loading import group_names
 from ml_playground.configuration.models import JobConfig
 from ml_playground.configuration.overrides import VARIABLES
-from ml_playground.configuration.schema import default_of, families_in_use, keys_of, kinds_of, sections
+from ml_playground.configuration.schema import default_of, families_in_use, keys_of, sections
 from ml_playground.core.atomic import write_file
 
 HEAD = """\

@@ -13,13 +13,21 @@ import annotated_types
 from pydantic import StringConstraints
 from pydantic.fields import FieldInfo
 
-from ml_playground.configuration.base import ByKind, Component, PathMark, PromptMark, Strict
+from ml_playground.configuration.base import (
+    ByKind,
+    PathMark,
+    PluginMark,
+    PromptMark,
+    Strict,
+    settings_of,
+)
 from ml_playground.configuration.families import FAMILIES
 from ml_playground.configuration.models import JobConfig
-from ml_playground.core.registry import load_object
 
 BARE = re.compile(r"[A-Za-z0-9_-]+")
 """What TOML takes as a key without quotes."""
+
+KINDS = "{kinds}"
 
 KeyPath = tuple[str, ...]
 """A key by its parts: ("train", "max_steps")."""
@@ -29,8 +37,8 @@ KeyPath = tuple[str, ...]
 class Shape:
     """What a key takes."""
 
-    allowed: str
-    """In words."""
+    words: str
+    """What it takes; `KINDS` stands for the kinds of the family, which are listed only when somebody reads them."""
     text: bool = False
     """Any text, or a path."""
     other: bool = False
@@ -43,6 +51,8 @@ class Shape:
     """Relative paths are made absolute by the loader."""
     prompt: bool = False
     """So are those behind `FILE:`."""
+    plugin: bool = False
+    """So are those that end in `.py`."""
     section: type[Strict] | None = None
     """A table with these settings."""
     family: str | None = None
@@ -51,6 +61,12 @@ class Shape:
     """A table of components of this family, by name."""
     entries: "Shape | None" = None
     """A table of plain values, by name: what each of them takes."""
+
+    @property
+    def allowed(self) -> str:
+        """What it takes, in words."""
+        family = self.family or self.table_of
+        return self.words.replace(KINDS, FAMILIES[family].listed()) if family else self.words
 
     @property
     def is_table(self) -> bool:
@@ -93,11 +109,6 @@ def keys_of(settings_class: type[Strict]) -> Mapping[str, Shape]:
     return {name: _shape(field.annotation, field.metadata) for name, field in settings_class.model_fields.items()}
 
 
-def kinds_of(family: str) -> Mapping[str, type[Component]]:
-    """The settings class of every kind of a family."""
-    return {kind: load_object(row.settings) for kind, row in FAMILIES[family].items()}
-
-
 def families_in_use() -> list[str]:
     """Families whose kinds a job file chooses, in the order of the sections."""
     shapes = [shape for section in _sections() for shape in keys_of(section).values()]
@@ -119,8 +130,7 @@ def class_of(shape: Shape, table: Any) -> type[Strict] | None:
         return shape.section
     if shape.family and isinstance(table, Mapping):
         kind = cast(Mapping[str, Any], table).get("kind")
-        row = FAMILIES[shape.family].get(kind) if isinstance(kind, str) else None
-        return cast("type[Strict]", load_object(row.settings)) if row else None
+        return settings_of(shape.family, kind) if isinstance(kind, str) and kind in FAMILIES[shape.family] else None
     return None
 
 
@@ -139,7 +149,7 @@ ROOT = Shape("a job", section=JobConfig, other=True)
 
 def entry_shape(family: str) -> Shape:
     """What an entry of a table of components takes."""
-    return Shape(f"a table with a kind ({', '.join(sorted(FAMILIES[family]))})", other=True, family=family)
+    return Shape(f"a table with a kind ({KINDS})", other=True, family=family)
 
 
 def find_shape(path: KeyPath, tree: Mapping[str, Any]) -> Shape | None:
@@ -201,10 +211,10 @@ def _union(members: list[Shape]) -> Shape:
     """Any of them; none is named last."""
     some = [member for member in members if not (member.none and not member.text and not member.other)]
     none = len(some) < len(members)
-    words = [member.allowed for member in some] + ["none"] * none
+    words = [member.words for member in some] + ["none"] * none
     return replace(
         some[0],
-        allowed=", or ".join(words),
+        words=", or ".join(words),
         text=any(member.text for member in some),
         other=any(member.other for member in some),
         none=none,
@@ -220,12 +230,12 @@ def _container(annotation: Any, metadata: list[Any]) -> Shape | None:
     if typing.get_origin(annotation) is tuple:
         entry = _shape(arguments[0], [])
         least = next((item.min_length for item in metadata if isinstance(item, annotated_types.MinLen)), 0)
-        words = f"a list of at least {least}, each {entry.allowed}" if least else f"a list, each {entry.allowed}"
-        return replace(entry, allowed=words, text=False, other=True, none=False, text_list=entry.text)
+        words = f"a list of at least {least}, each {entry.words}" if least else f"a list, each {entry.words}"
+        return replace(entry, words=words, text=False, other=True, none=False, text_list=entry.text)
     if typing.get_origin(annotation) is dict:
         entry = _shape(arguments[1], [])
         plain = None if entry.family else entry
-        return Shape(f"a table of names, each {entry.allowed}", other=True, table_of=entry.family, entries=plain)
+        return Shape(f"a table of names, each {entry.words}", other=True, table_of=entry.family, entries=plain)
     if isinstance(annotation, type) and issubclass(annotation, Strict):
         return Shape("a table", other=True, section=annotation)
     return None
@@ -238,7 +248,12 @@ def _plain(annotation: Any, metadata: list[Any]) -> Shape:
         limits = next((item for item in metadata if isinstance(item, StringConstraints)), StringConstraints())
         words = f"text that matches {limits.pattern}" if limits.pattern else "text"
         words += " that is not empty" if limits.min_length else ""
-        return Shape(words, text=True, prompt=any(isinstance(item, PromptMark) for item in metadata))
+        return Shape(
+            words,
+            text=True,
+            prompt=any(isinstance(item, PromptMark) for item in metadata),
+            plugin=any(isinstance(item, PluginMark) for item in metadata),
+        )
     if annotation is Path:
         return Shape("a path", text=True, path=any(isinstance(item, PathMark) for item in metadata))
     words = {bool: "true or false", int: "a whole number", float: "a number"}

@@ -147,6 +147,10 @@ class ModelCost:
     """Why torch.compile would bring nothing; empty: it may."""
 
 
+NO_COST = ModelCost(0, 0, 0, 0, 0, uncompiled="nobody has said what a model of this kind costs")
+"""Of a model whose kind does not say."""
+
+
 @dataclass(frozen=True, slots=True)
 class TokenMemory:
     """Bytes that training takes for each token of a micro-batch, embeddings and layers together; logits are planned for all alike."""

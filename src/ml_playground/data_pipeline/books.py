@@ -55,8 +55,8 @@ def open_books(folder: Path, data: Component | None = None) -> Books:
         RuntimeError: The kind of data lost a token itself.
     """
     epoch: Mapping[str, Fates] = {}
-    if data is not None:
-        fates: Callable[[Component, Path], Mapping[str, Fates]] = load_object(families.FATES[data.kind_name])
+    if data is not None and (path := families.DATA[data.kind_name].fates):
+        fates: Callable[[Component, Path], Mapping[str, Fates]] = load_object(path)
         epoch = fates(data, folder)
     books = Books(read_manifest(folder), epoch)
     for split, size in books.manifest.sizes.items():

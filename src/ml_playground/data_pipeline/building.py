@@ -56,7 +56,7 @@ def build_dataset(
     chosen = cast(Component, settings.tokenizer)  # Every source of text has one, which its settings see to.
     report(PrepareProgress("fetching"))
     before = source.provenance()
-    kind_path = kind_of("tokenizer", TOKENIZERS, chosen.kind_name).build
+    kind_path = kind_of(TOKENIZERS, chosen.kind_name).build
     kind: TokenizerClass = load_object(kind_path)
     helpers = workers_for(kind, workers, sum(file.size_bytes or 0 for file in before.files))
     with process_team(kind_path, helpers) as team:

@@ -54,9 +54,7 @@ def prepare(
         WorkerError: A process that shared the work has ended, or was killed; nothing half-written is left.
     """
     folder = prepared_folder(settings)
-    source: Source | ImageSource = load_object(kind_of("source", SOURCES, settings.source.kind_name).build)(
-        settings.source, deps
-    )
+    source: Source | ImageSource = load_object(kind_of(SOURCES, settings.source.kind_name).build)(settings.source, deps)
     with _alone(folder, report):
         # What a preparation that was killed has left may be as large as the data set.
         sweep(folder.parent)
@@ -128,9 +126,7 @@ def changed_source(settings: PrepareSettings, deps: Deps) -> str | None:
     prepared is whole in itself.
     """
     here = replace(deps, fetch=_no_network, sleep=_at_once)
-    source: Source | ImageSource = load_object(kind_of("source", SOURCES, settings.source.kind_name).build)(
-        settings.source, here
-    )
+    source: Source | ImageSource = load_object(kind_of(SOURCES, settings.source.kind_name).build)(settings.source, here)
     try:
         manifest, found = read_manifest(prepared_folder(settings)), source.provenance()
         changed = changed_files(manifest.tokenizer_files, tokenizer_files(settings.tokenizer))

@@ -22,7 +22,7 @@ def tokenizer_files(settings: Component | None) -> tuple[SourceFile, ...]:
     """
     if settings is None:
         return ()
-    kind: Any = load_object(kind_of("tokenizer", TOKENIZERS, settings.kind_name).build)
+    kind: Any = load_object(kind_of(TOKENIZERS, settings.kind_name).build)
     if not isinstance(kind, NamedFilesKind):
         return ()
     return tuple(_account(path) for path in kind.named_files(settings))

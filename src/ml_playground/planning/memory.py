@@ -13,7 +13,7 @@
 | logits | of at most `LARGEST_LOGITS` at once |
 | snapshot | what a checkpoint holds (weights, optimizer, averaged weights), copied before it is written |
 
-What a token takes is the model's to say (the table `MEMORIES` of configuration/families.py); a kind that is not there is not planned.
+What a token takes is the model's to say (`memory` in its row of configuration/families.py); where a row does not say, nothing is planned.
 `benchmarks/memory_table.py` holds the sum against the peaks of real runs: a tenth at most lies between them.
 """
 
@@ -90,17 +90,17 @@ def planned_bytes(job: JobConfig, facts: Mapping[str, int]) -> MemoryPlan | None
         job: What is trained. A runtime that is not decided yet counts as what a CPU would choose, without recomputation.
         facts: What the data give a model: vocab_size, sequence_tokens.
     """
-    kind = job.model.kind_name
-    if kind not in families.MEMORIES:
+    memory = families.MODELS[job.model.kind_name].memory
+    cost = families.cost_of(job.model, facts)
+    if not memory or cost is None or job.optimizer.kind_name not in STATE_BYTES:
         return None
-    cost: ModelCost = load_object(families.COSTS[kind])(job.model, facts)
     rows: int = cast(Any, job.data).micro_batch_rows
     tokens = rows * cost.sequence_tokens
     dtype = dtype_of(job.runtime)
     recomputes = job.runtime.activation_checkpointing is True
     attention = "fused" if job.runtime.attention == "fused" else "math"
     context = ModelContext(facts, attention=attention, activation_checkpointing=recomputes)
-    token: TokenMemory = load_object(families.MEMORIES[kind])(job.model, context, dtype)
+    token: TokenMemory = load_object(memory)(job.model, context, dtype)
     weights = MASTER_BYTES * cost.parameters
     state = STATE_BYTES[job.optimizer.kind_name](cost)
     averaged = weights if job.train.ema_decay else 0

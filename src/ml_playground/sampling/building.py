@@ -31,10 +31,10 @@ def refuse_larger_model(job: JobConfig, carried: Carried, tensors: Mapping[str, 
     Raises:
         CheckpointError: It has so many more parameters than were saved that it is no mistake worth describing.
     """
-    cost = families.COSTS.get(job.model.kind_name)
+    cost = families.cost_of(job.model, _facts(job, carried))
     if cost is None:
         return
-    described = load_object(cost)(job.model, _facts(job, carried)).parameters
+    described = cost.parameters
     saved = sum(tensor.numel() for tensor in tensors.values())
     # A model that is only of another shape is built, so that `load_weights` can name every tensor that does not fit.
     if described > 4 * saved + HARMLESS_PARAMETERS:

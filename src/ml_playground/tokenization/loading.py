@@ -21,7 +21,7 @@ def load_tokenizer(folder: Path) -> BulkTokenizer:
         hint = did_you_mean(kind, TOKENIZERS) if isinstance(kind, str) else ""
         raise DataError(
             f"{folder / FILE_NAME} holds a tokenizer of unknown kind {kind!r:.60}{hint} "
-            f"(known: {', '.join(sorted(TOKENIZERS))}); install the plugin that brings it, or prepare the data again."
+            f"(known: {TOKENIZERS.listed()}); install the plugin that brings it, or prepare the data again."
         )
     found: TokenizerClass = load_object(TOKENIZERS[kind].build)
     return found.load(folder)

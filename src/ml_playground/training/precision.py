@@ -13,9 +13,8 @@ from ml_playground.core.error_handling import ConfigError
 from ml_playground.core.machine import has_glibc, retain_freed_memory
 from ml_playground.core.machine_compiler import compile_obstacle
 from ml_playground.core.machine_rates import DeviceKind
-from ml_playground.core.registry import load_object
 from ml_playground.core.torch_machine import devices_here, free_bytes, rates_of
-from ml_playground.core.values import ModelCost
+from ml_playground.core.values import NO_COST
 from ml_playground.planning.memory import planned_bytes
 from ml_playground.training.deciding import ASKED, Decision, Decisions, Here, Work, decide_runtime
 
@@ -57,7 +56,7 @@ def look(device: DeviceKind) -> Here:
 
 def work_of(job: JobConfig, facts: Mapping[str, int], max_steps: int) -> Work:
     """The facts of a run that decide."""
-    cost: ModelCost = load_object(families.COSTS[job.model.kind_name])(job.model, facts)
+    cost = families.cost_of(job.model, facts) or NO_COST
     rows: int = cast(Any, job.data).micro_batch_rows
     tokens = rows * cost.sequence_tokens * job.train.micro_batches_per_step
 

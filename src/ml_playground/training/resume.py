@@ -25,6 +25,7 @@ FREE = (
     "checkpointing",
     "sample",
     "use",
+    "plugins",
     "prepare.max_loss_fraction",
     "train.log_every_steps",
     "train.on_bad_step",

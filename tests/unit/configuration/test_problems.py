@@ -18,7 +18,7 @@ def problems(*sets: str) -> tuple[str, ...]:
 
 
 KINDS = {family: ", ".join(sorted(table)) for family, table in FAMILIES.items()}
-NAMES = "name, seed, use, prepare, data, model, objective, optimizer, schedule, train, checkpointing, runtime, hooks, sample"
+NAMES = "name, seed, use, plugins, prepare, data, model, objective, optimizer, schedule, train, checkpointing, runtime, hooks, sample"
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from ml_playground.configuration.base import Strict
+from ml_playground.configuration.base import Strict, kinds_of
 from ml_playground.configuration.families import FAMILIES
 from ml_playground.configuration.loading import group_names, load
 from ml_playground.configuration.models import JobConfig
 from ml_playground.configuration.reference import job_schema, reference_text, write_reference
-from ml_playground.configuration.schema import families_in_use, keys_of, kinds_of, sections
+from ml_playground.configuration.schema import families_in_use, keys_of, sections
 
 ROOT = Path(__file__).parents[3]
 CLASSES: list[type[Strict]] = [
@@ -203,7 +203,8 @@ for name in ("torch", "transformers", "tokenizers", "numpy"):
     sys.modules[name] = None
 from ml_playground.commands.config import check, diff, explain, schema, show
 from ml_playground.commands.experiments import experiments
-from ml_playground.configuration.schema import families_in_use, kinds_of
+from ml_playground.configuration.base import kinds_of
+from ml_playground.configuration.schema import families_in_use
 for family in families_in_use():
     for kind, settings_class in kinds_of(family).items():
         settings_class.model_validate_json(__import__("json").dumps({{"kind": kind, **NEEDED.get(kind, {{}})}}))

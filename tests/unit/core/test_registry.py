@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from ml_playground.core.error_handling import ConfigError
-from ml_playground.core.registry import Kind, did_you_mean, install_command, kind_of, load_object
+from ml_playground.core.registry import Family, Kind, did_you_mean, install_command, kind_of, load_object
 
-TABLE = {"adamw": Kind("a:A", "a:build"), "muon": Kind("m:M", "m:build")}
+TABLE = Family("optimizer", {"adamw": Kind("a:A", "a:build"), "muon": Kind("m:M", "m:build")})
 
 
 def test_kind_of_known_kind_is_its_row() -> None:
     """Two strings, nothing imported."""
-    assert kind_of("optimizer", TABLE, "muon") == ("m:M", "m:build")
+    assert kind_of(TABLE, "muon") == Kind("m:M", "m:build")
 
 
 def test_kind_of_near_miss_suggests_and_lists() -> None:
@@ -21,13 +21,13 @@ def test_kind_of_near_miss_suggests_and_lists() -> None:
     with pytest.raises(
         ConfigError, match=r"optimizer has no kind 'adam'; did you mean 'adamw'\? \(allowed: adamw, muon\)\."
     ):
-        kind_of("optimizer", TABLE, "adam")
+        kind_of(TABLE, "adam")
 
 
 def test_kind_of_far_miss_only_lists() -> None:
     """Nothing near: no silly suggestion."""
     with pytest.raises(ConfigError, match=r"optimizer has no kind 'zzz' \(allowed: adamw, muon\)\."):
-        kind_of("optimizer", TABLE, "zzz")
+        kind_of(TABLE, "zzz")
 
 
 def test_did_you_mean_only_answers_when_something_is_close() -> None:

@@ -68,7 +68,7 @@ def test_parameters_of_any_settings_equal_the_formula(
 ) -> None:
     """Plans and refusals go by the formula, before anything is built."""
     facts = {"channels": channels, "height": height, "width": width, "classes": classes}
-    cost = load_object(families.COSTS[chosen.kind_name])(chosen, facts)
+    cost = load_object(families.MODELS[chosen.kind_name].cost)(chosen, facts)
     model = model_of(chosen, facts)
     assert sum(parameter.numel() for parameter in model.parameters()) == cost.parameters
     hidden: Any = getattr(model, "hidden_matrices")()  # noqa: B009

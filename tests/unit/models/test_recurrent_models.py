@@ -292,7 +292,7 @@ def test_cost_by_formula_equals_the_model(variant: str) -> None:
     """Plans are made from the cost alone, so its numbers are the model's own."""
     kind, options = VARIANTS[variant]
     model = model_of(variant)
-    cost = load_object(families.COSTS[kind])(
+    cost = load_object(families.MODELS[kind].cost)(
         settings_of(kind, **options), {"vocab_size": VOCAB, "sequence_tokens": LENGTH}
     )
     matrices = sum(parameter.numel() for parameter in model.hidden_matrices())
@@ -311,7 +311,7 @@ def test_memory_of_a_token_grows_with_the_model_and_not_with_the_text(variant: s
 
     def taken(*, recompute: bool = False, length: int = LENGTH, **more: Any) -> TokenMemory:
         context = ModelContext({"vocab_size": VOCAB, "sequence_tokens": length}, activation_checkpointing=recompute)
-        return load_object(families.MEMORIES[kind])(settings_of(kind, **options | more), context, dtype)
+        return load_object(families.MODELS[kind].memory)(settings_of(kind, **options | more), context, dtype)
 
     shallow, deep = taken(), taken(n_layer=40)
     assert shallow.activations < taken(n_layer=4).activations < deep.activations

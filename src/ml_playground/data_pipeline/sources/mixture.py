@@ -162,7 +162,7 @@ def build(settings: Mixture, deps: Deps) -> MixedSource:
     parts: dict[str, Source] = {}
     for name, part in settings.parts.items():
         with _named(name):
-            parts[name] = load_object(kind_of("source", SOURCES, part.kind_name).build)(part, deps)
+            parts[name] = load_object(kind_of(SOURCES, part.kind_name).build)(part, deps)
     return MixedSource(settings, parts)
 
 
