@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 from ml_playground.core.tokenizer_protocol import BulkTokenizer
 from ml_playground.data_pipeline.encoding import cut
 from ml_playground.data_pipeline.lost_places import unknown_text
+from ml_playground.tokenization.blank_cuts import BLANK_CUT, split_at_blanks
 from ml_playground.tokenization.byte import ByteTokenizer
 from ml_playground.tokenization.byte_bpe import ByteBpeTokenizer
 from ml_playground.tokenization.char import CharTokenizer
@@ -220,6 +221,15 @@ def test_split_groups_of_several_texts_equals_each_alone(parts: list[str], n: in
     assert words == [word for one in alone for word in one.pick(np.arange(len(one.starts)))]
     assert b"".join(words) == "".join(parts).encode()
     assert np.diff(together.ends, prepend=0).tolist()[: len(parts)] == [len(one.starts) for one in alone]
+
+
+@given(st.lists(texts, max_size=6))
+def test_stretches_of_the_encoder_end_wherever_a_text_may_be_cut(parts: list[str]) -> None:
+    """In every script: ids of a stretch that went on behind a cut would not be those of its two parts."""
+    together = split_at_blanks(parts)
+    expected = [[stretch.encode() for stretch in BLANK_CUT.split(text) if stretch] for text in parts]
+    assert together.pick(np.arange(len(together.starts))) == [stretch for one in expected for stretch in one]
+    assert together.ends.tolist()[: len(parts)] == np.cumsum([len(one) for one in expected]).tolist()
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -74,6 +74,18 @@ def test_line_breaks_and_tabs_are_pieces_of_their_own() -> None:
     assert [tokenizer.decode([index]) for index in tokenizer.encode("x\n\ty")][-4:-1] == ["x", "\n", "\t"]
 
 
+def test_long_text_of_another_script_is_cut_without_other_ids() -> None:
+    """Equally likely pieces abound in letters that repeat, and over a long text the library's sums let another one win."""
+    letters = random.Random(0)
+    words = ["".join(letters.choice("абвгд") * letters.choice((1, 2, 3)) for _ in range(5)) for _ in range(3000)]
+    tokenizer = SentencepieceTokenizer.train([" ".join(words)], SentencepieceModel(vocab_size=400))
+    text = " ".join(words[:400])
+    whole = tokenizer.encode(text)
+    cuts = [tokenizer.safe_cut(text, start) or 0 for start in range(0, 2000, 100)]
+    assert len(set(cuts)) == 20
+    assert all(tokenizer.encode(text[:at]) + tokenizer.encode(text[at:]) == whole for at in cuts)
+
+
 def test_vocabulary_too_small_says_how_large_it_must_be() -> None:
     """The library's own number, in the words of the settings."""
     message = r"vocab_size = 260 is less than the (\d+) ids that the characters of the training part, the bytes and the marks need"
