@@ -21,6 +21,7 @@ from ml_playground.configuration.loading import (
     is_file,
     load,
     load_file,
+    load_without_files,
     read_job,
 )
 from ml_playground.configuration.models import JobConfig
@@ -92,6 +93,7 @@ def _explanation_json(found: Explanation) -> dict[str, Any]:
         **{name: value for name, value in known.items() if value is not ...},
         "kinds": list(found.kinds),
         "keys": dict(found.keys or {}),
+        **({"plugin": found.plugin} if found.plugin else {}),
         "chain": [{"where": o.where, "layer": o.layer, "action": o.action, "value": o.value} for o in found.chain],
     }
 
@@ -99,6 +101,8 @@ def _explanation_json(found: Explanation) -> dict[str, Any]:
 def _explanation_text(found: Explanation) -> str:
     value = f" = {_shown(found.value)}" if found.value is not ... else ""
     lines = [f"{found.key}{value}", *(f"  {line}" for line in found.help.splitlines()), "", f"  takes    {found.takes}"]
+    if found.plugin:
+        lines.append(f"  of       {found.plugin}")
     if found.keys is not None:
         width = max(map(len, found.keys), default=0)
         return "\n".join([*lines, "", *(f"  {name:<{width}}  {text}".rstrip() for name, text in found.keys.items())])
@@ -168,13 +172,16 @@ def check(target: Target, json_output: Json = False) -> None:
     """Check the settings without running anything: all problems, or "ok".
 
     They are checked as they are written, in an experiment or a file alike: ML_PLAYGROUND_* variables do not count.
-    `mlp config show` lays them over.
+    `mlp config show` lays them over. Files that an experiment leaves to its user are named, and no problem.
     """
-    loaded = load_file(Path(target)) if is_file(Path(target)) else load(target, environ={})
+    loaded, needs = (load_file(Path(target)), ()) if is_file(Path(target)) else load_without_files(target)
+    but_for = f"but for what only you have: {', '.join(needs)}"
+    # A hash with a name that only stands for one would be the hash of no job.
+    found = None if needs else config_hash(loaded.job)
     if json_output:
-        typer.echo(json.dumps({"ok": True, "config_hash": config_hash(loaded.job)}))
+        typer.echo(json.dumps({"ok": True, "config_hash": found, "needs": needs}))
     else:
-        typer.echo(f"ok: {loaded.job.name}, {config_hash(loaded.job)}")
+        typer.echo(f"ok: {loaded.job.name}, {found or but_for}")
 
 
 def schema() -> None:

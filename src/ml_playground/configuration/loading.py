@@ -12,7 +12,7 @@ from ml_playground.configuration.models import JobConfig
 from ml_playground.configuration.origins import Layer, Merged, Origin, absolute, histories, merge
 from ml_playground.configuration.overrides import environment_layers, set_layer
 from ml_playground.configuration.plugins import bring
-from ml_playground.configuration.problems import ConfigProblemsError, validated
+from ml_playground.configuration.problems import ConfigProblemsError, UnnamedFilesError, validated
 from ml_playground.core.error_handling import ConfigError
 from ml_playground.core.registry import did_you_mean
 from ml_playground.core.run_folder import home
@@ -71,7 +71,25 @@ def load(
     """
     here = cwd or Path.cwd()
     folder = find_experiment(experiment, here)
-    return _loaded(assemble(folder / CONFIG, sets=sets, files=files, environ=environ, cwd=here, plan=plan), folder)
+    merged = assemble(folder / CONFIG, sets=sets, files=files, environ=environ, cwd=here, plan=plan)
+    try:
+        return _loaded(merged, folder)
+    except UnnamedFilesError as error:
+        readme = folder / "README.md"
+        more = f"What it must hold: {readme}" if readme.is_file() else ""
+        raise UnnamedFilesError(error.names, experiment, more) from None
+
+
+def load_without_files(experiment: str) -> tuple[Loaded, tuple[str, ...]]:
+    """The job of an experiment as it is written, and the keys of files that it leaves to its user; each is `FILE` in the job.
+
+    Raises:
+        ConfigError: Everything else that is wrong, one line each.
+    """
+    try:
+        return load(experiment, environ={}), ()
+    except UnnamedFilesError as error:
+        return load(experiment, environ={}, sets=[f"{key}=FILE" for key in error.names]), tuple(error.names)
 
 
 def load_file(file: Path) -> Loaded:

@@ -15,6 +15,7 @@ from ml_playground.configuration.schema import (
     Shape,
     class_of,
     dotted,
+    find_key,
     find_shape,
     keys_of,
     node_at,
@@ -34,6 +35,24 @@ class ConfigProblemsError(ConfigError):
         super().__init__("\n".join(self.problems))
 
 
+class UnnamedFilesError(ConfigProblemsError):
+    """All is well but for files that only its user can name."""
+
+    def __init__(self, names: Mapping[str, str], experiment: str = "The job", more: str = "") -> None:
+        """Put it into words.
+
+        Args:
+            names: Dotted key of each file -> what it takes, in words.
+            experiment: Which reads them.
+            more: A last line.
+        """
+        self.names = names
+        lines = [f"{experiment} reads what only you have: {' and '.join(names)} must be set."]
+        lines += [f"{key} takes {words[:1].lower()}{words[1:]}." for key, words in names.items()]
+        lines.append(f"Type behind the command: {' '.join(f'--set {key}=FILE' for key in names)}")
+        super().__init__([*lines, *[more] * bool(more)])
+
+
 def validated(merged: Merged) -> JobConfig:
     """The job that the layers describe.
 
@@ -44,10 +63,22 @@ def validated(merged: Merged) -> JobConfig:
         # JSON mode: strict Python mode would refuse lists for tuples and texts for paths.
         job = JobConfig.model_validate_json(json.dumps(merged.tree))
     except ValidationError as error:
-        raise ConfigProblemsError([*merged.problems, *_problems(error, merged)]) from None
+        raise _unnamed(error, merged) or ConfigProblemsError([*merged.problems, *_problems(error, merged)]) from None
     if merged.problems:
         raise ConfigProblemsError(merged.problems)
     return job
+
+
+def _unnamed(error: ValidationError, merged: Merged) -> UnnamedFilesError | None:
+    """The files that are missing, where nothing else is wrong and an experiment leaves them to its user."""
+    names: dict[str, str] = {}
+    for detail in error.errors(include_url=False):
+        path, rest = _place(detail["loc"], merged.tree)
+        key = find_key((*path, str(rest)), merged.tree)
+        if detail["type"] != "missing" or key is None or not key.shape.path:
+            return None
+        names[dotted(key.path)] = (key.field.description or key.shape.allowed).rstrip(".")
+    return None if merged.problems else UnnamedFilesError(names)
 
 
 def _problems(error: ValidationError, merged: Merged) -> Iterator[str]:

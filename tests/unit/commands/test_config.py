@@ -235,6 +235,13 @@ def test_check_valid_settings_says_ok(capsys: Capture, tmp_path: Path) -> None:
     assert printed(capsys, check, str(tmp_path / "mine.yaml")).startswith("ok: mine, ")
 
 
+def test_check_names_the_files_that_an_experiment_leaves_to_its_user(capsys: Capture) -> None:
+    """All else is right, and a hash there is only of a whole job."""
+    assert printed(capsys, check, "got_char") == "ok: got_char, but for what only you have: prepare.source.path\n"
+    expected = {"ok": True, "config_hash": None, "needs": ["prepare.source.path"]}
+    assert json.loads(printed(capsys, check, "got_char", json_output=True)) == expected
+
+
 def test_check_and_diff_leave_the_environment_out(
     capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,10 +19,13 @@ from ml_playground.configuration.loading import (
     list_experiments,
     load,
     load_file,
+    load_without_files,
     read_job,
 )
+from ml_playground.configuration.problems import UnnamedFilesError
 from ml_playground.core.error_handling import ConfigError
 
+NAMES = sorted(file.parent.name for file in SHIPPED.glob("*/config.toml"))
 BASE = '[prepare]\nsource = { kind = "text_file", path = "text.txt" }\n'
 
 
@@ -77,7 +80,7 @@ def test_find_experiment_unknown_is_refused_with_the_list(tmp_path: Path, text: 
     with pytest.raises(ConfigError) as caught:
         find_experiment(text, tmp_path)
     assert f"no experiment {text!r}" in str(caught.value)
-    assert "(experiments: digits, mnist, python_stdlib, shakespeare; or name a folder with a config.toml)" in str(caught.value)
+    assert f"(experiments: {', '.join(NAMES)}; or name a folder with a config.toml)" in str(caught.value)
 
 
 def test_find_experiment_misspelt_is_answered_with_the_nearest() -> None:
@@ -100,7 +103,7 @@ def test_list_experiments_own_and_shipped_are_told_apart(home: Path) -> None:
     (folder / "README.md").write_text("# Title\n\n## Part\n\nFirst sentence,\nbroken. Second one.\n")
     experiment(home / "experiments" / "-bad name")
     entries = list_experiments()
-    assert [entry.name for entry in entries] == ["a_own", "digits", "mnist", "python_stdlib", "shakespeare"] == experiment_names()
+    assert [entry.name for entry in entries] == ["a_own", *NAMES] == experiment_names()
     assert (entries[0].summary, entries[0].shipped) == ("First sentence, broken.", False)
     assert all(entry.shipped and entry.summary for entry in entries[1:])
 
@@ -491,22 +494,50 @@ def test_assemble_without_experiment_gives_what_all_share() -> None:
     assert "name" not in assemble(None).tree
 
 
-@pytest.mark.parametrize("name", ["python_stdlib", "shakespeare"])
-@pytest.mark.parametrize("overlay", [None, "test_config.toml"])
-def test_load_shipped_experiments_and_overlays_are_valid(name: str, overlay: str | None) -> None:
-    """What is shipped loads."""
-    folder = SHIPPED / name
-    job = load(name, files=[folder / overlay] if overlay else []).job
-    assert job.name == name
-    parts = ["Overview", "Data", "Model", "Run", "Config highlights", "Outputs", "Troubleshooting"]
-    readme = (folder / "README.md").read_text()
-    assert [line[3:] for line in readme.splitlines() if line.startswith("## ")] == parts
+@pytest.mark.parametrize("name", NAMES)
+def test_load_shipped_experiments_and_overlays_are_valid(name: str) -> None:
+    """What is shipped loads, as it is but for files of its user, and in its tiny form as it is."""
+    loaded, needs = load_without_files(name)
+    tiny = load(name, files=[SHIPPED / name / "test_config.toml"])
+    assert (loaded.job.name, tiny.job.name) == (name, name)
+    assert load_file(SHIPPED / name / "test_config.toml").job == tiny.job
+    assert needs == (("prepare.source.path",) if name.startswith(("bundestag", "got")) else ())
+
+
+def test_load_files_that_only_their_user_has_are_asked_for(tmp_path: Path) -> None:
+    """What to type, what it takes, and where it is described; however often the key is missing."""
+    with pytest.raises(UnnamedFilesError) as caught:
+        load("got_char")
+    assert caught.value.problems == (
+        "got_char reads what only you have: prepare.source.path must be set.",
+        "prepare.source.path takes a file, a folder (all of it that matches `pattern`), or a glob.",
+        "Type behind the command: --set prepare.source.path=FILE",
+        f"What it must hold: {SHIPPED / 'got_char' / 'README.md'}",
+    )
+    (tmp_path / "config.toml").write_text(
+        "prepare.source = { kind = 'mixture', parts = { a = { kind = 'csv_text' }, b = { kind = 'text_file' } } }\n"
+    )
+    with pytest.raises(UnnamedFilesError) as caught:
+        load(str(tmp_path))
+    assert caught.value.problems[-1] == (
+        "Type behind the command: --set prepare.source.parts.a.path=FILE --set prepare.source.parts.b.path=FILE"
+    )
+    assert load_without_files(str(tmp_path))[1] == ("prepare.source.parts.a.path", "prepare.source.parts.b.path")
+
+
+def test_load_what_else_is_wrong_is_told_beside_a_missing_file() -> None:
+    """All problems at once, one line each; also of those that show only when the file is there."""
+    with pytest.raises(ConfigError) as caught:
+        load("got_char", sets=["train.max_steps=0"])
+    assert "prepare.source.path is missing; it takes a path; set it" in str(caught.value)
+    assert "train.max_steps cannot be 0" in str(caught.value)
 
 
 @pytest.mark.parametrize("group", group_names())
 def test_load_every_group_works_in_every_shipped_experiment(group: str) -> None:
     """A group sets what it says, alone."""
-    for name in ("python_stdlib", "shakespeare"):
-        loaded = load(name, sets=[f"use={group}", "schedule.warmup_steps=1"])
+    for name in ("python_stdlib", "shakespeare", "bundestag_char", "got_char", "got_s1_subword"):
+        file = [] if name in ("python_stdlib", "shakespeare") else ["prepare.source.path=FILE"]
+        loaded = load(name, sets=[f"use={group}", "schedule.warmup_steps=1", *file])
         assert any(origin.layer == f"group {group}" for origins in loaded.origins.values() for origin in origins)
     assert (PRESETS / f"{group}.toml").is_file()
