@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ml_playground.commands.doctor_plugins import plugins
 from ml_playground.commands.findings import Finding, Level, show
 from ml_playground.commands.options import ConfigFiles, Json, Sets
 from ml_playground.configuration.loading import load
@@ -60,7 +61,7 @@ def doctor(
         raise ConfigError("--set and --config change an experiment; name one: mlp doctor EXPERIMENT --set ...")
     job = load(experiment, sets=sets or (), files=files or ()).job if experiment is not None else None
     machine = probe()
-    findings = [*environment(machine), *dependencies(), *storage(home()), *resources(machine)]
+    findings = [*environment(machine), *dependencies(), *plugins(), *storage(home()), *resources(machine)]
     report = {"machine": asdict(machine)}
     try:
         look_at = load_object("ml_playground.commands.doctor_devices:look_at")

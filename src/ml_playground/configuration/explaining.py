@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from ml_playground.configuration.base import Strict, kinds_of
+from ml_playground.configuration.families import FAMILIES
 from ml_playground.configuration.origins import Merged, Origin, history
 from ml_playground.configuration.problems import job_keys
 from ml_playground.configuration.schema import (
@@ -44,6 +45,8 @@ class Explanation:
     """Who did what to it, lowest layer first; the last one decided."""
     keys: Mapping[str, str] | None = None
     """Of a table: its keys and what each means."""
+    plugin: str = ""
+    """Who brings the kind of the table, or of the table around the key; empty: this package."""
 
 
 def explain(text: str, merged: Merged) -> Explanation:
@@ -77,7 +80,15 @@ def _value(path: KeyPath, key: Key, merged: Merged) -> Explanation:
     set_here = path[-1] in (node_at(path[:-1], merged.tree) or ())
     default = chain[-1].value if chain else ...
     value = node_at(path, merged.tree) if set_here else default
-    return Explanation(dotted(path), key.field.description or "", key.shape.allowed, key.default, value, chain=chain)
+    return Explanation(
+        dotted(path),
+        key.field.description or "",
+        key.shape.allowed,
+        key.default,
+        value,
+        chain=chain,
+        plugin=_plugin_of(path[:-1], merged),
+    )
 
 
 def _table(path: KeyPath, shape: Shape, merged: Merged) -> Explanation:
@@ -92,7 +103,13 @@ def _table(path: KeyPath, shape: Shape, merged: Merged) -> Explanation:
     elif shape.table_of:
         entries = {name: class_of(entry_shape(shape.table_of), entry) for name, entry in _entries(table)}
         names = {name: _about(entry) if entry else "" for name, entry in entries.items()}
-    return Explanation(dotted(path), "\n".join(about), shape.allowed, keys=names)
+    return Explanation(dotted(path), "\n".join(about), shape.allowed, keys=names, plugin=_plugin_of(path, merged))
+
+
+def _plugin_of(path: KeyPath, merged: Merged) -> str:
+    shape, table = find_shape(path, merged.tree), node_at(path, merged.tree)
+    kind = dict(_entries(table)).get("kind") if shape and shape.family else None
+    return FAMILIES[shape.family].origin(kind) if shape and shape.family and isinstance(kind, str) else ""
 
 
 def _entries(table: Any) -> Iterable[tuple[str, Any]]:
