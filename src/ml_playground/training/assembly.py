@@ -33,7 +33,7 @@ from ml_playground.training.hook_protocols import HookContext, Preview
 from ml_playground.training.learner import GradientLearner
 from ml_playground.training.precision import apply_runtime, device_for, runtime_for
 from ml_playground.training.protocols import Data, Objective
-from ml_playground.training.restoring import restore
+from ml_playground.training.restoring import owed_by, restore
 from ml_playground.training.resume import read_job, with_decided
 from ml_playground.training.stretch import Start
 
@@ -113,6 +113,7 @@ def assembled(opened: Opened, run: RunFolder, *, tidies: bool = True) -> Assembl
     model = build_model(job, data.facts, device, load_pretrained=checkpoint is None)
     objective: Objective[Any, Any] = load_object(families.OBJECTIVES[job.objective.kind_name].build)(job.objective)
     learner = build_learner(job, model, objective)
+    start = restore(learner, checkpoint, store.list(), data.fingerprint, opened.max_steps, job.merit)
     return Assembly(
         device=device,
         model=model,
@@ -121,7 +122,7 @@ def assembled(opened: Opened, run: RunFolder, *, tidies: bool = True) -> Assembl
         store=store,
         buffer=buffer,
         checkpoint=checkpoint,
-        start=restore(learner, checkpoint, store.list(), data.fingerprint, opened.max_steps, job.merit),
+        start=owed_by(start, checkpoint, job),
         preview=build_preview(job, model, learner, data),
     )
 

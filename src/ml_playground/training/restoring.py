@@ -12,7 +12,7 @@ from ml_playground.core.course import PLAIN, RollBack, Split
 from ml_playground.core.error_handling import CheckpointError, ConfigError, DataError
 from ml_playground.core.run_folder import RunFolder
 from ml_playground.core.run_schema import Result, complaint
-from ml_playground.core.values import Merit
+from ml_playground.core.values import Action, Merit
 from ml_playground.training.checkpoint_protocols import OpenCheckpoint, Saved
 from ml_playground.training.checkpointing.best import BestSoFar
 from ml_playground.training.guard import Guard, cut_of, recipe_of
@@ -35,8 +35,24 @@ def ended_before(checkpoint: OpenCheckpoint | None, job: JobConfig) -> Ending | 
     Raises:
         CheckpointError: The job in the checkpoint cannot be read.
     """
-    if checkpoint is None or checkpoint.ending is None:
+    if checkpoint is None or checkpoint.ending is None or _branches(checkpoint, job):
         return None
+    return Ending(checkpoint.ending, checkpoint.progress.step, checkpoint.metrics or {})
+
+
+def owed_by(start: Start, checkpoint: OpenCheckpoint | None, job: JobConfig) -> Start:
+    """Where other settings send a run on, it does not end for what the former ones owed; the evaluation is made all the same.
+
+    Raises:
+        CheckpointError: The job in the checkpoint cannot be read.
+    """
+    if checkpoint is None or Action.FINISH not in checkpoint.owed or not _branches(checkpoint, job):
+        return start
+    return replace(start, owed=start.owed & ~Action.FINISH)
+
+
+def _branches(checkpoint: OpenCheckpoint, job: JobConfig) -> bool:
+    """Whether a run goes on from a checkpoint under other settings than it was saved with."""
     try:
         saved = JobConfig.model_validate_json(checkpoint.config)
     except ValidationError as error:
@@ -44,9 +60,7 @@ def ended_before(checkpoint: OpenCheckpoint | None, job: JobConfig) -> Ending | 
             f"The job in {checkpoint.reference} cannot be read ({complaint(error)}); restore it from a copy."
         ) from error
     # Not what the run folder says: a branch that is killed before its first save has left its own settings there.
-    if any(difference.lock != "free" for difference in differences(saved, job)):
-        return None
-    return Ending(checkpoint.ending, checkpoint.progress.step, checkpoint.metrics or {})
+    return any(difference.lock != "free" for difference in differences(saved, job))
 
 
 def guard_of(

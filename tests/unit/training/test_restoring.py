@@ -8,11 +8,11 @@ import pytest
 
 from ml_playground.core.course import PLAIN, Course, RollBack, Split
 from ml_playground.core.error_handling import CheckpointError
-from ml_playground.core.values import Progress
+from ml_playground.core.values import Action, Progress
 from ml_playground.training.checkpoint_protocols import Snapshot
 from ml_playground.training.guard import cut_of, recipe_of
 from ml_playground.training.hook_protocols import StepReading
-from ml_playground.training.restoring import ended_before, going_on, guard_of
+from ml_playground.training.restoring import ended_before, going_on, guard_of, owed_by
 from ml_playground.training.stretch import Start, WentBack
 from tests.fakes.memory_store import MemoryStore
 from tests.fakes.tiny_job import tiny_job
@@ -111,3 +111,26 @@ def test_ended_before_job_in_the_checkpoint_cannot_be_read_is_refused(tmp_path: 
     store.begin_save(Snapshot(Progress(9, 9, 0.1, 8.0, 3.0), {}, {}, "{}", "f", ending="completed"))
     with pytest.raises(CheckpointError, match=r"The job in .* cannot be read \(name: Field required\); restore it"):
         ended_before(store.open(9), tiny_job(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "owed"),
+    [
+        ({}, Action.EVALUATE | Action.SAVE | Action.FINISH),
+        ({"checkpointing": {"every_steps": 1}}, Action.EVALUATE | Action.SAVE | Action.FINISH),
+        ({"optimizer": {"lr": 0.002}}, Action.EVALUATE | Action.SAVE),
+        ({"hooks": {"time_budget": {"kind": "time_budget", "minutes": 9.0}}}, Action.EVALUATE | Action.SAVE),
+    ],
+    ids=str,
+)
+def test_owed_by_a_checkpoint_a_branch_does_not_end_for_it(
+    tmp_path: Path, changes: dict[str, Any], owed: Action
+) -> None:
+    """A stop broke off the last evaluation of a run whose time was up; whoever gives it more time means it to go on."""
+    timed: dict[str, Any] = {"hooks": {"time_budget": {"kind": "time_budget", "minutes": 1.0}}}
+    store = MemoryStore()
+    config = tiny_job(tmp_path, **timed).model_dump_json()
+    all_of_it = Action.EVALUATE | Action.SAVE | Action.FINISH
+    store.begin_save(Snapshot(Progress(9, 60, 0.1, 8.0, 3.0), {}, {}, config, "f", owed=all_of_it))
+    start = Start(step=9, owed=store.open(9).owed)
+    assert owed_by(start, store.open(9), tiny_job(tmp_path, **timed | changes)).owed == owed
