@@ -21,7 +21,7 @@ SHORTEST_LOOP = 12
 LONG_LINE = 2000
 """Characters of a line that nobody breaks."""
 
-_HEADER = re.compile(r"^[ \t]*([^\W\d_][\w .-]{0,24}?)[ \t]*:[ \t]*(\S.*?)[ \t]*$")
+_HEADER = re.compile(r"^[ \t]*([^\W\d_][\w .-]{0,24}?)[ \t]*:[ \t]*(\S.*)$")
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*")
 _YEAR = re.compile(r"(?<![\d.,])\d{4}(?![\d])")
 _END_OF_SENTENCE = re.compile(r"[.!?…:;][\"'»«\u201d\u201c\u2019)\]}]*\s*$")
@@ -117,7 +117,8 @@ def headers_of(texts: Sequence[str]) -> Headers:
 def _headers(text: str) -> Iterator[tuple[str, str]]:
     for line in text.split("\n")[:HEADER_LINES]:
         if match := _HEADER.match(line):
-            yield match[1], match[2]
+            # Not by the pattern: at each blank of a line it would look anew whether the rest is blank.
+            yield match[1], match[2].rstrip(" \t")
 
 
 def lines_of(texts: Sequence[str]) -> Lines:
@@ -170,12 +171,8 @@ def loop_at_end(text: str) -> str | None:
     tail = text.rstrip()
     for length in range(1, min(LONGEST_LOOP, len(tail) // LOOP_REPEATS) + 1):
         phrase = tail[-length:]
-        if not tail.endswith(phrase * LOOP_REPEATS) or not any(map(str.isalnum, phrase)):
-            continue
-        repeats = LOOP_REPEATS
-        while tail.endswith(phrase * (repeats + 1)):
-            repeats += 1
-        if length * repeats >= SHORTEST_LOOP:
+        repeats = max(LOOP_REPEATS, -(-SHORTEST_LOOP // length))
+        if tail.endswith(phrase * repeats) and any(map(str.isalnum, phrase)):
             return phrase
     return None
 

@@ -1,5 +1,7 @@
 """Statistics of drawn texts: what counts as a header, a line, a run of words, and as odd."""
 
+from time import thread_time
+
 import pytest
 
 from ml_playground.analysis.quality import anomalies_of, headers_of, lines_of, loop_at_end, ngrams_of, words_of
@@ -92,3 +94,11 @@ def test_anomalies_of_number_their_texts() -> None:
 def test_loop_at_end_is_the_shortest_phrase(text: str, phrase: str | None) -> None:
     """At least four times, with letters in it, and long enough together."""
     assert loop_at_end(text) == phrase
+
+
+@pytest.mark.parametrize("text", ["x" * 1_000_000, "a: x" + " " * 200_000 + "y"], ids=["a loop", "a header of blanks"])
+def test_anomalies_of_a_long_line_take_no_more_than_its_length(text: str) -> None:
+    """Both take minutes where each character is compared with all that follow."""
+    began_s = thread_time()
+    assert {"long line"} <= codes(text)
+    assert thread_time() - began_s < 3
