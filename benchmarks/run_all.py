@@ -1,7 +1,8 @@
 """All benchmarks in turn: their tables, one JSON of them all, and which promises are kept.
 
 `make bench` takes about half an hour on an idle machine, with nanoGPT and litgpt beside 40 minutes; `make bench-quick` 3 minutes.
-A script that fails does not stop the others; exit code 1 then. The JSON lies under .cache/bench/ by the time it was made; `write_docs.py` puts its tables into the docs.
+A script that fails does not stop the others; exit code 1 then. The JSON lies under .cache/bench/ by the time it was made;
+`write_docs.py` puts its tables into the docs.
 """
 
 import argparse
