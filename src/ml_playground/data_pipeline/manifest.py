@@ -135,7 +135,7 @@ class Prepared:
             DataError: It names those that there are.
         """
         if split not in self.manifest.splits:
-            hint = "; set prepare.test_fraction above 0 to have one" if split == "test" else ""
+            hint = "; to have one, prepare and train with --set prepare.test_fraction=0.1" if split == "test" else ""
             raise DataError(f"{self.folder} has no split {split!r} (it has: {', '.join(self.manifest.splits)}){hint}.")
 
 

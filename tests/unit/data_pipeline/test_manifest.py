@@ -176,7 +176,8 @@ def test_open_manifest_that_is_no_json_says_so(prepared: Prepared) -> None:
 def test_tokens_of_a_split_that_is_not_there_name_those_that_are(prepared: Prepared) -> None:
     """A test split is made on demand."""
     with pytest.raises(
-        DataError, match=r"has no split 'test' \(it has: train, val\); set prepare\.test_fraction above 0"
+        DataError,
+        match=r"has no split 'test' \(it has: train, val\); to have one, prepare and train with --set prepare\.test_fraction=0\.1",
     ):
         prepared.tokens("test")
     with pytest.raises(DataError, match=r"has no split 'dev' \(it has: train, val\)\."):
