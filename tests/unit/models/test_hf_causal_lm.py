@@ -1,5 +1,6 @@
 """Models of the transformers library as ours: logits, loss and gradients are the library's own, whatever the runtime."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -229,6 +230,33 @@ def test_tensors_of_another_shape_or_missing_are_named(tmp_path: Path) -> None:
         CheckpointError, match=r"do not fit its config.json: .*h\.2\..* is missing.*Get the folder anew"
     ):
         loaded(tmp_path)
+
+
+def test_tensors_apart_that_config_json_ties_are_refused(tmp_path: Path) -> None:
+    """The library trains them apart, and checkpoints of that fit no model that config.json describes."""
+    saved("llama", tmp_path)
+    changed_config(tmp_path, tie_word_embeddings=True)
+    with pytest.raises(
+        CheckpointError,
+        match=r"lm_head\.weight is tied .* hold both, with different values.*tie_word_embeddings = false",
+    ):
+        loaded(tmp_path)
+
+
+def test_model_that_reads_no_token_is_refused(tmp_path: Path) -> None:
+    """Else rows of the data were said to be too long for it."""
+    saved("llama", tmp_path)
+    changed_config(tmp_path, max_position_embeddings=0)
+    with pytest.raises(
+        ConfigError, match=r"max_position_embeddings = 0 in config\.json: a model reads one token at least"
+    ):
+        loaded(tmp_path)
+
+
+def changed_config(folder: Path, **fields: Any) -> None:
+    """The config.json of a folder with other values."""
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | fields))
 
 
 def test_dropout_of_an_architecture_without_any_is_refused(tmp_path: Path) -> None:

@@ -158,6 +158,7 @@ def loaded_network(settings: HfCausalLm, attention: Attention) -> PreTrainedMode
     except _UNBUILDABLE as error:
         raise _unbuildable(settings.path, error) from error
     _refuse_misfits(settings.path, found)
+    _refuse_untied(settings.path, network, empty_network(settings, attention, "meta"))
     return network
 
 
@@ -204,6 +205,11 @@ def _blueprint(settings_json: str, attention: Attention) -> Blueprint:
     text: Any = network.config.get_text_config(decoder=True)
     matrices = hidden_matrices(network)
     try:
+        max_context: int | None = getattr(text, "max_position_embeddings", None)
+        if max_context is not None and max_context < 1:
+            raise ConfigError(
+                f"{settings.path}: max_position_embeddings = {max_context} in config.json: a model reads one token at least."
+            )
         vocab_size, layers, heads = int(text.vocab_size), int(text.num_hidden_layers), int(text.num_attention_heads)
         head_width = getattr(text, "head_dim", None) or int(text.hidden_size) // heads
         stacked = sum(weight.numel() for weight in network.parameters() if weight.ndim > 2)  # noqa: PLR2004
@@ -212,7 +218,7 @@ def _blueprint(settings_json: str, attention: Attention) -> Blueprint:
         of_matrices = sum(map(torch.numel, matrices))
         return Blueprint(
             vocab_size=vocab_size,
-            max_context=getattr(text, "max_position_embeddings", None),
+            max_context=max_context,
             parameters=sum(map(torch.numel, network.parameters())),
             matrix_parameters=of_matrices,
             multiplied=of_matrices + stacked * share + vocab_size * int(text.hidden_size),
@@ -261,6 +267,16 @@ def _refuse_misfits(folder: Path, found: Mapping[str, Any]) -> None:
         more = f"; and {len(problems) - SHOWN_NAMES} more" if len(problems) > SHOWN_NAMES else ""
         raise CheckpointError(
             f"The tensors in {folder} do not fit its config.json: {'; '.join(problems[:SHOWN_NAMES])}{more}. Get the folder anew."
+        )
+
+
+def _refuse_untied(folder: Path, network: PreTrainedModel, described: PreTrainedModel) -> None:
+    """The library leaves two tensors apart that config.json ties, if their values differ; nothing could read a checkpoint of that."""
+    apart = sorted(dict(network.named_parameters()).keys() - dict(described.named_parameters()).keys())
+    if apart:
+        raise CheckpointError(
+            f"The config.json in {folder} says that {', '.join(apart[:SHOWN_NAMES])} is tied to another tensor, but the files hold "
+            "both, with different values. If they are meant to differ, say so there: tie_word_embeddings = false."
         )
 
 
