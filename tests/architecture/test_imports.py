@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "profiles": {"core", "configuration", "models.protocols"},
     "objectives": {"core", "configuration", "models.protocols", "data_pipeline.batches"},
     "planning": {"core", "configuration"},
+    "importing": {"core", "configuration"},
     "training": {"core", "configuration", "planning.memory"},
     "sampling": {"core", "configuration", "models"},
     "export": {"core", "configuration", "models"},
@@ -44,7 +45,7 @@ HEAVY = {
     "datasets",
     "matplotlib",
 }
-WITHOUT_TORCH = {"configuration", "planning", "monitoring", "jobs"}
+WITHOUT_TORCH = {"configuration", "importing", "planning", "monitoring", "jobs"}
 
 
 def ours(source: Source) -> Iterator[tuple[ast.stmt, str]]:

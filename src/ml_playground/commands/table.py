@@ -70,6 +70,11 @@ COMMANDS: Mapping[str, Mapping[str, Row | Group]] = {
                 "diff": Row("ml_playground.commands.config:diff", "Compare the settings of two experiments or runs."),
                 "check": Row("ml_playground.commands.config:check", "Check the settings without running anything."),
                 "schema": Row("ml_playground.commands.config:schema", "Print the JSON schema of a job."),
+                "presets": Row("ml_playground.commands.config_presets:presets", "List the groups that `use` may name."),
+                "import": Row(
+                    "ml_playground.commands.config_import:import_config",
+                    "Turn a configuration of nanoGPT, Craft or TRAINING into one of ours.",
+                ),
             },
         ),
         "bench": Row(

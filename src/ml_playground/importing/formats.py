@@ -1,0 +1,141 @@
+"""Which format a file is in, and the job that it becomes: checked as any job, with a word on every key."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from ml_playground.configuration.documents import Document, read_document
+from ml_playground.configuration.loading import SHIPPED
+from ml_playground.configuration.models import JobConfig
+from ml_playground.configuration.origins import Layer, merge
+from ml_playground.configuration.overrides import set_layer
+from ml_playground.configuration.problems import ConfigProblemsError, validated
+from ml_playground.configuration.schema import KeyPath
+from ml_playground.core.error_handling import ConfigError
+from ml_playground.importing import craft, nanogpt, older, training
+from ml_playground.importing.book import Book, Finding, Foreign
+from ml_playground.importing.python_file import read_assignments
+
+KNOWN = "nanoGPT's config files (.py), TRAINING's config.json, Craft's composed YAML, and the older ml_playground's TOML are read"
+SECTIONS_OF_OURS = {
+    "prepare",
+    "model",
+    "optimizer",
+    "schedule",
+    "objective",
+    "train",
+    "checkpointing",
+    "runtime",
+    "use",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A foreign file as a job of ours."""
+
+    system: str
+    file: Path
+    table: Mapping[str, Any]
+    """What a config.toml says beside the settings that all experiments share."""
+    findings: Sequence[Finding]
+    job: JobConfig
+
+
+def import_file(file: Path, sets: Sequence[str] = (), cwd: Path | None = None) -> Imported:
+    """Read a foreign configuration, and check what it becomes.
+
+    Args:
+        file: nanoGPT's .py, TRAINING's .json, Craft's .yaml, the older ml_playground's .toml.
+        sets: `KEY=VALUE` of ours, laid over what is imported.
+        cwd: Paths in `sets` count from here; none: the working directory.
+
+    Raises:
+        ConfigError: Unknown format, wrong types, values that no job takes; names the file and the line.
+    """
+    book = _book_of(file)
+    layers = [
+        Layer("name", {"name": "imported"}, file.parent),
+        _shared(),
+        Layer("imported", book.table, file.absolute().parent, file, book.lines),
+    ]
+    here = cwd or Path.cwd()
+    over, problems = set_layer(sets, here, merge(layers).tree)
+    if problems:
+        raise ConfigProblemsError(problems)
+    merged = merge([*layers, over])
+    try:
+        job = validated(merged)
+    except ConfigProblemsError as error:
+        # What contradicts each other stands on no line.
+        lines = [text if str(file) in text else f"{file}: {text}" for text in error.problems]
+        raise ConfigProblemsError(lines) from None
+    table = _laid(book.table, merge([over]).tree)
+    return Imported(book.foreign.system, file, table, book.findings, job)
+
+
+def _shared() -> Layer:
+    file = SHIPPED / "default_config.toml"
+    document = read_document(file)
+    return Layer("default_config", document.table, file.parent, file, document.lines)
+
+
+def _book_of(file: Path) -> Book:
+    if file.suffix.lower() == ".py":
+        return nanogpt.translate(read_assignments(file, nanogpt.SYSTEM))
+    if file.suffix.lower() not in (".json", ".yaml", ".yml", ".toml"):
+        raise ConfigError(f"{file}: is in no known format: {KNOWN}")
+    document = read_document(file)
+    if "kind" in _table_at(document, "model") or "kind" in _table_at(document, "optimizer") or "use" in document.table:
+        raise ConfigError(f"{file}: is a configuration of this program already; nothing is to be imported")
+    if file.suffix.lower() == ".toml":
+        _expect(file, document, {"train", "sample", "prepare"}, older.SYSTEM)
+        return older.translate(_foreign(older.SYSTEM, file, document))
+    if file.suffix.lower() == ".json":
+        flat = {key for key in training.FLAT if "." not in key}
+        _expect(file, document, {"hyperparams", "model", "data", *flat}, training.SYSTEM)
+        return training.translate(_foreign(training.SYSTEM, file, document))
+    _expect(file, document, {"experiment", "model", "training", "data", "optimizer"}, craft.SYSTEM)
+    return craft.translate(_foreign(craft.SYSTEM, file, document))
+
+
+def _expect(file: Path, document: Document, names: set[str], system: str) -> None:
+    if not names & set(document.table):
+        got = ", ".join(sorted(document.table)[:5]) or "nothing"
+        raise ConfigError(f"{file}: holds {got}, and nothing that a file of {system} holds; {KNOWN}")
+
+
+def _table_at(document: Document, name: str) -> Mapping[str, Any]:
+    table = document.table.get(name)
+    return cast(Mapping[str, Any], table) if isinstance(table, dict) else {}
+
+
+def _foreign(system: str, file: Path, document: Document) -> Foreign:
+    values: dict[str, Any] = {}
+    _flatten(document.table, (), values)
+    return Foreign(system, file, values, {".".join(path): line for path, line in document.lines.items()})
+
+
+def _flatten(node: Any, path: KeyPath, values: dict[str, Any]) -> None:
+    """Dotted keys of plain values; of lists of numbers too, by their index. Documents are not deep: their reader saw to it."""
+    if isinstance(node, dict) and (node or not path):
+        for name, value in cast(dict[str, Any], node).items():
+            _flatten(value, (*path, name), values)
+    elif isinstance(node, list) and path[-1] == "betas":
+        for index, value in enumerate(cast(list[Any], node)):
+            _flatten(value, (*path, str(index)), values)
+    elif node is not None:
+        values[".".join(path)] = node
+
+
+def _laid(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
+    """One table over another; another kind replaces the whole table."""
+    if "kind" in upper and upper["kind"] != lower.get("kind"):
+        return dict(upper)
+    laid = dict(lower)
+    for name, value in upper.items():
+        below = laid.get(name)
+        both = isinstance(value, Mapping) and isinstance(below, Mapping)
+        laid[name] = _laid(cast(Mapping[str, Any], below), cast(Mapping[str, Any], value)) if both else value
+    return laid

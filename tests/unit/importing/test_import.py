@@ -1,0 +1,515 @@
+"""`mlp config import`: what the files of four systems become, and what is refused."""
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ml_playground.cli import main
+from ml_playground.commands.config_import import import_config
+from ml_playground.configuration.loading import load, load_file
+from ml_playground.core.error_handling import ConfigError
+from ml_playground.importing.formats import Imported, import_file
+from ml_playground.importing.nanogpt import DEFAULTS, DIRECT
+from ml_playground.importing.report import as_json, as_text, as_toml
+
+WANDB = {"wandb_log": False, "wandb_project": "p", "wandb_run_name": "r"}
+EVALUATE = {"batch_size": 8, "eval_iters": 500, "eval_only": True, "wandb_log": False}
+NANOGPT: dict[str, dict[str, Any]] = {
+    "train_shakespeare_char": {
+        "out_dir": "out-shakespeare-char",
+        "eval_interval": 250,
+        "eval_iters": 200,
+        "log_interval": 10,
+        "always_save_checkpoint": False,
+        **WANDB,
+        "dataset": "shakespeare_char",
+        "gradient_accumulation_steps": 1,
+        "batch_size": 64,
+        "block_size": 256,
+        "n_layer": 6,
+        "n_head": 6,
+        "n_embd": 384,
+        "dropout": 0.2,
+        "learning_rate": 1e-3,
+        "max_iters": 5000,
+        "lr_decay_iters": 5000,
+        "min_lr": 1e-4,
+        "beta2": 0.99,
+        "warmup_iters": 100,
+    },
+    "train_gpt2": {
+        **WANDB,
+        "batch_size": 12,
+        "block_size": 1024,
+        "gradient_accumulation_steps": 40,
+        "max_iters": 600_000,
+        "lr_decay_iters": 600_000,
+        "eval_interval": 1000,
+        "eval_iters": 200,
+        "log_interval": 10,
+        "weight_decay": 0.1,
+    },
+    "finetune_shakespeare": {
+        "out_dir": "out-shakespeare",
+        "eval_interval": 5,
+        "eval_iters": 40,
+        **WANDB,
+        "dataset": "shakespeare",
+        "init_from": "gpt2-xl",
+        "always_save_checkpoint": False,
+        "batch_size": 1,
+        "gradient_accumulation_steps": 32,
+        "max_iters": 20,
+        "learning_rate": 3e-5,
+        "decay_lr": False,
+    },
+    "eval_gpt2": {**EVALUATE, "init_from": "gpt2"},
+    "eval_gpt2_medium": {**EVALUATE, "init_from": "gpt2-medium"},
+    "eval_gpt2_large": {**EVALUATE, "init_from": "gpt2-large"},
+    "eval_gpt2_xl": {**EVALUATE, "init_from": "gpt2-xl"},
+    "sample": {
+        "init_from": "resume",
+        "out_dir": "out",
+        "start": "\n",
+        "num_samples": 10,
+        "max_new_tokens": 500,
+        "temperature": 0.8,
+        "top_k": 200,
+        "seed": 1337,
+        "device": "cuda",
+        "dtype": "bfloat16",
+        "compile": False,
+    },
+}
+
+OLDER = """\
+[prepare]
+raw_text_path = "raw/input.txt"
+tokenizer_type = "char"
+[prepare.extras]
+column = "text"
+[train.model]
+n_layer = 4
+n_head = 4
+n_embd = 128
+block_size = 128
+[train.data]
+train_bin = "train.bin"
+batch_size = 16
+block_size = 128
+ngram_size = 2
+sampler = "sequential"
+[train.optim]
+learning_rate = 0.0006
+[train.schedule]
+warmup_iters = 50
+lr_decay_iters = 2000
+min_lr = 0.00006
+[train.runtime]
+out_dir = "./out"
+max_iters = 2000
+device = "cpu"
+dtype = "float16"
+compile = false
+ema_decay = 0.99
+early_stop_patience = 3
+best_smoothing_alpha = 0.7
+ckpt_metric = "perplexity"
+ckpt_time_interval_minutes = 0
+[train.runtime.checkpointing.keep]
+last = 0
+best = 2
+[sample.sample]
+start = ""
+top_k = 20
+"""
+TRAINING: dict[str, Any] = {
+    "hyperparams": {"batch_size": 4, "gradient_accumulation": 2, "fp_precision": "bf16", "effective_batch_size": 8},
+    "profile": {"name": "emoji_think"},
+    "data": {"dataset_path": "chats.jsonl", "shuffle": False, "enable_packing": True},
+    "output": {"output_dir": "out"},
+    "locked": {"base_model": "qwen", "vocab_size": 151936},
+    "environment": {"optimizer_type": "paged_adamw_8bit", "max_grad_norm": 0.5},
+    "lora": {"r": 16},
+    "batch_size": 19,
+    "poll_interval": 5,
+}
+CRAFT = """\
+project_name: Craft
+experiment:
+  model:
+    target: craft.models.TransformerModel
+    config: {architecture: transformer, d_model: 128, n_head: 4, n_layers: 4, activation: relu, max_seq_length: 256}
+  data:
+    batch_size: 32
+    block_size: 256
+    num_workers: 0
+    datasets: {train: {path: data/raw/got/got.txt}}
+    tokenizer: {config: {vocab_size: 8000}}
+  optimizer: {_target_: torch.optim.Adam, lr: 1e-3, betas: [0.9, 0.95]}
+  scheduler: {_target_: torch.optim.lr_scheduler.CosineAnnealingLR, T_max: 500, eta_min: 1e-5}
+  training:
+    batch_size: 8
+    max_steps: 500
+    num_epochs: 5
+    use_amp: true
+    compile_model: false
+    gradient_accumulation_steps: 2
+    save_steps_interval: 0
+    time_save_interval_seconds: 300
+  callbacks: {tensorboard: {target: x}}
+  generation: {start_prompt: The, max_new_tokens: 50, top_k: null, top_p: 0.9}
+device: auto
+seed: ${experiment.training.gradient_accumulation_steps}
+"""
+
+
+def python_file(folder: Path, values: dict[str, Any], name: str = "config") -> Path:
+    """The values as nanoGPT's files have them."""
+    file = folder / f"{name}.py"
+    file.write_text("".join(f"{key} = {value!r}\n" for key, value in values.items()))
+    return file
+
+
+def training_file(folder: Path, **more: Any) -> Path:
+    """TRAINING's config.json, its model beside it."""
+    model = folder / "qwen"
+    model.mkdir(exist_ok=True)
+    sizes = {"n_layer": 1, "n_head": 1, "n_embd": 8, "n_positions": 32, "vocab_size": 16}
+    (model / "config.json").write_text(
+        json.dumps({"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], **sizes})
+    )
+    (model / "model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
+    file = folder / "config.json"
+    file.write_text(json.dumps(TRAINING | {"model": {"model_path": "qwen"}} | more, indent=1))
+    return file
+
+
+def text_file(folder: Path, name: str, text: str) -> Path:
+    """A file of one of the other systems."""
+    file = folder / name
+    file.write_text(text)
+    return file
+
+
+def written(imported: Imported, folder: Path) -> Path:
+    """The printed TOML as a file."""
+    return text_file(folder, "imported.toml", as_toml(imported))
+
+
+def fate_of(imported: Imported, key: str) -> tuple[str, str]:
+    """What became of a key, and why."""
+    return next((finding.fate, finding.reason) for finding in imported.findings if finding.key == key)
+
+
+@pytest.mark.parametrize("name", NANOGPT)
+def test_nanogpt_known_file_has_a_word_on_every_key(name: str, tmp_path: Path) -> None:
+    """Nothing is lost in silence, and nothing is called unknown; every key has its line."""
+    imported = import_file(python_file(tmp_path, NANOGPT[name], name))
+    stated = {finding.key: finding.line for finding in imported.findings if finding.line}
+    assert stated == {key: line for line, key in enumerate(NANOGPT[name], 1)}
+    assert [finding.key for finding in imported.findings if "no setting of" in finding.reason] == []
+
+
+@pytest.mark.parametrize("name", NANOGPT)
+def test_nanogpt_printed_toml_gives_the_job_that_was_checked(name: str, tmp_path: Path) -> None:
+    """What is printed passes `mlp config check`, and means what the report says."""
+    imported = import_file(python_file(tmp_path, NANOGPT[name], name))
+    assert load_file(written(imported, tmp_path)).job == imported.job
+
+
+def test_nanogpt_values_arrive(tmp_path: Path) -> None:
+    """The values that decide what a run computes, those of nanoGPT's own defaults among them."""
+    job = import_file(python_file(tmp_path, NANOGPT["train_shakespeare_char"])).job
+    assert (job.train.max_steps, job.train.micro_batches_per_step, job.train.evaluation_batches) == (5000, 1, 200)
+    assert job.data.model_dump() == {
+        "kind": "token_windows",
+        "sequence_tokens": 256,
+        "micro_batch_rows": 64,
+        "order": "random",
+    }
+    assert job.optimizer.model_dump(exclude={"eps"}) == {
+        "kind": "adamw",
+        "lr": 1e-3,
+        "beta1": 0.9,
+        "beta2": 0.99,
+        "weight_decay": 0.1,
+    }
+    assert job.schedule.model_dump() == {"kind": "warmup_cosine", "warmup_steps": 100, "floor": 0.1}
+
+
+SETTINGS = st.fixed_dictionaries(
+    {},
+    optional={
+        "max_iters": st.integers(1, 10**6),
+        "warmup_iters": st.integers(0, 10**6),
+        "lr_decay_iters": st.integers(1, 10**6),
+        "learning_rate": st.floats(1e-6, 1),
+        "min_lr": st.floats(0, 1),
+        "decay_lr": st.booleans(),
+        "batch_size": st.integers(1, 512),
+        "block_size": st.integers(1, 4096),
+        "n_layer": st.integers(1, 48),
+        "bias": st.booleans(),
+        "dropout": st.floats(0, 1),
+        "init_from": st.sampled_from(["scratch", "resume", "gpt2"]),
+        "dataset": st.sampled_from(["shakespeare", "shakespeare_char", "openwebtext", "mine"]),
+        "dtype": st.sampled_from(["float32", "bfloat16", "float16"]),
+        "device": st.sampled_from(["cpu", "cuda", "cuda:1", "mps"]),
+        "always_save_checkpoint": st.booleans(),
+        "compile": st.booleans(),
+    },
+)
+
+
+@given(values=SETTINGS)
+def test_nanogpt_any_values_make_a_job_and_come_back(values: dict[str, Any], tmp_path: Path) -> None:
+    """Whatever nanoGPT takes is imported, each key is accounted for once, and the printed file means the same."""
+    imported = import_file(python_file(tmp_path, values))
+    keys = [finding.key for finding in imported.findings if finding.key]
+    assert sorted(keys) == sorted(set(keys))
+    assert set(values) <= set(keys)
+    assert load_file(written(imported, tmp_path)).job == imported.job
+
+
+@pytest.mark.parametrize("key", sorted({*DEFAULTS, *DIRECT}))
+def test_nanogpt_wrong_type_names_the_file_and_the_line(key: str, tmp_path: Path) -> None:
+    """A list stands where no key takes one."""
+    file = text_file(tmp_path, "wrong.py", f"batch_size = 4\n\n{key} = [1]\n")
+    with pytest.raises(ConfigError, match=rf"wrong\.py, line 3: {key} = \[1\] is not what nanoGPT takes: "):
+        import_file(file)
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [("gradient_accumulation_steps = 5 * 8", 40), ("gradient_accumulation_steps: int = (7 - 1) // 2 + 2**2", 7)],
+)
+def test_python_arithmetic_is_read(line: str, value: int, tmp_path: Path) -> None:
+    """NanoGPT's own files write 5 * 8."""
+    assert import_file(text_file(tmp_path, "sum.py", line)).job.train.micro_batches_per_step == value
+
+
+def test_python_names_above_are_read(tmp_path: Path) -> None:
+    """A floor that is a tenth of the peak."""
+    imported = import_file(text_file(tmp_path, "names.py", "learning_rate = 1e-3\nmin_lr = learning_rate / 10\n"))
+    assert imported.job.schedule.model_dump()["floor"] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("max_iters = 5\nif True:\n    max_iters = 6", "line 2: `if True: max_iters = 6` computes; only NAME = VALUE"),
+        ("open('stolen', 'w').write('x')", "line 1: `open('stolen', 'w').write('x')` computes"),
+        ("max_iters += 1", "line 1: `max_iters += 1` computes"),
+        ("\nmax_iters = int('5')", r"line 2: max_iters = int\('5'\) is computed; the file is read and never run"),
+        ("max_iters = 9 ** 9 ** 9", "line 1: max_iters = 9 ** 9 ** 9 is computed"),
+        ("max_iters = 1 // 0", "line 1: max_iters = 1 // 0 is computed"),
+        ("max_iters = 'a' * 10 ** 9", "is computed"),
+        ("max_iters = [__import__('os').mkdir('stolen')]", "is computed"),
+        ("max_iters = = 5", "line 1: is not valid Python: invalid syntax"),
+        ("(" * 5000, "is not valid Python"),
+        ("max_iters = -1", r"line 1: train.max_steps cannot be -1 \(allowed: a whole number of at least 1, or none\)"),
+        ("learning_rate = 'big'", "line 1: learning_rate = 'big' is not what nanoGPT takes: a number"),
+        ("n_head = 5", "n_embd = 768 is not a multiple of n_head = 5"),
+    ],
+)
+def test_python_that_computes_is_refused_and_never_run(
+    code: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One message with file and line; nothing in the file takes effect."""
+    monkeypatch.chdir(tmp_path)
+    file = text_file(tmp_path, "bad.py", code)
+    with pytest.raises(
+        ConfigError,
+        match=message.replace("`open('stolen', 'w').write('x')`", ".*").replace("**", r"\*\*").replace("+=", r"\+="),
+    ):
+        import_file(file)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.py"]
+
+
+def test_python_computed_value_of_no_use_is_left_out(tmp_path: Path) -> None:
+    """NanoGPT's fine-tuning file names its run by the clock."""
+    code = "import time\nwandb_run_name = 'ft-' + str(time.time())\n"
+    imported = import_file(text_file(tmp_path, "clock.py", code))
+    assert fate_of(imported, "wandb_run_name")[0] == "left out"
+    assert "wandb_run_name = 'ft-' + str(time.time())" in as_toml(imported)
+    assert as_json(imported)["findings"][-1]["value"] == "'ft-' + str(time.time())"
+
+
+def test_python_not_utf8_names_the_line(tmp_path: Path) -> None:
+    """An old editor's umlaut."""
+    file = tmp_path / "latin.py"
+    file.write_bytes(b"max_iters = 5\n# \xfc\n")
+    with pytest.raises(ConfigError, match="line 2: is not UTF-8"):
+        import_file(file)
+
+
+def test_unknown_key_is_reported_with_the_nearest_one(tmp_path: Path) -> None:
+    """A typo had no effect in nanoGPT either, in silence."""
+    imported = import_file(text_file(tmp_path, "typo.py", "learning_rat = 1\n"))
+    assert fate_of(imported, "learning_rat") == ("left out", "no setting of nanoGPT; did you mean 'learning_rate'?")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "ours", "reason"),
+    [
+        ("dtype", "float16", "auto", "float16 needs a loss scale and is not offered; auto is bfloat16"),
+        ("device", "cuda:3", "cuda", "one device of a kind is used: choose it with CUDA_VISIBLE_DEVICES"),
+    ],
+)
+def test_nanogpt_changed_value_has_its_reason(key: str, value: str, ours: str, reason: str, tmp_path: Path) -> None:
+    """What is not taken as it stands is said."""
+    imported = import_file(python_file(tmp_path, {key: value}))
+    assert fate_of(imported, key) == ("changed", reason)
+    assert imported.job.runtime.model_dump()[key] == ours
+    assert f'{key} = "{value}" -> runtime.{key}: {reason}' in as_text(imported)
+
+
+def others(folder: Path) -> list[Path]:
+    """One file of each of the other systems."""
+    return [
+        text_file(folder, "old.toml", OLDER),
+        training_file(folder),
+        text_file(folder, "craft.yaml", CRAFT),
+    ]
+
+
+@pytest.mark.parametrize("index", [0, 1, 2], ids=["older", "training", "craft"])
+def test_other_systems_have_a_word_on_every_key_and_come_back(index: int, tmp_path: Path) -> None:
+    """The same two laws for TOML, JSON and YAML."""
+    imported = import_file(others(tmp_path)[index])
+    unknown = [finding.key for finding in imported.findings if "no setting of" in finding.reason]
+    assert unknown == []
+    assert load_file(written(imported, tmp_path)).job == imported.job
+    assert tomllib.loads(as_toml(imported)) == imported.table
+
+
+def test_older_values_arrive(tmp_path: Path) -> None:
+    """Two of its kinds of key that are others here: n-grams, smoothing."""
+    job = import_file(text_file(tmp_path, "old.toml", OLDER)).job
+    tokenizer, hook = job.prepare.tokenizer, job.hooks["early_stopping"].model_dump()
+    assert tokenizer is not None
+    assert (tokenizer.kind_name, tokenizer.model_dump()["n"]) == ("ngram", 2)
+    assert hook["smoothing"] == pytest.approx(0.3)
+    assert (job.train.max_steps, job.checkpointing.keep_last, job.checkpointing.every_minutes) == (2000, 1, None)
+    assert job.data.model_dump()["order"] == "sequential"
+
+
+def test_training_nested_wins_over_flat(tmp_path: Path) -> None:
+    """Its shipped file says two batch sizes; the nested one trained."""
+    imported = import_file(training_file(tmp_path))
+    assert imported.job.data.model_dump()["micro_batch_rows"] == 4
+    assert fate_of(imported, "batch_size") == (
+        "left out",
+        "hyperparams.batch_size says otherwise, and is what trained",
+    )
+    assert imported.job.model.kind_name == "hf_causal_lm"
+
+
+def test_training_flat_is_read(tmp_path: Path) -> None:
+    """The form that the daemon read."""
+    flat = {"model_path": "qwen", "learning_rate": 3e-4, "epochs": 2, "max_length": 64}
+    training_file(tmp_path)
+    job = import_file(text_file(tmp_path, "flat.json", json.dumps(flat))).job
+    assert (job.train.max_epochs, job.optimizer.model_dump()["lr"]) == (2, 3e-4)
+    assert job.data.model_dump()["sequence_tokens"] == 64
+
+
+def test_training_without_its_model_is_refused(tmp_path: Path) -> None:
+    """The job would have nothing to train; --set names another folder."""
+    with pytest.raises(ConfigError, match="model.model_path is missing"):
+        import_file(text_file(tmp_path, "flat.json", '{"batch_size": 2}'))
+    file = training_file(tmp_path, model={"model_path": "gone"})
+    with pytest.raises(ConfigError, match=r"config\.json: model: .*gone is no folder; name one"):
+        import_file(file)
+    model = tmp_path / "qwen"
+    sets = [f"model.path={model}", f"prepare.tokenizer.path={model}"]
+    imported = import_file(file, sets)
+    assert imported.job.model.model_dump()["path"] == model
+    assert load_file(written(imported, tmp_path)).job == imported.job
+
+
+def test_craft_values_arrive(tmp_path: Path) -> None:
+    """Nested under `experiment`, with an interpolation and two names for one thing."""
+    imported = import_file(text_file(tmp_path, "craft.yaml", CRAFT))
+    job = imported.job
+    assert (job.seed, job.train.max_steps, job.train.micro_batches_per_step) == (2, 500, 2)
+    assert job.data.model_dump()["micro_batch_rows"] == 32
+    assert job.schedule.model_dump() == {"kind": "warmup_cosine", "warmup_steps": 100, "floor": 0.01}
+    assert fate_of(imported, "model.activation") == (
+        "changed",
+        "there is no relu here; relu2 is its square, which learns better",
+    )
+    assert fate_of(imported, "optimizer.target")[1] == "Adam is not offered: AdamW stands for it"
+    assert job.prepare.source.model_dump()["path"] == tmp_path / "data/raw/got/got.txt"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("notes.txt", "x", r"notes.txt: is in no known format: nanoGPT's config files \(\.py\)"),
+        ("gone.py", None, "gone.py: cannot be read: No such file"),
+        ("gone.json", None, "no such file"),
+        ("ours.toml", 'use = ["model/tiny"]', "is a configuration of this program already"),
+        ("other.json", '{"name": 1}', "holds name, and nothing that a file of TRAINING holds"),
+        (
+            "bad.yaml",
+            "training: {max_steps: many}\nmodel: {}",
+            "line 1: training.max_steps = 'many' is not what Craft takes",
+        ),
+        ("vit.yaml", "model: {architecture: clip_style}", "has no counterpart"),
+        ("odd.toml", "[prepare]\ntokenizer_type = 'morse'", "line 2: prepare.tokenizer_type = 'morse'; it knows char"),
+    ],
+)
+def test_what_cannot_be_imported_is_refused(name: str, text: str | None, message: str, tmp_path: Path) -> None:
+    """One message, with the file and what is known."""
+    file = tmp_path / name
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        import_file(file)
+
+
+def test_command_prints_toml_alone_on_stdout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It can be redirected into a file; the report is on stderr."""
+    file = python_file(tmp_path, NANOGPT["train_gpt2"])
+    import_config(file)
+    shown = capsys.readouterr()
+    assert tomllib.loads(shown.out) == import_file(file).table
+    assert "a file of nanoGPT" in shown.err
+    import_config(file, json_output=True)
+    record = json.loads(capsys.readouterr().out)
+    assert (record["system"], record["written"], tomllib.loads(record["toml"])) == ("nanoGPT", None, record["config"])
+
+
+def test_command_writes_a_new_experiment_and_never_over_one(
+    tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The name then works everywhere; what was there stays as it was."""
+    file = python_file(tmp_path, NANOGPT["train_shakespeare_char"])
+    assert main(["config", "import", str(file), "--to", "mine"]) == 0
+    assert load("mine").job.train.max_steps == 5000
+    before = (home / "experiments" / "mine" / "config.toml").read_bytes()
+    assert main(["config", "import", str(file), "--to", "mine"]) == 2
+    assert "is there already, and nothing is written over it" in capsys.readouterr().err
+    assert (home / "experiments" / "mine" / "config.toml").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("a/b", "is no name of an experiment"), ("digits", "would hide the experiment")]
+)
+def test_command_refuses_a_bad_name(name: str, message: str, tmp_path: Path) -> None:
+    """Before the file is read."""
+    with pytest.raises(ConfigError, match=message):
+        import_config(tmp_path / "none.py", to=name)
+
+
+def test_command_with_a_refused_file_writes_nothing(tmp_path: Path, home: Path) -> None:
+    """Complete or absent."""
+    assert main(["config", "import", str(text_file(tmp_path, "bad.py", "max_iters = -1")), "--to", "mine"]) == 2
+    assert not (home / "experiments").exists()
