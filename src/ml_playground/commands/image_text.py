@@ -37,7 +37,7 @@ def image_lines(manifest: ImageManifest, epoch: Mapping[str, Fates]) -> list[str
         (
             split,
             f"{counts.images:,}",
-            f"{epoch[split].trained:,}",
+            f"{epoch[split].trained:,}" if split in epoch else "not said",
             f"{min(counts.by_class):,}",
             f"{max(counts.by_class):,}",
         )

@@ -172,7 +172,7 @@ def _text_lines(manifest: TextManifest, epoch: Mapping[str, Fates], typed: str) 
         (
             split,
             f"{counts.tokens:,}",
-            f"{epoch[split].trained:,}",
+            f"{epoch[split].trained:,}" if split in epoch else "not said",
             f"{counts.documents:,}",
             f"{counts.characters:,}",
             f"{counts.bytes / counts.tokens:.2f}",
