@@ -51,22 +51,27 @@ def readable_size(size_bytes: int) -> str:
     return f"{value:.1f} TB"
 
 
-def as_storage_error(error: OSError, path: Path) -> StorageError | None:
-    """The failure in words, or None where its user can do nothing about it."""
+def as_storage_error(error: OSError, path: Path, moved_by: str = "MLP_HOME") -> StorageError | None:
+    """The failure in words, or None where its user can do nothing about it; `moved_by` is the variable that names the folder."""
     if error.errno not in _REASONS:
         return None
     reason, remedy = _REASONS[error.errno]
     return StorageError(
-        f"Could not write {path}: {reason} ({readable_size(free_bytes(path))} free there); {remedy}. "
+        f"Could not write {path}: {reason} ({readable_size(free_bytes(path))} free there); "
+        f"{remedy.replace('MLP_HOME', moved_by)}. "
         "Nothing half-written was left."
     )
 
 
 @contextmanager
-def storage_errors(path: Path) -> Generator[None]:
+def storage_errors(path: Path, moved_by: str = "MLP_HOME") -> Generator[None]:
     """Turn failures to write `path` into a StorageError.
 
     A failure that names a file elsewhere (a source that is being copied, say) is none of ours and passes unchanged.
+
+    Args:
+        path: What is written.
+        moved_by: The environment variable that moves it to another disk.
 
     Raises:
         StorageError: The disk is full, the place may not be written, or something is in the way.
@@ -77,7 +82,7 @@ def storage_errors(path: Path) -> Generator[None]:
         named = error.filename
         ours = named is None or not isinstance(named, str) or Path(named).is_relative_to(path.parent)
         ours = ours or (isinstance(named, str) and path.is_relative_to(Path(named)))
-        translated = as_storage_error(error, path) if ours else None
+        translated = as_storage_error(error, path, moved_by) if ours else None
         if translated is None:
             raise
         raise translated from error

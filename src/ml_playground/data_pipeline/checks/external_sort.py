@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Self
+from typing import Any, BinaryIO, NamedTuple, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,8 @@ class Sizes(NamedTuple):
 
 
 SIZES = Sizes()
+MOVED_BY = "TMPDIR"
+"""Names the folder for temporary files."""
 
 
 class ExternalSort:
@@ -87,14 +89,16 @@ class ExternalSort:
             self._file, self._ends = whole, [0, self._ends[-1]]
 
     def _new_file(self) -> BinaryIO:
-        with storage_errors(_place()):
-            return self._stack.enter_context(tempfile.TemporaryFile())
+        with storage_errors(_place(), MOVED_BY):
+            # Without a buffer: what did not fit on the disk would be written once more as the file is closed.
+            return cast(BinaryIO, self._stack.enter_context(tempfile.TemporaryFile(buffering=0)))
 
     @staticmethod
     def _append(file: BinaryIO, records: Records) -> None:
-        with storage_errors(_place()):
-            file.write(records.tobytes())
-            file.flush()
+        rest = memoryview(records.tobytes())
+        with storage_errors(_place(), MOVED_BY):
+            while rest:
+                rest = rest[file.write(rest) :]
 
     def _sorted(self, records: Records) -> Records:
         return records[np.lexsort([records[name] for name in reversed(self._by)])]
