@@ -53,7 +53,11 @@ def copies_text(ledger: Ledger) -> str:
     if ledger.losses is None or not ledger.losses.copies.documents:
         return ""
     copies = ledger.losses.copies
-    fate = "dropped" if ledger.dropped else "kept; prepare.duplicates = 'drop' leaves them out"
+    if ledger.offered is not None and ledger.offered.repeated_documents:
+        # A mixture that repeats refuses to drop copies.
+        fate = "kept; what is repeated is among them"
+    else:
+        fate = "dropped" if ledger.dropped else "kept; prepare.duplicates = 'drop' leaves them out"
     return f"{plural(copies.documents, 'document')}, {plural(copies.characters, 'character')} ({fate})"
 
 

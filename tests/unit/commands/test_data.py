@@ -57,6 +57,27 @@ def test_ledger_is_a_table_whose_columns_add_up(tmp_path: Path, capsys: pytest.C
     assert lines[-1] == f"folder:     {prepared.folder}"
 
 
+def test_copies_of_a_mixture_that_repeats_name_no_setting_that_it_refuses(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Repetitions are copies on purpose; with prepare.duplicates = 'drop' the mixture would not be prepared at all."""
+    for part, characters in (("long", 900), ("short", 90)):
+        write_texts(tmp_path / part, {f"{number}.txt": f"{part} {number} " * characters for number in range(9)})
+    parts = "".join(
+        f"[prepare.source.parts.{part}]\nkind = 'text_file'\npath = '{tmp_path / part}'\n" for part in ("long", "short")
+    )
+    (tmp_path / "config.toml").write_text(
+        "[prepare]\ntokenizer = {kind = 'byte'}\nsplit_by = 'hash'\nval_fraction = 0.3\n"
+        f"[prepare.source]\nkind = 'mixture'\nepoch_ends = 'all_exhausted'\n{parts}"
+    )
+    assert run(tree(), ["prepare", str(tmp_path)]) == 0
+    prepared = capsys.readouterr().out
+    lines = printed(capsys, str(tmp_path))
+    (copies,) = [line for line in lines if line.startswith("copies:")]
+    assert copies.endswith("(kept; what is repeated is among them)")
+    assert copies in prepared
+
+
 def test_ledger_as_json_is_one_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Everything a program could ask, without a table to take apart."""
     folder, prepared = experiment(tmp_path / "mine", {"a.txt": TEXT})

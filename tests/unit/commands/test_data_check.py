@@ -198,6 +198,21 @@ def test_copies_that_are_dropped_are_no_leak(
     assert shown.count("validation_leak: 1 passage") == leaks
 
 
+def test_documents_that_a_mixture_repeats_are_no_copies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They were asked for: each is looked at once, and its lines are counted once."""
+    for part, lines in (("long", 90), ("short", 10)):
+        (tmp_path / part).mkdir()
+        for number in range(4):
+            text = "".join(f"{part} {number} has line {line} of its own\n" for line in range(lines))
+            (tmp_path / part / f"{number}.txt").write_text(text)
+    parts = ", ".join(f'{part} = {{kind = "text_file", path = "{tmp_path / part}"}}' for part in ("long", "short"))
+    source = f'prepare.source={{kind="mixture", epoch_ends="all_exhausted", parts={{{parts}}}}}'
+    assert mlp("shakespeare", "--set", source, "--set", "prepare.split_by=hash") == 0
+    shown = capsys.readouterr().out
+    assert "400 lines in 8 documents" in shown
+    assert "found: nothing" in shown
+
+
 def test_val_file_is_compared_with_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The same question on both sides; --clean takes it out of the training rows."""
     train, val, clean = tmp_path / "train.jsonl", tmp_path / "val.jsonl", tmp_path / "clean.jsonl"

@@ -1,14 +1,17 @@
 """What is checked: files as they lie on the disk, or the documents of a source, as streams of UTF-8."""
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
 from ml_playground.core.error_handling import DataError
-from ml_playground.data_pipeline.source_protocol import NamedFile, Source
+from ml_playground.data_pipeline.source_protocol import AGAIN, NamedFile, Source
 from ml_playground.data_pipeline.sources.text_pieces import blocks, is_packed, text_pieces
+
+_REPETITION = re.compile(rf"{AGAIN}\d+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +63,13 @@ def _as_it_lies(path: Path) -> Path | None:
 
 
 def document_inputs(source: Source) -> Iterator[Input]:
-    """The documents of a source that reads no files; each is to be read before the next one is asked for."""
+    """The documents of a source that reads no files; each is to be read before the next one is asked for.
+
+    Once each: that a mixture gives some again was asked for, and is no fault of the text.
+    """
     for name, pieces in groupby(source.documents(), key=lambda document: document.id):
+        if _REPETITION.search(name):
+            continue
         yield Input(name, _encoded(piece.text for piece in pieces))
 
 
