@@ -92,7 +92,7 @@ bench-quick: $(STAMP) ## the same on small shapes: 3 minutes
 bench-docs: $(STAMP) ## put the tables of the newest full bench into README.md and docs/performance.md
 	$(BIN)/python benchmarks/write_docs.py
 
-reference: $(STAMP) ## renew docs/configuration.md after a change of settings
+reference: $(STAMP) ## renew docs/configuration.md and docs/reference/ after a change of settings
 	$(BIN)/python -m ml_playground.configuration.reference docs/configuration.md
 
 lock-check: $(STAMP) ## constraints.txt satisfies pyproject.toml, and names no host and no path

@@ -97,7 +97,7 @@ def test_page_has_a_kind_for_every_family_and_they_train_together(experiment: Pa
     job = json.loads((run / "config.json").read_text())
     assert job["plugins"] == [str(experiment / "plugin.py")]
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    losses = [row["val/loss"] for row in rows if "val/loss" in row]
+    losses = [row["values"]["loss"] for row in rows if row["kind"] == "evaluation"]
     assert losses[-1] < losses[0]
     # Nothing is left in a folder that is its user's.
     assert sorted(path.name for path in experiment.iterdir()) == ["config.toml", "plugin.py"]

@@ -1,57 +1,117 @@
-"""Writes docs/configuration.md and the JSON schema, both from the settings classes and their docstrings."""
+"""Writes docs/configuration.md, docs/reference/ and the JSON schema, all from the settings classes and their docstrings."""
 
 import inspect
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from ml_playground.configuration.base import ByKind, Strict, kinds_of
+from ml_playground.configuration.base import ByKind, Strict, kinds_of, settings_of
+from ml_playground.configuration.families import FAMILIES
 from ml_playground.configuration.loading import group_names
 from ml_playground.configuration.models import JobConfig
 from ml_playground.configuration.overrides import VARIABLES
-from ml_playground.configuration.schema import default_of, families_in_use, keys_of, sections
+from ml_playground.configuration.schema import KINDS, default_of, families_in_use, keys_of, sections
 from ml_playground.core.atomic import write_file
 
-HEAD = """\
+COMMAND = "python -m ml_playground.configuration.reference docs/configuration.md"
+
+HEAD = f"""\
 # Configuration
 
-Written from the settings classes by `python -m ml_playground.configuration.reference docs/configuration.md`; do not edit.
+Written from the settings classes by `{COMMAND}`; do not edit.
 How files, groups, variables and `--set` are laid over each other stands in
 [configuration/README.md](../src/ml_playground/configuration/README.md).
 `mlp config show EXPERIMENT` prints the values of one experiment, `mlp config explain KEY` the history of one key.
 """
 
-WHERE = {
-    "source": "`[prepare.source]`",
-    "tokenizer": "`[prepare.tokenizer]`",
-    "hook": "`[hooks.NAME]`, any number of them, each by a name of your choice",
+FOLDER = "reference"
+"""Of the pages of the families, beside the page of the job."""
+
+
+class Place(NamedTuple):
+    """Of a family: where a job chooses its kind, what it is for, and where more is written."""
+
+    table: str
+    about: str
+    more: tuple[str, ...]
+    """Pages of docs/, with their anchors; a text before each is the page's name."""
+
+
+PLACES = {
+    "source": Place("[prepare.source]", "Where text or images come from.", ("sources.md", "add-your-own.md#a-source")),
+    "tokenizer": Place(
+        "[prepare.tokenizer]", "How text becomes ids.", ("tokenizers.md", "add-your-own.md#a-tokenizer")
+    ),
+    "data": Place(
+        "[data]", "How batches are cut from the prepared data.", ("data.md", "ledger.md", "add-your-own.md#data")
+    ),
+    "model": Place("[model]", "What is trained.", ("models.md", "add-your-own.md#a-model")),
+    "objective": Place("[objective]", "What is minimised.", ("add-your-own.md#an-objective",)),
+    "optimizer": Place("[optimizer]", "How weights move.", ("recipes.md", "add-your-own.md#an-optimizer")),
+    "schedule": Place(
+        "[schedule]", "Share of the peak learning rate at each step.", ("recipes.md", "add-your-own.md#a-schedule")
+    ),
+    "hook": Place(
+        "[hooks.NAME]",
+        "What watches and steers a run: any number of them, each by a name of your choice.",
+        ("reliability.md", "budget.md", "add-your-own.md#a-hook"),
+    ),
 }
-"""Families whose tables are not called like them."""
 
 
-def reference_text() -> str:
-    """Every section, every kind and every key, as Markdown."""
-    parts = [HEAD, "## The job\n", *_table(JobConfig)]
+def reference_pages() -> Mapping[str, str]:
+    """Every section, every shipped kind and every key, as Markdown: path below docs/ -> page."""
+    pages = {"configuration.md": _job_page()}
+    return pages | {f"{FOLDER}/{family}.md": _family_page(family) for family in families_in_use()}
+
+
+def write_reference(path: Path) -> None:
+    """Write the page of the job to a file, and those of the families into a folder beside it."""
+    first, *families = reference_pages().values()
+    write_file(path, first)
+    for family, page in zip(families_in_use(), families, strict=True):
+        write_file(path.parent / FOLDER / f"{family}.md", page)
+
+
+def _job_page() -> str:
+    parts = [HEAD, "## The job\n", *_table(JobConfig, f"{FOLDER}/")]
     for name, section in sections().items():
-        parts += [f"\n## [{name}]\n", f"{_about(section)}\n", *_table(section)]
+        parts += [f"\n## [{name}]\n", f"{_about(section)}\n", *_table(section, f"{FOLDER}/")]
+    parts += [
+        "\n## Kinds\n",
+        "Each family has a page of its own.\n",
+        "| family | set in | what it is | kinds |",
+        "|---|---|---|---|",
+    ]
     for family in families_in_use():
-        parts += [f"\n## Kinds of {family}\n", f"Set in {WHERE.get(family, f'`[{family}]`')}.\n"]
-        for kind, settings_class in kinds_of(family).items():
-            parts += [f"\n### {family}: {kind}\n", f"{_about(settings_class)}\n", *_table(settings_class)]
+        page, place = f"{FOLDER}/{family}.md", PLACES[family]
+        kinds = ", ".join(f"[`{kind}`]({page}#{kind})" for kind in FAMILIES[family].shipped)
+        parts.append(f"| [{family}]({page}) | `{place.table}` | {place.about} | {kinds} |")
     parts += ["\n## Groups\n", "What `use` may name:\n", *(f"- `{name}`" for name in group_names())]
     parts += ["\n## Environment variables\n", "Each holds a JSON object.\n"]
     parts += [f"- `{name}`: laid over {f'`[{path[0]}]`' if path else 'the job'}" for name, path in VARIABLES.items()]
     return "\n".join(parts) + "\n"
 
 
-def write_reference(path: Path) -> None:
-    """Write the reference to a file."""
-    write_file(path, reference_text())
+def _family_page(family: str) -> str:
+    place, kinds = PLACES[family], {kind: settings_of(family, kind) for kind in FAMILIES[family].shipped}
+    more = ", ".join(f"[{Path(page.partition('#')[0]).stem.replace('-', ' ')}](../{page})" for page in place.more)
+    parts = [
+        f"# Kinds of {family}\n",
+        f"{place.about} Set in `{place.table}`; more: {more}; [all settings](../configuration.md).\n",
+        f"Written from the settings classes by `{COMMAND}`; do not edit.\n",
+        "| kind | what it is |",
+        "|---|---|",
+        *(f"| [`{kind}`](#{kind}) | {_cell(_about(found).splitlines()[0])} |" for kind, found in kinds.items()),
+    ]
+    for kind, found in kinds.items():
+        parts += [f"\n## {kind}\n", f"{_about(found)}\n", *_table(found, "")]
+    return "\n".join(parts) + "\n"
 
 
 def job_schema() -> dict[str, Any]:
@@ -92,7 +152,8 @@ def _about(settings_class: type[Strict]) -> str:
     return inspect.cleandoc(settings_class.__doc__ or "")
 
 
-def _table(settings_class: type[Strict]) -> Iterator[str]:
+def _table(settings_class: type[Strict], folder: str) -> Iterator[str]:
+    """A row for each key; `folder` leads to the pages of the families."""
     yield "| key | takes | default | meaning |"
     yield "|---|---|---|---|"
     for name, shape in keys_of(settings_class).items():
@@ -100,8 +161,13 @@ def _table(settings_class: type[Strict]) -> Iterator[str]:
         value = default_of(field)
         default = "must be set" if value is ... else f"`{json.dumps(value, ensure_ascii=False)}`"
         default = "see below" if isinstance(value, dict) else default.replace("`null`", "none")
-        cells = (f"`{name}`", shape.allowed, default, field.description or "")
-        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+        family = shape.family or shape.table_of
+        takes = shape.words.replace(KINDS, f"see [{family}]({folder}{family}.md)")
+        yield f"| {' | '.join(map(_cell, (f'`{name}`', takes, default, field.description or '')))} |"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ BARE = re.compile(r"[A-Za-z0-9_-]+")
 """What TOML takes as a key without quotes."""
 
 KINDS = "{kinds}"
+"""Stands for the names of the kinds of a family."""
 
 KeyPath = tuple[str, ...]
 """A key by its parts: ("train", "max_steps")."""

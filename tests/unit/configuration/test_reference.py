@@ -15,7 +15,7 @@ from ml_playground.configuration.base import Strict, kinds_of
 from ml_playground.configuration.families import FAMILIES
 from ml_playground.configuration.loading import group_names, load
 from ml_playground.configuration.models import JobConfig
-from ml_playground.configuration.reference import job_schema, reference_text, write_reference
+from ml_playground.configuration.reference import job_schema, reference_pages, write_reference
 from ml_playground.configuration.schema import families_in_use, keys_of, sections
 
 ROOT = Path(__file__).parents[3]
@@ -38,24 +38,39 @@ NEEDED: dict[str, Any] = {
 
 def test_reference_on_disk_equals_the_settings_classes() -> None:
     """Renew it: python -m ml_playground.configuration.reference docs/configuration.md."""
-    assert (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8") == reference_text()
+    on_disk = {"configuration.md", *(f"reference/{path.name}" for path in (ROOT / "docs" / "reference").iterdir())}
+    assert {name: (ROOT / "docs" / name).read_text(encoding="utf-8") for name in on_disk} == reference_pages()
 
 
 def test_reference_written_by_its_module_is_the_same(tmp_path: Path) -> None:
     """The command that the page names works."""
-    command = [sys.executable, "-m", "ml_playground.configuration.reference", str(tmp_path / "a.md")]
+    command = [sys.executable, "-m", "ml_playground.configuration.reference", str(tmp_path / "a" / "configuration.md")]
     subprocess.run(command, check=True)
-    write_reference(tmp_path / "b.md")
-    assert (tmp_path / "a.md").read_bytes() == (tmp_path / "b.md").read_bytes()
+    write_reference(tmp_path / "b" / "configuration.md")
+    for name, page in reference_pages().items():
+        assert {(tmp_path / folder / name).read_text(encoding="utf-8") for folder in "ab"} == {page}
+
+
+def test_reference_links_lead_somewhere() -> None:
+    """To a page that is there, and to a heading in it."""
+    pages = reference_pages()
+    for name, page in pages.items():
+        for target in re.findall(r"\]\(([^)]+)\)", page):
+            path, _, heading = target.partition("#")
+            file = (ROOT / "docs" / name).parent / path if path else ROOT / "docs" / name
+            titles = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+            assert not heading or heading in anchors, f"{name}: {target}"
 
 
 def test_reference_names_every_kind_key_and_group() -> None:
     """Nothing can be set that is not written down."""
-    text = reference_text()
+    pages = reference_pages()
+    text = "\n".join(pages.values())
     for settings_class in CLASSES:
         assert all(f"| `{name}` |" in text for name in keys_of(settings_class))
     for family in families_in_use():
-        assert all(f"### {family}: {kind}\n" in text for kind in FAMILIES[family])
+        assert all(f"\n## {kind}\n" in pages[f"reference/{family}.md"] for kind in FAMILIES[family].shipped)
     assert all(f"- `{name}`" in text for name in group_names())
 
 
