@@ -131,7 +131,20 @@ class HuggingFaceTokenizer:
         if self._pieces is not None:
             return list(map(len, self._pieces))
         nothing = {*self._special_ids, self._specials.unknown}
-        return [0 if index in nothing else len(self._library.decode([index]).encode()) for index in range(self._size)]
+        beside = self._some_word()
+        # What an id adds between two others: the blank before a word counts, the mark of a piece that goes on with one does not.
+        without = self._decoded_bytes([*beside, *beside])
+        return [
+            0 if index in nothing else max(0, self._decoded_bytes([*beside, index, *beside]) - without)
+            for index in range(self._size)
+        ]
+
+    def _decoded_bytes(self, ids: list[int]) -> int:
+        return len(self._library.decode(ids).encode())
+
+    def _some_word(self) -> list[int]:
+        """The first id that alone is letters; none where there is no such id."""
+        return next(([index] for index in range(self._size) if self._library.decode([index]).isalpha()), [])
 
     def save(self, folder: Path) -> None:
         """Write the files of the Hugging Face folder into one of their own, and their hashes."""

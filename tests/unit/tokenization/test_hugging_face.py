@@ -14,7 +14,7 @@ from ml_playground.core.error_handling import DataError
 from ml_playground.tokenization.hugging_face import HuggingFaceTokenizer
 from ml_playground.tokenization.loading import load_tokenizer
 from ml_playground.tokenization.settings import HuggingFace
-from tests.fakes.tokenizer_files import LOSSLESS, MAKES, rules_of, write_folder
+from tests.fakes.tokenizer_files import LOSSLESS, MAKES, SAMPLE, rules_of, write_folder
 
 TEXT = "Zwölf Boxkämpfer, it's\r\n\tquer über den\n\n  Deich. \U0001f40e 你好 0123\n"
 
@@ -63,6 +63,13 @@ def test_word_pieces_decode_as_the_library_does(tmp_path: Path) -> None:
     assert tokenizer.decode([*ids, tokenizer.specials.eos or 0]) == library.decode(ids)
     assert tokenizer.token_bytes()[tokenizer.specials.unknown or 0] == 0
     assert len(tokenizer.token_bytes()) == tokenizer.vocab_size
+
+
+def test_word_pieces_count_the_blank_before_a_word_and_not_their_mark(tmp_path: Path) -> None:
+    """Else bits per byte were those of a text without blanks, and of one with `##` in its words."""
+    tokenizer = opened(write_folder(tmp_path, "bert"))
+    ids = tokenizer.encode(SAMPLE)
+    assert sum(tokenizer.token_bytes()[index] for index in ids) == len(f" {tokenizer.decode(ids)}".encode())
 
 
 @pytest.mark.parametrize(
