@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
 from ml_playground.analysis.quality_report import Quality, Settings, lines_to_read, quality_of
 from ml_playground.commands.options import Json, complete_experiment
@@ -15,16 +16,30 @@ from ml_playground.configuration.families import SPLIT_TEXT
 from ml_playground.configuration.fingerprint import existing_data
 from ml_playground.core.atomic import write_file
 from ml_playground.core.error_handling import ConfigError, DataError, RunError
-from ml_playground.core.foreign_files import parsed_json, read_at_most
+from ml_playground.core.foreign_files import read_at_most
 from ml_playground.core.humanise import json_text
 from ml_playground.core.registry import load_object
 from ml_playground.core.run_folder import RunFolder, find_run
+from ml_playground.core.run_schema import Row, complaint
 from ml_playground.core.storage_errors import storage_errors
 from ml_playground.monitoring.report import write_report
 from ml_playground.sampling.recorded import recorded_job
 
 MOST_BYTES = 64 << 20
 """Of the texts that are looked at: more than anybody draws."""
+
+
+class SampledText(Row):
+    """A text of a file that `mlp sample` wrote."""
+
+    prompt: str
+    text: str
+
+
+class SampleFile(Row):
+    """What is read of such a file."""
+
+    texts: tuple[SampledText, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +150,10 @@ def _texts_in(file: Path) -> Iterator[str]:
         yield from (part.removesuffix("\n") for part in f"{text}\n".split(f"{SEPARATOR}\n"))
         return
     try:
-        record: Any = parsed_json(text)
-        yield from [entry["prompt"] + entry["text"] for entry in record["texts"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{file} is no JSON that mlp sample wrote ({type(error).__name__}: {error}).") from error
+        record = SampleFile.model_validate_json(text)
+    except ValidationError as error:
+        raise DataError(f"{file} is no JSON that mlp sample wrote ({complaint(error)}).") from error
+    yield from [one.prompt + one.text for one in record.texts]
 
 
 def _text_of(run: RunFolder) -> tuple[Iterable[str] | None, Callable[[], Iterable[str]] | None, list[str]]:

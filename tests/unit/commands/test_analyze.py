@@ -106,6 +106,26 @@ def latin_file(folder: Path) -> str:
 
 
 @pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ('{"texts": [{"prompt": 1, "text": 2}]}', "texts.0.prompt: Input should be a valid string"),
+        ('{"texts": [{"prompt": ["a"], "text": ["b"]}]}', "texts.0.prompt: Input should be a valid string"),
+        ('{"texts": [{"prompt": "a", "text": "\\ud800"}]}', "Invalid JSON: "),
+        ('{"texts": 5}', "texts: Input should be a valid array"),
+        ("[1]", "Input should be an object"),
+        ("[" * 100_000, "Invalid JSON: recursion limit exceeded"),
+    ],
+)
+def test_quality_of_json_from_elsewhere_says_what_is_wrong_in_it(
+    tmp_path: Path, content: str, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Texts that are none would end in the midst of the statistics."""
+    (tmp_path / "a.json").write_text(content)
+    assert main(["analyze", "quality", str(tmp_path / "a.json")]) == 2
+    assert f"a.json is no JSON that mlp sample wrote ({reason}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("target", "options", "message"),
     [
         (lambda _: "nobody", [], "no run answers to 'nobody'"),
