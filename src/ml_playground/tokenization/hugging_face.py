@@ -1,6 +1,7 @@
 """The tokenizer of a Hugging Face folder, kept whole: its ids are AutoTokenizer's, and transformers only opens it once."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -144,7 +145,8 @@ class HuggingFaceTokenizer:
 
     def _some_word(self) -> list[int]:
         """The first id that alone is letters; none where there is no such id."""
-        return next(([index] for index in range(self._size) if self._library.decode([index]).isalpha()), [])
+        letters = (index for index in range(self._size) if self._library.decode([index]).isalpha())
+        return list(islice(letters, 1))
 
     def save(self, folder: Path) -> None:
         """Write the files of the Hugging Face folder into one of their own, and their hashes."""
