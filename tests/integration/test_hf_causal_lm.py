@@ -209,6 +209,7 @@ def test_sample_of_a_folder_is_the_text_that_the_library_writes(
         ),
         (["evaluate", "base", "--data", "."], "are not prepared"),
         (["sample", "base", "--weights", "ema"], "holds no averaged weights"),
+        (["sample", "base", "--checkpoint", "5"], "has no steps, so step 5 cannot be taken; leave out --checkpoint"),
         (["sample", "base", "--engine", "llama_cpp"], "runs models of kind 'gpt' only"),
         (["sample", "base", "--set", "model.dropout=0.1"], "model.dropout cannot be set here"),
         (["sample", "pickle"], "only as a pickle"),

@@ -111,7 +111,7 @@ def load_run(
 
     Args:
         target: A run's folder or id, an experiment (its newest run), a checkpoint's folder, or a Hugging Face folder.
-        which: Which of a run's checkpoints; a checkpoint or a model folder that is named itself is taken as it is.
+        which: Which of a run's checkpoints; of a checkpoint or a model folder that is named itself no other step can be taken.
         weights: `auto` takes the averaged ones where there are some; none: as `sample.weights` says.
         layers: Laid over the recorded job.
         open_keys: What they may set: keys, or sections as a whole.
@@ -122,6 +122,7 @@ def load_run(
         ConfigError: The recorded job or a layer cannot be read.
     """
     if (folder := foreign_folder(target)) is not None:
+        _refuse_another_step(str(folder), None, which)
         return _load_foreign(folder, weights, layers, open_keys)
     found = find_checkpoint(target, which)
     checkpoint = found.checkpoint
@@ -186,7 +187,9 @@ def find_checkpoint(target: str | Path, which: Which = "best") -> Found:
     # Unlike pathlib's, these raise for no text: what no file system takes as a name is then no run either.
     path = Path(os.path.expanduser(target))  # noqa: PTH111
     if any(os.path.isfile(path / name) for name in (MANIFEST, checkpoint_format.PROGRESS)):  # noqa: PTH113
-        return Found(checkpoint_format.open_checkpoint(path.absolute()), None)
+        named = checkpoint_format.open_checkpoint(path.absolute())
+        _refuse_another_step(named.reference, named.progress.step, which)
+        return Found(named, None)
     run = run_meant(str(target))
     if isinstance(which, int):
         return Found(_at_step(run, which), run)
@@ -235,6 +238,15 @@ def _at_step(run: RunFolder, step: int) -> CheckpointFolder:
         there = f"it has: {', '.join(map(str, steps))}" if steps else "it has none yet"
         raise CheckpointError(f"{run.id} has no checkpoint of step {step} ({there}); name one of them, best or latest.")
     return checkpoint_format.open_checkpoint(steps[step])
+
+
+def _refuse_another_step(named: str, step: int | None, which: Which) -> None:
+    """One checkpoint or a model from elsewhere was named, so that there is nothing to choose from."""
+    if isinstance(which, int) and which != step:
+        what = "a model's folder and has no steps" if step is None else f"the checkpoint of step {step} alone"
+        raise CheckpointError(
+            f"{named} is {what}, so step {which} cannot be taken; leave out --checkpoint, or name a run."
+        )
 
 
 def _no_checkpoint(run: RunFolder) -> str:

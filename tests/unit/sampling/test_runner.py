@@ -182,6 +182,14 @@ def test_load_run_averaged_weights_that_are_not_there_are_refused(run: RunFolder
         load_run("bottles", weights="ema")
 
 
+def test_load_run_another_step_of_a_checkpoint_that_is_named_is_refused(run: RunFolder) -> None:
+    """It would silently be the named one."""
+    folder = load_run("bottles", which=10).checkpoint.path
+    assert load_run(folder, which=10).checkpoint.progress.step == 10
+    with pytest.raises(CheckpointError, match=r"is the checkpoint of step 10 alone, so step 20 cannot be taken"):
+        load_run(folder, which=20)
+
+
 def test_load_run_device_that_is_not_here_is_replaced_and_said(run: RunFolder) -> None:
     """A layer may set the device too."""
     wanted = "mps" if torch.cuda.is_available() else "cuda"
