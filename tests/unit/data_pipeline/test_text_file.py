@@ -1,5 +1,6 @@
 """Text files: what is found, in which order, and every way in which it can be wrong."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -109,6 +110,31 @@ def test_read_missing_file_without_a_near_name_says_what_is_allowed(tmp_path: Pa
     """Nothing near: the forms that a path may have."""
     with pytest.raises(DataError, match=r"prepare\.source\.path = .*q\.txt does not exist; name a file, a folder"):
         read(tmp_path / "q.txt")
+
+
+def test_read_what_is_there_and_no_file_says_what_it_is(tmp_path: Path) -> None:
+    """It exists, so that no other name is meant."""
+    os.mkfifo(tmp_path / "p.txt")
+    with pytest.raises(
+        DataError, match=r"p\.txt is no file but a pipe or a device; name a file, a folder, or a glob\."
+    ):
+        read(tmp_path / "p.txt")
+    (tmp_path / "l.txt").symlink_to("nowhere.txt")
+    with pytest.raises(DataError, match=r"l\.txt is a link to nothing; name a file"):
+        read(tmp_path / "l.txt")
+
+
+def test_read_folder_with_a_link_to_nothing_is_refused(tmp_path: Path) -> None:
+    """Its text would be missing in silence, as from a disk that is not there; locks of editors are no texts."""
+    write_texts(tmp_path, {"a.txt": "1"})
+    (tmp_path / ".#a.txt").symlink_to("me@here.4711")
+    (tmp_path / "b.txt").symlink_to("a.txt")
+    assert [document.id for document in read(tmp_path)] == ["a.txt", "b.txt"]
+    (tmp_path / "c.txt").symlink_to("/mnt/gone/c.txt")
+    with pytest.raises(
+        DataError, match=r"c\.txt is a link to /mnt/gone/c\.txt, which does not exist; bring that file back"
+    ):
+        read(tmp_path)
 
 
 def test_read_missing_folder_names_the_folder(tmp_path: Path) -> None:
@@ -235,10 +261,11 @@ def test_read_file_that_vanishes_while_reading_says_so(tmp_path: Path) -> None:
 
 
 def test_read_glob_that_meets_a_loop_of_links_says_so(tmp_path: Path) -> None:
-    """A link to itself is no file, and is passed over."""
+    """A link to itself leads to no file either."""
     write_texts(tmp_path, {"a.txt": "1"})
     (tmp_path / "b.txt").symlink_to(tmp_path / "b.txt")
-    assert read(tmp_path) == [Document("a.txt", "1")]
+    with pytest.raises(DataError, match=r"b\.txt is a link to .*b\.txt, which does not exist"):
+        read(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"\x89PNG\r\n\0\0\0", "Stra\xdfe".encode("latin-1")])

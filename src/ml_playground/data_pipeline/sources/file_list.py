@@ -126,14 +126,25 @@ def _holds_nothing(path: Path) -> bool:
 
 
 def _matches(root: Path, pattern: str) -> list[Path]:
-    """The files that match, packed or not."""
+    """The files that match, packed or not.
+
+    Raises:
+        DataError: One is a link to nothing: its text would be missing in silence.
+        ConfigError: The pattern is none.
+    """
     packed = [] if pattern.endswith("**") else [f"{pattern}{ending}" for ending in ENDINGS]
     try:
-        return list({path: None for one in (pattern, *packed) for path in root.glob(one) if path.is_file()})
+        found = list({path: None for one in (pattern, *packed) for path in root.glob(one)})
     except (ValueError, NotImplementedError) as error:
         raise ConfigError(
             f"prepare.source.pattern = {pattern!r} is no pattern below a folder ({error}); use one like '**/*.txt'."
         ) from error
+    # Hidden ones are no text: editors lock files by links to nothing.
+    if lost := [path for path in found if path.is_symlink() and not path.exists() and not path.name.startswith(".")]:
+        raise DataError(
+            f"{lost[0]} is a link to {lost[0].readlink()}, which does not exist; bring that file back, or remove the link."
+        )
+    return [path for path in found if path.is_file()]
 
 
 def _glob_parts(path: Path) -> tuple[Path, str]:
@@ -144,10 +155,13 @@ def _glob_parts(path: Path) -> tuple[Path, str]:
 
 def _missing(path: Path) -> DataError:
     folder = path.parent
+    if os.path.lexists(path):
+        what = "a link to nothing" if os.path.islink(path) else "no file but a pipe or a device"  # noqa: PTH114 - as above
+        return DataError(f"prepare.source.path = {path} is {what}; name a file, a folder, or a glob.")
     if not os.path.isdir(folder):  # noqa: PTH112 - as above
         return DataError(f"prepare.source.path = {path} does not exist, and neither does its folder {folder}.")
     hint = did_you_mean(path.name, sorted(entry.name for entry in folder.iterdir()))
-    return DataError(f"prepare.source.path = {path} does not exist{hint or '; name a file, a folder, or a glob'}.")
+    return DataError(f"prepare.source.path = {path} does not exist{hint or '; name a file, a folder, or a glob.'}")
 
 
 def _nothing_matches(folder: Path, pattern: str) -> DataError:
