@@ -82,6 +82,14 @@ def test_provenance_lists_the_files_and_notices_a_change(tmp_path: Path) -> None
     assert source(folder).provenance().content != before.content
 
 
+def test_date_that_no_calendar_has_says_so(tmp_path: Path) -> None:
+    """As for a Parquet file alone."""
+    table = pa.table({"text": ["a"], "date": pa.array([10**8], pa.int32()).cast(pa.date32())})
+    pq.write_table(table, tmp_path / "train.parquet")
+    with pytest.raises(DataError, match=r"cannot be read as a data set: date value out of range\. Name a folder"):
+        list(source(tmp_path, template="{date} {content}").documents())
+
+
 @pytest.mark.parametrize(
     ("how", "settings", "message"),
     [

@@ -65,7 +65,8 @@ class HubRows:
                 for cells in _turned(batch, columns):
                     number += 1
                     yield Row(f"{self._settings.split}:{number}", cells)
-        except (DatasetsError, OSError, ValueError) as error:
+        except (DatasetsError, OSError, ValueError, OverflowError) as error:
+            # The last: dates that Python's own do not reach.
             raise self._failed(error) from error
 
     def _dataset(self) -> Any:
