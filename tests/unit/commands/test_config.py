@@ -157,7 +157,7 @@ def test_explain_wrong_table_in_a_layer_still_answers(capsys: Capture) -> None:
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        ("lr", "no setting 'lr'; did you mean optimizer.lr? (sections: name, seed, use, prepare, data"),
+        ("lr", "no setting 'lr'; did you mean optimizer.lr? (sections: name, seed, use, plugins, prepare, data"),
         ("train.max_step", "no setting 'train.max_step'; did you mean 'train.max_steps'?"),
         ("trian", "no setting 'trian'; did you mean 'train'?"),
         ("hooks.nope", "no setting 'hooks.nope'"),

@@ -1,0 +1,151 @@
+"""`plugins` of a job: files that bring kinds, packages that must be there, and who may have a file run."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ml_playground.configuration.families import FAMILIES
+from ml_playground.configuration.loading import load, read_job
+from ml_playground.core.error_handling import ConfigError
+
+PLUGIN = """
+from pathlib import Path
+from typing import Literal
+from ml_playground.configuration.base import Component
+from ml_playground.core.registry import Kind
+
+Path(__file__).with_name("was_run").touch()
+
+class Own(Component):
+    \"\"\"As it is.\"\"\"
+    kind: Literal["NAME"] = "NAME"
+    \"\"\"Flat.\"\"\"
+
+KINDS = {"schedule": {"NAME": Kind(f"{__file__}:Own", f"{__file__}:build")}}
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where this user's experiments and caches are; the kinds that were brought are forgotten afterwards."""
+    monkeypatch.setenv("MLP_HOME", str(tmp_path / "home"))
+    yield tmp_path / "home"
+    for family in FAMILIES.values():
+        family._named.clear()
+
+
+def experiment(folder: Path, kind: str, text: str = PLUGIN, named: str = '"plugin.py"') -> str:
+    """A folder with an experiment whose schedule is of a kind that its plugin brings."""
+    folder.mkdir(parents=True)
+    (folder / "plugin.py").write_text(text.replace("NAME", kind))
+    (folder / "config.toml").write_text(
+        f"plugins = [{named}]\n"
+        f'prepare.source.kind = "python_stdlib"\nprepare.tokenizer.kind = "char"\n'
+        f'data = {{ kind = "token_windows", sequence_tokens = 8, micro_batch_rows = 2 }}\nmodel.kind = "gpt"\n'
+        f'train.max_steps = 2\noptimizer.kind = "adamw"\nschedule.kind = "{kind}"\n'
+    )
+    return str(folder)
+
+
+def test_plugin_file_is_found_beside_the_experiment_and_recorded_by_its_path(home: Path, tmp_path: Path) -> None:
+    """A run lies elsewhere than its experiment, and must find the file again."""
+    loaded = load(experiment(tmp_path / "mine", "own_one"), environ={}, cwd=tmp_path)
+    assert loaded.job.schedule.kind_name == "own_one"
+    assert loaded.job.plugins == (str(tmp_path / "mine" / "plugin.py"),)
+    record = tmp_path / "config.json"
+    record.write_text(loaded.job.model_dump_json())
+    assert read_job(record) == loaded.job
+
+
+def test_recorded_plugin_that_nobody_here_named_is_not_run(home: Path, tmp_path: Path) -> None:
+    """Whoever reads a run that a stranger sent must not obey it; an experiment is named on purpose."""
+    folder = experiment(tmp_path / "theirs", "own_two")
+    job = load("python_stdlib", environ={}).job.model_dump(mode="json")
+    record = tmp_path / "config.json"
+    plugin = tmp_path / "theirs" / "plugin.py"
+    text = json.dumps(job | {"plugins": [str(plugin)], "schedule": {"kind": "own_two"}})
+    record.write_text(text)
+    with pytest.raises(ConfigError, match=r"names the plugin .*plugin.py, which no experiment has used here, so it is"):
+        read_job(record)
+    assert not plugin.with_name("was_run").exists()
+    load(folder, environ={})
+    assert plugin.with_name("was_run").exists()
+    assert read_job(record).schedule.kind_name == "own_two"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1 / 0", "plugin.py does not load: ZeroDivisionError: division by zero"),
+        ("", "plugin.py has no 'KINDS'."),
+        ("KINDS = 3", "KINDS is a table of families, each a table of kinds, but has ''"),
+        ("KINDS = {'modle': {}}", "but has 'modle'; did you mean 'model'? (families: source, "),
+        ("KINDS = {'model': {'mine': 'a:b'}}", "KINDS['model']['mine'] is a str, not a Kind."),
+        (
+            "from ml_playground.core.registry import Kind\nKINDS = {'model': {'gpt': Kind('a:b', 'a:c')}}",
+            "plugin.py brings the model kind 'gpt', which is one of ml-playground's own; give it another name.",
+        ),
+    ],
+)
+def test_plugin_file_that_is_broken_is_one_message(home: Path, tmp_path: Path, text: str, message: str) -> None:
+    """Which file, and what is wrong with it."""
+    with pytest.raises(ConfigError) as caught:
+        load(experiment(tmp_path / "mine", "warmup_cosine", text), environ={})
+    assert message in str(caught.value)
+    assert str(tmp_path / "mine" / "plugin.py") in str(caught.value)
+
+
+def test_plugin_file_that_is_missing_is_named(home: Path, tmp_path: Path) -> None:
+    """By its path, as it was looked for."""
+    with pytest.raises(
+        ConfigError, match=r"plugins names .*/gone.py, which cannot be used: there is no file .*/gone.py"
+    ):
+        load(experiment(tmp_path / "mine", "warmup_cosine", named='"gone.py"'), environ={})
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ('"no-such-package"', "plugins names the package 'no-such-package', which is not installed; install it: pip"),
+        (
+            '"pydantic"',
+            "the package 'pydantic', which is installed and brings no kinds: it has no entry point in a group",
+        ),
+        ("3", "plugins[0] cannot be 3 (allowed: a list, each text that is not empty)"),
+    ],
+)
+def test_plugin_package_that_does_not_help_is_named(home: Path, tmp_path: Path, named: str, message: str) -> None:
+    """Before anything is missed by its kind."""
+    with pytest.raises(ConfigError) as caught:
+        load(experiment(tmp_path / "mine", "warmup_cosine", named=named), environ={})
+    assert message in str(caught.value)
+
+
+def test_kind_of_two_plugin_files_is_refused_by_name(home: Path, tmp_path: Path) -> None:
+    """In one job, the second file that claims it is named, and the first."""
+    second = tmp_path / "mine" / "second.py"
+    folder = experiment(tmp_path / "mine", "own_three", named='"plugin.py", "second.py"')
+    second.write_text((tmp_path / "mine" / "plugin.py").read_text())
+    with pytest.raises(ConfigError) as caught:
+        load(folder, environ={})
+    assert str(caught.value) == (
+        f"{second} brings the schedule kind 'own_three', which {tmp_path / 'mine' / 'plugin.py'} brings too; "
+        "give it another name."
+    )
+
+
+@pytest.mark.parametrize(
+    "line", ["--help", "config show python_stdlib", "config check python_stdlib", "experiments", "runs"]
+)
+def test_commands_that_choose_shipped_kinds_do_not_look_at_installed_packages(line: str, tmp_path: Path) -> None:
+    """Reading the metadata of every package takes longer than such a command."""
+    code = (
+        "import sys; from ml_playground.cli import main; code = main(sys.argv[1:])\n"
+        "sys.exit(code or 'ml_playground.core.installed_kinds' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *line.split()], cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode == 0
