@@ -167,6 +167,8 @@ class HuggingFaceTokenizer:
     @staticmethod
     def named_files(settings: HuggingFace) -> Sequence[Path]:
         """The files of the folder that tokenizers are made of."""
+        if not settings.path.is_dir():
+            raise DataError(f"prepare.tokenizer.path = {settings.path} is no folder; name one with a tokenizer.json.")
         return [path for name in FILES_OF_TOKENIZERS if (path := settings.path / name).is_file()]
 
     @classmethod
@@ -178,6 +180,7 @@ class HuggingFaceTokenizer:
             ConfigError: transformers is not installed.
         """
         require_text(texts, settings.kind)
+        cls.named_files(settings)
         files, ids = load_object(OPEN_FOLDER)(settings.path)
         try:
             return cls({f"{INSIDE}/{name}": content for name, content in files.items()}, ids)

@@ -18,10 +18,8 @@ def open_folder(folder: Path) -> tuple[dict[str, bytes], dict[str, int | None]]:
     """The files that `save_pretrained` writes, by name, and the ids of bos, eos and pad.
 
     Raises:
-        DataError: The folder is missing, transformers does not open it without network and code, or it has no fast form.
+        DataError: transformers does not open it without network and code, or it has no fast form.
     """
-    if not folder.is_dir():
-        raise DataError(f"prepare.tokenizer.path = {folder} is no folder; name one with a tokenizer.json.")
     opened = _opened(folder)
     if not opened.is_fast:
         raise DataError(

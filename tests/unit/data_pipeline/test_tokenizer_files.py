@@ -10,7 +10,7 @@ from ml_playground.core.error_handling import DataError
 from ml_playground.data_pipeline.preparer import changed_source, prepare
 from ml_playground.data_pipeline.tokenizer_files import changed_files, tokenizer_files
 from tests.fakes.prepared_text import text_settings, write_texts
-from tests.fakes.tokenizer_files import SAMPLE, write_ranks
+from tests.fakes.tokenizer_files import SAMPLE, write_folder, write_ranks
 
 
 @pytest.fixture
@@ -52,6 +52,20 @@ def test_prepared_data_need_the_files_no_more_to_be_opened(settings: PrepareSett
     (tmp_path / "ranks").unlink()
     assert changed_source(settings, Deps()) is None
     with pytest.raises(DataError, match=r"ranks = \S+ does not exist"):
+        prepare(settings, Deps())
+
+
+def test_folder_of_a_tokenizer_that_is_gone_has_not_changed(tmp_path: Path, home: Path) -> None:
+    """Training says nothing of it, for preparing anew, which it would advise, could not be done."""
+    write_texts(tmp_path, {"text.txt": SAMPLE})
+    folder = write_folder(tmp_path / "made")
+    settings = text_settings(
+        tmp_path / "text.txt", tokenizer={"kind": "hugging_face", "path": str(folder)}, split_by="position"
+    )
+    prepare(settings, Deps())
+    folder.rename(tmp_path / "away")
+    assert changed_source(settings, Deps()) is None
+    with pytest.raises(DataError, match=r"prepare\.tokenizer\.path = \S+made is no folder"):
         prepare(settings, Deps())
 
 
