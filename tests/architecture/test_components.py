@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from ml_playground.configuration.base import Component, Strict
 from ml_playground.configuration.families import FAMILIES
-from ml_playground.configuration.loading import experiment_names, group_names, load
+from ml_playground.configuration.loading import experiment_names, group_names, load, load_without_files
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.registry import load_object
 from tests.architecture.source import sources
@@ -82,7 +82,7 @@ def test_settings_annotations_hold_no_callable(settings: type[BaseModel]) -> Non
 @pytest.mark.parametrize("experiment", experiment_names())
 def test_experiment_loads_and_round_trips(experiment: str) -> None:
     """What is recorded is the job itself, to the last value."""
-    job = load(experiment).job
+    job = load_without_files(experiment)[0].job
     assert JobConfig.model_validate_json(job.model_dump_json()) == job
     assert not holds_callable(job)
 
@@ -106,8 +106,8 @@ def test_settings_of_every_kind_load_without_torch() -> None:
         "sys.modules['torch'] = None\n"
         "from ml_playground.core.registry import load_object\n"
         f"for path in {SETTINGS!r}: load_object(path)\n"
-        "from ml_playground.configuration.loading import load\n"
-        f"for name in {list(experiment_names())!r}: load(name)\n"
+        "from ml_playground.configuration.loading import load_without_files\n"
+        f"for name in {list(experiment_names())!r}: load_without_files(name)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")

@@ -117,7 +117,8 @@ class FileList:
         if self._pattern != self._default_pattern:
             raise ConfigError(
                 f"prepare.source.pattern = {self._pattern!r} has no effect, for prepare.source.path = "
-                f"{self._path} is {what}, not a folder; leave prepare.source.pattern out, or name the folder."
+                f"{self._path} is {what}, not a folder; leave it as it comes (--set 'prepare.source.pattern={self._default_pattern}'), "
+                "or name the folder."
             )
 
 
