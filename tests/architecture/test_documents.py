@@ -27,6 +27,7 @@ EXPLAINED = [
     "data_pipeline/checks",
     "models",
     "planning",
+    "importing",
     "training",
     "sampling",
     "export",

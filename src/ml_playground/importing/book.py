@@ -150,3 +150,13 @@ class Book:
         table[path[-1]] = value
         if line is not None:
             self.lines[path] = line
+
+
+def share_of_peak(lowest: float, peak: float | None) -> tuple[float, str]:
+    """A lowest learning rate as the share of the peak that our schedules take; and why it is another one than stated."""
+    if not peak or peak < 0:
+        # The peak itself is refused.
+        return 0.0, ""
+    if lowest > peak:
+        return 1.0, f"the floor cannot lie above the peak, {peak:g}"
+    return float(f"{lowest / peak:.12g}"), ""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ml_playground.core.error_handling import ConfigError
-from ml_playground.importing.book import Book, Foreign
+from ml_playground.importing.book import Book, Foreign, share_of_peak
 
 SYSTEM = "Craft"
 
@@ -252,9 +252,8 @@ def _schedule(book: Book) -> None:
     reason = "" if target.endswith("CosineAnnealingLR") else f"half a cosine stands for {target.rpartition('.')[2]}"
     book.keep("scheduler.target", {"schedule.kind": "warmup_cosine"}, reason)
     book.keep("training.warmup_steps", {"schedule.warmup_steps": warmup})
-    floor = book.value("scheduler.eta_min", float) or 0.0
-    share = floor / lr if lr and 0 <= floor <= lr else 0.0
-    book.keep("scheduler.eta_min", {"schedule.floor": float(f"{share:.12g}")})
+    share, reason = share_of_peak(book.value("scheduler.eta_min", float) or 0.0, lr)
+    book.keep("scheduler.eta_min", {"schedule.floor": share}, reason)
 
 
 def _length(book: Book) -> None:

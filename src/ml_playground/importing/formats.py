@@ -18,17 +18,6 @@ from ml_playground.importing.book import Book, Finding, Foreign
 from ml_playground.importing.python_file import read_assignments
 
 KNOWN = "nanoGPT's config files (.py), TRAINING's config.json, Craft's composed YAML, and the older ml_playground's TOML are read"
-SECTIONS_OF_OURS = {
-    "prepare",
-    "model",
-    "optimizer",
-    "schedule",
-    "objective",
-    "train",
-    "checkpointing",
-    "runtime",
-    "use",
-}
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ Source: nanoGPT's train.py and sample.py, whose module-level names are its setti
 from collections.abc import Mapping
 from typing import Any
 
-from ml_playground.importing.book import Book, Foreign
+from ml_playground.importing.book import Book, Foreign, share_of_peak
 
 SYSTEM = "nanoGPT"
 
@@ -98,9 +98,9 @@ def translate(foreign: Foreign) -> Book:
     book.habit({"model.kind": "gpt", "optimizer.kind": "adamw"}, "nanoGPT has this model and this optimizer alone")
     _data(book)
     _beginning(book)
-    schedule(book)
+    _schedule(book)
     _checkpoints(book)
-    machine(book)
+    _machine(book)
     if (start := book.value("start", str)) is not None:
         book.keep("start", {"sample.prompts": [start]})
     book.direct(DIRECT)
@@ -149,7 +149,7 @@ def _beginning(book: Book) -> None:
         book.leave("init_from", "random weights are what a job begins with")
 
 
-def schedule(book: Book) -> None:
+def _schedule(book: Book) -> None:
     """Warm-up and half a cosine, which end with the run here; or a flat rate."""
     warmup, peak = book.value("warmup_iters", int), book.value("learning_rate", float)
     lowest, steps, end = book.value("min_lr", float), book.value("max_iters", int), book.value("lr_decay_iters", int)
@@ -165,9 +165,8 @@ def schedule(book: Book) -> None:
         {"schedule.warmup_steps": shorter},
         "" if shorter == warmup else f"a warm-up cannot be longer than the run of {steps:,} steps",
     )
-    ratio = lowest / peak if peak and 0 <= lowest <= peak else 1.0
-    reason = "" if lowest <= peak else f"the floor cannot lie above the peak, {peak:g}"
-    book.keep("min_lr", {"schedule.floor": float(f"{ratio:.12g}")}, reason)
+    share, reason = share_of_peak(lowest, peak)
+    book.keep("min_lr", {"schedule.floor": share}, reason)
     if end == steps:
         book.leave("lr_decay_iters", "the schedule ends with the run: train.max_steps says it")
     elif book.states("lr_decay_iters") or end != steps:
@@ -187,7 +186,7 @@ def _checkpoints(book: Book) -> None:
         )
 
 
-def machine(book: Book) -> None:
+def _machine(book: Book) -> None:
     """Device, precision, compiler: where the file does not say, this machine's best is taken."""
     device, dtype, compiled = book.value("device", str), book.value("dtype", str), book.value("compile", bool)
     if device is not None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ml_playground.core.error_handling import ConfigError
-from ml_playground.importing.book import Book, Foreign
+from ml_playground.importing.book import Book, Foreign, share_of_peak
 
 SYSTEM = "the older ml_playground"
 
@@ -197,11 +197,8 @@ def _schedule(book: Book) -> None:
         {"schedule.warmup_steps": min(warmup, steps)},
         "" if warmup <= steps else f"a warm-up cannot be longer than the run of {steps:,} steps",
     )
-    book.keep(
-        f"{section}min_lr",
-        {"schedule.floor": float(f"{lowest / peak:.12g}") if peak and 0 <= lowest <= peak else 1.0},
-        "" if lowest <= peak else f"the floor cannot lie above the peak, {peak:g}",
-    )
+    share, reason = share_of_peak(lowest, peak)
+    book.keep(f"{section}min_lr", {"schedule.floor": share}, reason)
     end_text = f"the schedule comes down as the run ends, at step {steps:,}, and not at {end:,}"
     book.note(f"{section}lr_decay_iters", "train.max_steps says it" if end == steps else end_text)
 

@@ -13,6 +13,8 @@ from ml_playground.cli import main
 from ml_playground.commands.config_import import import_config
 from ml_playground.configuration.loading import load, load_file
 from ml_playground.core.error_handling import ConfigError
+from ml_playground.importing import craft, older, training
+from ml_playground.importing.book import Foreign
 from ml_playground.importing.formats import Imported, import_file
 from ml_playground.importing.nanogpt import DEFAULTS, DIRECT
 from ml_playground.importing.report import as_json, as_text, as_toml
@@ -315,6 +317,7 @@ def test_python_names_above_are_read(tmp_path: Path) -> None:
         ("(" * 5000, "is not valid Python"),
         ("max_iters = -1", r"line 1: train.max_steps cannot be -1 \(allowed: a whole number of at least 1, or none\)"),
         ("learning_rate = 'big'", "line 1: learning_rate = 'big' is not what nanoGPT takes: a number"),
+        ("min_lr = -1.0", r"line 1: schedule.floor cannot be -1666\.66666667"),
         ("n_head = 5", "n_embd = 768 is not a multiple of n_head = 5"),
     ],
 )
@@ -513,3 +516,63 @@ def test_command_with_a_refused_file_writes_nothing(tmp_path: Path, home: Path) 
     """Complete or absent."""
     assert main(["config", "import", str(text_file(tmp_path, "bad.py", "max_iters = -1")), "--to", "mine"]) == 2
     assert not (home / "experiments").exists()
+
+
+ODD = st.sampled_from([None, -1, 0, 1, 1.5, 1e300, "x", "", True, False, [1], {}, {"a": 1}, 2**62, "a\0b", "${seed}"])
+
+
+def nested(key: str, value: Any) -> dict[str, Any]:
+    """A table with one dotted key."""
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return value
+
+
+@pytest.mark.parametrize(
+    ("module", "suffix", "base"),
+    [(training, "json", {"model": {"model_path": "."}}), (craft, "yaml", {"model": {}}), (older, "json", {})],
+    ids=["training", "craft", "older"],
+)
+@given(data=st.data())
+def test_odd_values_are_a_job_or_one_message(
+    module: Any, suffix: str, base: dict[str, Any], data: st.DataObject, tmp_path: Path
+) -> None:
+    """Whatever stands at any known key: no other error than one that its user can mend."""
+    keys = sorted({*module.DIRECT, *module.DEFAULTS, *getattr(module, "FLAT", ()), *getattr(module, "ALIASES", ())})
+    chosen = data.draw(st.dictionaries(st.sampled_from(keys), ODD, min_size=1, max_size=4))
+    table: dict[str, Any] = dict(base)
+    for key, value in chosen.items():
+        top = nested(key, value)
+        name = next(iter(top))
+        below = table.get(name)
+        table[name] = below | top[name] if isinstance(below, dict) and isinstance(top[name], dict) else top[name]
+    file = text_file(tmp_path, f"odd.{suffix}", json.dumps(table))
+    foreign = flattened(file, table)
+    try:
+        book = module.translate(foreign)
+    except ConfigError:
+        return
+    keys = [finding.key for finding in book.findings if finding.key]
+    assert sorted(keys) == sorted(set(keys))
+
+
+def flattened(file: Path, table: dict[str, Any]) -> Foreign:
+    """As the readers hand it on."""
+    values: dict[str, Any] = {}
+
+    def walk(node: Any, path: str) -> None:
+        if isinstance(node, dict) and node:
+            for name, value in node.items():
+                walk(value, f"{path}.{name}" if path else name)
+        elif node is not None:
+            values[path] = node
+
+    walk(table, "")
+    return Foreign("a system", file, values)
+
+
+def test_floor_above_the_peak_is_changed_and_said(tmp_path: Path) -> None:
+    """A rate that would have risen stays flat."""
+    imported = import_file(python_file(tmp_path, {"learning_rate": 1e-4, "min_lr": 1e-3}))
+    assert fate_of(imported, "min_lr") == ("changed", "the floor cannot lie above the peak, 0.0001")
+    assert imported.job.schedule.model_dump()["floor"] == 1.0
