@@ -6,7 +6,7 @@ from typing import Any
 from ml_playground.configuration import families
 from ml_playground.configuration.fingerprint import existing_data
 from ml_playground.configuration.models import JobConfig
-from ml_playground.core.error_handling import DataError
+from ml_playground.core.error_handling import ConfigError, DataError
 from ml_playground.core.registry import load_object
 from ml_playground.core.tokenizer_protocol import Tokenizer
 from ml_playground.sampling.preview import LOAD_TOKENIZER
@@ -17,8 +17,15 @@ def over_data_of(run: LoadedRun, job: JobConfig) -> LoadedRun:
     """The same model with the prepared data of another job; rows that are too long for it become shorter, which is noted.
 
     Raises:
+        ConfigError: They are images.
         DataError: They are not prepared, or of another tokenizer.
     """
+    if job.prepare.source.modality == "images":
+        name = run.run.id if run.run else run.checkpoint.reference
+        raise ConfigError(
+            f"{job.name} holds images, {name} reads text: --data takes an experiment whose source is text; to see how well "
+            f"a classifier does: mlp evaluate {job.name}"
+        )
     settings, notes = job.data, list(run.notes)
     wanted, most = getattr(settings, "sequence_tokens", None), run.model.max_context
     if wanted is not None and most is not None and most < wanted:

@@ -56,6 +56,7 @@ def test_evaluate_note_of_a_replaced_device_is_on_stderr(run: RunFolder, capsys:
         (["--split", "exam"], "exam"),
         (["--checkpoint", "first"], "--checkpoint 'first' is no checkpoint"),
         (["--set", "data.micro_batch_rows=1"], "data.micro_batch_rows cannot be set here"),
+        (["--data", "digits"], "digits holds images, bottles/20260101-000000-abcd reads text"),
     ],
 )
 def test_evaluate_what_its_user_can_mend_ends_with_2(
