@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -12,6 +12,7 @@ import typer
 from ml_playground.commands.options import Json, complete_experiment
 from ml_playground.commands.sample_texts import SEPARATOR, Screen, Text, gather, whole_text
 from ml_playground.commands.train import stop_on_signals
+from ml_playground.configuration.origins import Layer
 from ml_playground.core.atomic import write_file
 from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import ConfigError, DataError
@@ -135,17 +136,21 @@ def sample(
     several are separated by a line of dashes. Texts go to stdout, everything else to stderr. They are also saved in
     the run's samples/, unless TARGET is a checkpoint's folder. Ctrl-C ends with what was drawn so far.
     """
-    if num_beams is not None and num_beams > 1:
-        temperature = 0.0 if temperature is None else temperature
-        num_samples = 1 if num_samples is None else num_samples
     given = locals()
     options: dict[str, tuple[str, Any]] = {key: (f"--{key.replace('_', '-')}", given[key]) for key in OPTIONS}
     options |= {"prompts": ("--prompt", prompt or None), "stop": ("--stop", stop or None)}
-    layers = sampling_layers(sets or (), options, os.environ)
+    layers = sampling_layers(sets or (), options, os.environ, implied=_implied_by(num_beams))
     which = checkpoint_named(checkpoint)
     from ml_playground.sampling.runner import load_run  # noqa: PLC0415 - torch takes seconds; refusals come first
 
     draw_from(load_run(target, which=which, layers=layers), json_output=json_output, out=out)
+
+
+def _implied_by(num_beams: int | None) -> Layer | None:
+    """What a search needs and the run's own settings for drawing seldom say."""
+    if num_beams is None or num_beams <= 1:
+        return None
+    return Layer("--num-beams", {"sample": {"temperature": 0.0, "num_samples": 1}}, Path.cwd())
 
 
 def draw_from(
@@ -160,10 +165,16 @@ def draw_from(
     from ml_playground.sampling.prompts import encode_prompt  # noqa: PLC0415 - as in `sample`
     from ml_playground.sampling.texts import draw_texts  # noqa: PLC0415
 
+    run, greedy = _without_copies(run)
     settings = run.job.sample
     decoder = run.decoder()
     prompts = [encode_prompt(text, run.tokenizer, run.model.max_context) for text in settings.prompts]
-    notes = [*run.notes, *precision_notes(run, decoder), *(note for prompt in prompts for note in prompt.notes)]
+    notes = [
+        *run.notes,
+        *greedy,
+        *precision_notes(run, decoder),
+        *(note for prompt in prompts for note in prompt.notes),
+    ]
     engine = "llama.cpp" if run.job.sample.engine == "llama_cpp" else run.execution.device.type
     typer.echo(heading(run, f"{engine}, {run.precision}"), err=True)
     for note in notes:
@@ -179,6 +190,16 @@ def draw_from(
     elif place is not None:
         typer.echo(f"saved: {place}", err=True)
     return texts
+
+
+def _without_copies(run: "LoadedRun") -> "tuple[LoadedRun, list[str]]":
+    """The same with one text a prompt where all would be equal, and a note that says so."""
+    settings = run.job.sample
+    if settings.temperature > 0 or settings.num_beams > 1 or settings.num_samples == 1:
+        return run, []
+    job = run.job.model_copy(update={"sample": settings.model_copy(update={"num_samples": 1})})
+    note = f"at temperature 0 the {settings.num_samples} texts of a prompt are all the same; one is drawn"
+    return replace(run, job=job), [note]
 
 
 def save(

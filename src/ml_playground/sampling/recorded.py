@@ -68,8 +68,9 @@ def sampling_layers(
     options: Mapping[str, tuple[str, Any]],
     environ: Mapping[str, str],
     open_keys: Sequence[str] = FOR_SAMPLES,
+    implied: Layer | None = None,
 ) -> list[Layer]:
-    """The layers of a command line, lowest first: environment, `--set`, options.
+    """The layers of a command line, lowest first: environment, what an option implies, `--set`, options.
 
     Args:
         sets: `KEY=VALUE` each.
@@ -77,6 +78,7 @@ def sampling_layers(
         environ: `ML_PLAYGROUND_SAMPLE_OVERRIDES` and `ML_PLAYGROUND_OVERRIDES` are read, of both only what may be set
             here, and what no job has: they are meant for several commands.
         open_keys: What may be set here.
+        implied: What one of the options brings along where nobody types another value.
 
     Raises:
         ConfigError: A variable or a `--set` cannot be read; one line each.
@@ -92,7 +94,7 @@ def sampling_layers(
     typed, wrong = set_layer(sets, here, {})
     if problems or wrong:
         raise ConfigError("\n".join([*problems, *wrong]))
-    layers.append(typed)
+    layers += [typed] if implied is None else [implied, typed]
     for key, (option, value) in options.items():
         if value is not None:
             layers.append(Layer(option, {"sample": {key: value}}, here))

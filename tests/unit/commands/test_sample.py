@@ -191,6 +191,26 @@ def test_sample_beams_gives_the_best_text_with_its_score(run: RunFolder, capsys:
     assert [text["text"] for text in best["texts"]] == [found["texts"][0]["text"]]
 
 
+def test_sample_what_is_set_stands_above_what_beams_bring_along(
+    run: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--num-beams` alone means temperature 0 and one text; what is typed with `--set` counts as an option does."""
+    found = record_of(capsys, "bottles", "--num-beams", "4", "--set", "sample.num_samples=3")
+    assert found == record_of(capsys, "bottles", "--num-beams", "4", "--num-samples", "3") | {"saved": found["saved"]}
+    assert len(found["texts"]) == 3
+    assert main(["sample", "bottles", "--num-beams", "4", "--set", "sample.temperature=0.9"]) == 2
+    assert "set temperature = 0" in capsys.readouterr().err
+
+
+def test_sample_at_temperature_zero_draws_each_prompt_once(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    """Equal texts are not printed several times; a note says why there are fewer than were asked for."""
+    few = record_of(capsys, "bottles", "--prompt", "1", "--prompt", "g", "--temperature", "0", "--num-samples", "3")
+    assert [text["prompt"] for text in few["texts"]] == ["1", "g"]
+    assert few["notes"] == ["at temperature 0 the 3 texts of a prompt are all the same; one is drawn"]
+    assert main(["sample", "bottles", "--temperature", "0", "--num-samples", "3"]) == 0
+    assert f"note: {few['notes'][0]}\n" in capsys.readouterr().err
+
+
 def pieces_of_three_texts() -> Iterator[Piece]:
     """One whole text, one unfinished; the third is asked for only if nobody stops."""
     yield Piece(0, 0, "ab", 2)
