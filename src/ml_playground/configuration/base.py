@@ -92,8 +92,6 @@ def settings_of(family: str, kind: str) -> type[Component]:
         raise ConfigError(f"{broken} {path} is no class of settings, derived from {Component.__module__}.Component.")
     if (field := found.model_fields.get("kind")) is None or field.default != kind:
         raise ConfigError(f"{broken} {path} does not say kind: Literal[{kind!r}] = {kind!r}.")
-    if undescribed := sorted(name for name, field in found.model_fields.items() if not field.description):
-        raise ConfigError(f"{broken} {path} has no docstring under {', '.join(undescribed)}.")
     return found
 
 
