@@ -42,6 +42,7 @@ _PATTERNS = {
     ),
 }
 
+_LIKE_A_BLANK = re.compile(rf"[^\S\n\r]|{BLANK_LETTER}")
 _BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
@@ -150,7 +151,8 @@ def _pieces_stop_at_blanks(model: Part) -> bool:
 
 def _reaches_over(token: Part, cut: re.Pattern[str]) -> bool:
     """Whether a token that is found in texts may hold a cut, or looks at what stands beside it."""
-    content = str(token.get("content", ""))
+    # Normalising may make blanks of other ones, and a token of both is found in what came of the text.
+    content = _LIKE_A_BLANK.sub(" ", str(token.get("content", "")))
     if token.get("special"):
         return False
     return bool(token.get("rstrip") or token.get("single_word") or cut.search(content, 1))

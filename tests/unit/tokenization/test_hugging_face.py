@@ -77,6 +77,9 @@ def test_word_pieces_count_the_blank_before_a_word_and_not_their_mark(tmp_path: 
     [
         ({"content": "<call>"}, 3),
         ({"content": "<a b>"}, None),
+        ({"content": "<a\u2581b>", "normalized": True}, None),
+        ({"content": "<a\xa0b>", "normalized": True}, None),
+        ({"content": "\u2581\u2581"}, 3),
         ({"content": "<call>", "rstrip": True}, None),
         ({"content": "<call>", "single_word": True}, None),
     ],

@@ -99,7 +99,7 @@ def _refuse_misfit(settings: HfCausalLm, context: ModelContext, vocab_size: int,
     known, tokens = context.facts["vocab_size"], context.facts.get("sequence_tokens", 0)
     if vocab_size < known:
         raise ConfigError(
-            f"The data were prepared with a vocabulary of {known}, but the model in {settings.path} knows {vocab_size} ids; "
+            f"The tokenizer has a vocabulary of {known}, but the model in {settings.path} knows {vocab_size} ids; "
             'prepare with its own tokenizer: prepare.tokenizer = { kind = "hugging_face", path = ... }.'
         )
     if max_context is not None and tokens > max_context:
