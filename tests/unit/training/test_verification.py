@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ml_playground.configuration.loading import experiment_names, load
+from ml_playground.configuration.loading import experiment_names, load_without_files
 from ml_playground.configuration.models import JobConfig
 from ml_playground.training.resume import differences
 from ml_playground.training.verification import METRICS, promise_of, verification_job
@@ -34,7 +34,7 @@ def test_verification_job_of_any_experiment_changes_nothing_but_length_and_inter
     name: str, steps: int, more: int
 ) -> None:
     """What is verified is the user's own model, data, optimizer, precision and hooks."""
-    own = load(name).job
+    own = load_without_files(name)[0].job
     job = verification_job(own, steps=steps, more=more)
     assert {found.path for found in differences(own, job)} <= MAY_DIFFER
 
