@@ -173,6 +173,9 @@ def _words(value: Any, name: str) -> str:
         return ""
     if isinstance(value, list | tuple):
         return ", ".join(word for item in cast(Sequence[Any], value) if (word := _words(item, name)))
+    if isinstance(value, Mapping):
+        pairs = ((key, _words(item, name)) for key, item in cast(Mapping[str, Any], value).items())
+        return ", ".join(words if name == "year" else f"{key}: {words}" for key, words in pairs if words)
     if isinstance(value, bool):
         text = "true" if value else "false"
     elif isinstance(value, float):
