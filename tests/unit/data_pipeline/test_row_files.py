@@ -47,11 +47,23 @@ def test_jsonl_field_may_lie_deep_and_have_dots(tmp_path: Path) -> None:
 
 
 def test_jsonl_values_of_every_kind_become_words_on_one_line(tmp_path: Path) -> None:
-    """Lists are joined, numbers as a person writes them, null is nothing."""
-    rows: list[Any] = [1999, 1999.0, 0.5, True, None, ["a", 1, None], " two\n words "]
+    """Lists and objects are joined, numbers as a person writes them, null is nothing."""
+    rows: list[Any] = [
+        1999,
+        1999.0,
+        0.5,
+        True,
+        None,
+        ["a", 1, None],
+        {"a": {"b": 1, "c": None}, "d": []},
+        " two\n words ",
+    ]
     path = written(tmp_path, *({"text": "Hi", "x": value} for value in rows))
     found = [document.text for document in jsonl(path, template="<{x}>\n{content}").documents()]
-    assert found == ["<1999>\nHi", "<1999>\nHi", "<0.5>\nHi", "<true>\nHi", "Hi", "<a, 1>\nHi", "<two words>\nHi"]
+    assert found == [
+        *("<1999>\nHi", "<1999>\nHi", "<0.5>\nHi", "<true>\nHi", "Hi"),
+        *("<a, 1>\nHi", "<a: b: 1>\nHi", "<two words>\nHi"),
+    ]
 
 
 def test_jsonl_rows_need_not_have_the_same_keys(tmp_path: Path) -> None:
