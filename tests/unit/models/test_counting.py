@@ -139,14 +139,15 @@ def test_preset_has_as_many_weights_as_its_name_says(preset: str, millions: floa
 
 
 def test_every_model_has_a_cost_that_needs_no_torch() -> None:
-    """The planner and the decision to compile meet every model by this table."""
-    costs = [row.cost for row in MODELS.shipped.values()]
-    assert all(costs)
+    """The planner and the decision to compile meet every model by this table; `transformers` builds its own to count them."""
+    assert all(row.cost for row in MODELS.shipped.values())
+    ours = [row for kind, row in MODELS.shipped.items() if kind != "hf_causal_lm"]
+    costs = [row.cost for row in ours]
     code = (
         "import sys\n"
         "sys.modules['torch'] = None\n"
         "from ml_playground.core.registry import load_object\n"
-        f"for path in {sorted([*costs, *(row.memory for row in MODELS.shipped.values() if row.memory)])!r}: load_object(path)\n"
+        f"for path in {sorted([*costs, *(row.memory for row in ours if row.memory)])!r}: load_object(path)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
