@@ -198,7 +198,7 @@ def test_load_own_group_hides_shipped_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("use", "message"),
     [
-        ("model/tny", "use names no group 'model/tny'; did you mean 'model/tiny'? (groups: model/10m, "),
+        ("model/tny", "use names no group 'model/tny'; did you mean 'model/tiny'? (groups: batch/16x1, "),
         ("../model/tiny", "use names no group '../model/tiny'"),
         ("model", "use names no group 'model'"),
         ("/etc/passwd", "use names no group '/etc/passwd'"),
