@@ -18,7 +18,7 @@ svg .axis { stroke: var(--quiet); fill: none; } svg .grid { stroke: var(--line);
 svg circle { fill: var(--accent); fill-opacity: .75; } svg circle.faint { fill-opacity: .3; } svg rect { fill: var(--accent); }
 svg .line, svg polyline { stroke: var(--accent); fill: none; stroke-width: 2; }
 svg text { paint-order: stroke; stroke: var(--card); stroke-width: 2px; } svg .value { stroke: none; }
-.wide svg { max-height: 26rem; }
+.wide svg { max-height: 26rem; font-size: 7px; }
 """
 
 

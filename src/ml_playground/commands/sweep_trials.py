@@ -67,6 +67,8 @@ class Trials:
             begun = self._begun(job)
         except PlaygroundError as error:
             return Trial(number=number, values=dict(values), state="failed", reason=str(error))
+        if self.deps.stop_requested():
+            raise Stopped  # while its data were prepared
         how = ["--fresh"] if begun is None else ["--resume", begun.id]
         typed = [word for text in sets for word in ("--set", text)]
         child = self._train([*self.arguments, *typed, *how, "--json"], self.folder / f"trial_{number:04d}.log")

@@ -58,7 +58,8 @@ class Axis:
         places = self.places
         if len(places) > MOST_TICKS and self.numeric:
             low, high = min(places), max(places)
-            places = [low, math.sqrt(low * high) if self.logarithmic else (low + high) / 2, high]
+            middle = math.sqrt(low * high) if self.logarithmic else (low + high) / 2
+            places = [low, round(middle) if isinstance(low + high, int) else middle, high]
         return [(self.at(value), f"{value:.3g}" if isinstance(value, float) else label(value)) for value in places]
 
     def _scaled(self, value: float) -> float:
