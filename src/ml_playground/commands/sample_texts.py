@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import typer
 
 from ml_playground.core.deps import never
-from ml_playground.core.humanise import printable
+from ml_playground.core.humanise import plural, printable
 
 if TYPE_CHECKING:
     from ml_playground.sampling.texts import Piece
@@ -47,6 +47,9 @@ def gather(
             screen.show()
         if stop_requested():
             break
+    if ended := [text for text in texts if text.end == "stop" and not text.tokens]:
+        other = "--prompt ''" if any(text.prompt for text in ended) else "another --prompt"
+        typer.echo(f"note: the model ended {len(ended)} of {plural(len(texts), 'text')} at once; try {other}", err=True)
     whole = sum(text.end != "interrupted" for text in texts)
     if whole < len(texts):
         texts = [text for text in texts if text.tokens or text.end != "interrupted"]

@@ -30,7 +30,7 @@ def test_documents_are_rows_named_by_file_and_line(tmp_path: Path) -> None:
     content = 'text,party\r\n"one\r\ntwo, ""three""",x\r\n\r\nfour,y\r\n'
     (tmp_path / "a.csv").write_bytes(content.encode())
     found = [(document.id, document.text) for document in source(tmp_path).documents()]
-    assert found == [("a.csv:2", 'one\r\ntwo, "three"\n'), ("a.csv:5", "four\n")]
+    assert found == [("a.csv:2", '\none\r\ntwo, "three"'), ("a.csv:5", "\nfour")]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_a_line_of_the_template_that_has_nothing_to_say_is_left_out(tmp_path: Pa
 
 def test_only_column_is_the_text_whatever_it_is_called(tmp_path: Path) -> None:
     """There is nothing else that could be."""
-    assert texts(tmp_path, "Whatever\nHi\n") == ["Hi\n"]
+    assert texts(tmp_path, "Whatever\nHi\n") == ["\nHi"]
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
@@ -96,13 +96,13 @@ def test_delimiter_that_is_set_is_used(tmp_path: Path) -> None:
 def test_encoding_is_found_by_mark_or_by_what_makes_sense(tmp_path: Path, encoding: str) -> None:
     """The mark is no part of the first column's name."""
     content = "Rede;Partei\nWir müssen größere Häuser für die Bürger bauen;Grüne\n".encode(encoding)
-    assert texts(tmp_path, content) == ["Wir müssen größere Häuser für die Bürger bauen\n"]
+    assert texts(tmp_path, content) == ["\nWir müssen größere Häuser für die Bürger bauen"]
 
 
 def test_encoding_that_is_set_is_used(tmp_path: Path) -> None:
     """Bytes that would be letters of another one."""
     content = "text\nцЖяЁъЮ\n".encode("cp866")
-    assert texts(tmp_path, content, encoding="cp866") == ["цЖяЁъЮ\n"]
+    assert texts(tmp_path, content, encoding="cp866") == ["\nцЖяЁъЮ"]
 
 
 def test_mark_of_an_encoding_that_is_set_is_no_part_of_the_header(tmp_path: Path) -> None:
@@ -155,10 +155,10 @@ def test_broken_row_ends_with_file_line_and_what_to_do(tmp_path: Path, name: str
 @pytest.mark.parametrize(
     ("content", "kept", "characters"),
     [
-        ("text,x\nHi,1\nHo\nHa,3\n", ["Hi\n", "Ha\n"], 2),
-        ('text,x\n"Hi "there" you",1\nHa,3\n', ["Ha\n"], 19),
-        ('text,x\nHa,3\n"Ho,2\nHi,4\n', ["Ha\n"], 11),
-        ("text,x\nHi\0,1\nHa,\0\n", ["Ha\n"], 4),
+        ("text,x\nHi,1\nHo\nHa,3\n", ["\nHi", "\nHa"], 2),
+        ('text,x\n"Hi "there" you",1\nHa,3\n', ["\nHa"], 19),
+        ('text,x\nHa,3\n"Ho,2\nHi,4\n', ["\nHa"], 11),
+        ("text,x\nHi\0,1\nHa,\0\n", ["\nHa"], 4),
     ],
 )
 def test_broken_rows_are_skipped_and_counted_where_that_is_set(
@@ -180,7 +180,7 @@ def test_header_with_nul_is_no_table(tmp_path: Path) -> None:
 
 def test_more_cells_that_are_empty_break_no_row(tmp_path: Path) -> None:
     """Spreadsheets end rows so."""
-    assert texts(tmp_path, "text,x\nHi,1,,\n") == ["Hi\n"]
+    assert texts(tmp_path, "text,x\nHi,1,,\n") == ["\nHi"]
 
 
 def test_line_without_end_is_refused(tmp_path: Path) -> None:

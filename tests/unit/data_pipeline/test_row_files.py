@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ml_playground.configuration.sample_settings import SampleSettings
 from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import ConfigError, DataError
 from ml_playground.data_pipeline.sources import jsonl_text, parquet_rows
@@ -37,13 +38,13 @@ def test_jsonl_rows_are_documents_named_by_file_and_line(tmp_path: Path) -> None
     """Blank lines are no rows."""
     path = written(tmp_path, {"text": "one\ntwo"}, "", {"text": "three", "x": 1})
     found = [(document.id, document.text) for document in jsonl(path).documents()]
-    assert found == [("a.jsonl:1", "one\ntwo\n"), ("a.jsonl:3", "three\n")]
+    assert found == [("a.jsonl:1", "\none\ntwo"), ("a.jsonl:3", "\nthree")]
 
 
 def test_jsonl_field_may_lie_deep_and_have_dots(tmp_path: Path) -> None:
     """A key of that very name comes before a path."""
     path = written(tmp_path, {"a": {"b": {"c": "deep"}}}, {"a.b.c": "flat", "a": {"b": {"c": "deep"}}})
-    assert [document.text for document in jsonl(path, content_column="a.b.c").documents()] == ["deep\n", "flat\n"]
+    assert [document.text for document in jsonl(path, content_column="a.b.c").documents()] == ["\ndeep", "\nflat"]
 
 
 def test_jsonl_values_of_every_kind_become_words_on_one_line(tmp_path: Path) -> None:
@@ -98,7 +99,7 @@ def test_jsonl_broken_row_ends_or_is_counted(tmp_path: Path, row: Any, message: 
     with pytest.raises(DataError, match=message + r".*\. Mend the row, .*broken_rows=skip"):
         list(jsonl(path).documents())
     one = jsonl(path, broken_rows="skip")
-    assert [document.text for document in one.documents()] == ["Hi\n", "Ho\n"]
+    assert [document.text for document in one.documents()] == ["\nHi", "\nHo"]
     left = one.counts().left_out["broken"]
     assert (one.counts().found, left.documents, left.places) == (3, 1, ("a.jsonl:2",))
 
@@ -144,8 +145,8 @@ def test_parquet_rows_are_documents_named_by_file_and_number(tmp_path: Path) -> 
     path = table(tmp_path, {"text": ["one", None, " ", "two"], "n": [1, 2, 3, 4]})
     one = parquet(path)
     assert [(document.id, document.text) for document in one.documents()] == [
-        ("a.parquet:1", "one\n"),
-        ("a.parquet:4", "two\n"),
+        ("a.parquet:1", "\none"),
+        ("a.parquet:4", "\ntwo"),
     ]
     assert one.counts().left_out["no_content"].places == ("a.parquet:2", "a.parquet:3")
 
@@ -156,7 +157,7 @@ def test_parquet_text_may_be_stored_in_any_way(tmp_path: Path, kind: str) -> Non
     kinds = {"string": pa.string(), "large_string": pa.large_string(), "string_view": pa.string_view()}
     values = pa.array(["a", "b", "a"])
     path = table(tmp_path, {"text": values.dictionary_encode() if kind == "dictionary" else values.cast(kinds[kind])})
-    assert [document.text for document in parquet(path).documents()] == ["a\n", "b\n", "a\n"]
+    assert [document.text for document in parquet(path).documents()] == ["\na", "\nb", "\na"]
 
 
 def test_parquet_dates_and_years_are_read_as_a_person_writes_them(tmp_path: Path) -> None:
@@ -221,3 +222,11 @@ def test_parquet_that_was_damaged_says_so(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"a\.parquet cannot be read as Parquet"):
         list(parquet(path).documents())
+
+
+def test_row_as_it_comes_begins_with_the_line_break_that_texts_go_on_from(tmp_path: Path) -> None:
+    """Were the default prompt what stands before the end mark, the model would end every text at once."""
+    (document,) = jsonl(written(tmp_path, {"text": "Hi there"})).documents()
+    (prompt,) = SampleSettings().prompts
+    assert document.text.startswith(prompt)
+    assert not document.text.endswith(prompt)

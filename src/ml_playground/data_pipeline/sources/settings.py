@@ -27,7 +27,7 @@ class RowSettings(Component):
     """Column of the date or year; none: found by its name (date, Datum, Jahr, ...)."""
     topic_column: str | None = None
     """Column of the topic; none: found by its name (topic, Thema, agenda, ...)."""
-    template: Annotated[str, StringConstraints(min_length=1)] = "{content}\n"
+    template: Annotated[str, StringConstraints(min_length=1)] = "\n{content}"
     """A row as text: {content}, {speaker}, {party}, {date}, {year}, {topic} or any {column}; a line whose braces are all empty goes."""
     broken_rows: Literal["stop", "skip"] = "stop"
     """A row that cannot be read: `stop` with its file and line, or `skip` and count it."""
