@@ -23,7 +23,7 @@ from ml_playground.core.run_folder import RunFolder, find_run
 from ml_playground.core.run_schema import Row, complaint
 from ml_playground.core.storage_errors import storage_errors
 from ml_playground.monitoring.report import write_report
-from ml_playground.sampling.recorded import recorded_job
+from ml_playground.sampling.recorded import job_on_record, recorded_job
 
 MOST_BYTES = 64 << 20
 """Of the texts that are looked at: more than anybody draws."""
@@ -120,6 +120,11 @@ def _drawn(target: str, *, every: bool) -> Drawn:
     run = find_run(target)
     files = sorted((file for file in run.samples.glob("sample_*") if file.suffix in (".txt", ".json")), key=_age)
     if not files:
+        job = job_on_record(run.config)
+        if job is not None and job.prepare.source.modality == "images":
+            raise RunError(
+                f"The run {run.id} tells images apart and writes no text; to see how well it does: mlp evaluate {target}"
+            )
         raise RunError(f"The run {run.id} has no samples yet; draw some: mlp sample {target} --num-samples 20")
     chosen = files if every else files[-1:]
     origin = chosen[0].name if len(chosen) == 1 else f"{len(chosen)} files of samples"

@@ -6,9 +6,11 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 
 from ml_playground.core.error_handling import RunError
+from ml_playground.core.foreign_files import json_table, read_at_most
 from ml_playground.core.registry import did_you_mean
 
 _STAMP = "%Y%m%d-%H%M%S"
@@ -152,10 +154,27 @@ class RunFolder:
         return self.path / ".lock"
 
 
+_OF_A_MODEL = frozenset({"model_type", "architectures"})
+"""Keys of the config.json that a model's folder in Hugging Face form has, and no job."""
+_MOST_JOB_BYTES = 4 << 20
+"""A job that records a large model's config has a hundredth of it."""
+
+
 def is_run(path: Path) -> bool:
-    """Whether a folder is a run: it holds a resolved job, and is no checkpoint, which carries a copy of it."""
+    """Whether a folder is a run: it holds a resolved job, and is no checkpoint, which carries a copy of it.
+
+    A model from elsewhere keeps a config.json, too, which is no job. A damaged one is taken for a job, so that its run stays
+    visible and whoever reads it says what is wrong.
+    """
+    config = path / "config.json"
     # Unlike pathlib's, these raise for no name: what no file system takes is no run.
-    return os.path.isfile(path / "config.json") and not os.path.isfile(path / "progress.json")  # noqa: PTH113
+    if not os.path.isfile(config) or os.path.isfile(path / "progress.json"):  # noqa: PTH113
+        return False
+    try:
+        table = json_table(read_at_most(config, _MOST_JOB_BYTES))
+    except (OSError, ValueError):
+        return True
+    return _OF_A_MODEL.isdisjoint(table)
 
 
 def all_runs(runs: Path) -> list[RunFolder]:
@@ -163,6 +182,9 @@ def all_runs(runs: Path) -> list[RunFolder]:
     found = [path for path in runs.glob("*/*") if is_run(path)]
     return [RunFolder(path) for path in sorted(found, key=lambda path: (path.name, path.parent.name), reverse=True)]
 
+
+_MOST_BESIDE = 10_000
+"""Of the entries of a folder in which a misspelt one is looked for."""
 
 # What an experiment may be called; the beginning of a run id is a number.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
@@ -181,7 +203,8 @@ def find_run(target: str) -> RunFolder:
     if is_run(folder):
         return RunFolder(folder.absolute())
     runs = all_runs(runs_folder())
-    if not runs:
+    lack = _lack_of(target, folder)
+    if not runs and not lack:
         raise RunError(
             f"no run answers to {target!r}: there is none under {runs_folder()} yet; start one: mlp train "
             + (target if _NAME.fullmatch(target) else "EXPERIMENT")
@@ -201,12 +224,35 @@ def find_run(target: str) -> RunFolder:
         )
     if hits:
         return hits[0]
+    if lack:
+        raise RunError(f"no run answers to {target!r}: {lack}")
     experiments = sorted({run.path.parent.name for run in runs})
     near = did_you_mean(target, [*experiments, *(run.id for run in runs), *(run.path.name for run in runs)])
     raise RunError(
         f"no run answers to {target!r} under {runs_folder()}{near} "
         f"(experiments with runs: {_listed(experiments)}); mlp runs lists all"
     )
+
+
+def _lack_of(target: str, folder: Path) -> str:
+    """Why a folder is no run, or what a path that leads nowhere is near to; empty for what looks like a name."""
+    if os.path.isdir(folder):  # noqa: PTH112 - as in is_run
+        if not os.path.isfile(folder / "config.json"):  # noqa: PTH113
+            return f"the folder {folder} holds no config.json, so that it is neither a run nor a model's folder; mlp runs lists the runs"
+        if os.path.isfile(folder / "progress.json"):  # noqa: PTH113
+            return f"the folder {folder} is a checkpoint; name its run, which lies two folders above"
+        return (
+            f"the folder {folder} is a model's, its config.json is no job; mlp sample and mlp evaluate take such a folder, "
+            "to train it further see docs/models.md"
+        )
+    if os.sep not in target or not os.path.isdir(folder.parent) or folder.parent.parent == runs_folder():  # noqa: PTH112
+        return ""
+    try:
+        with os.scandir(folder.parent) as entries:
+            beside = sorted(entry.name for entry in islice(entries, _MOST_BESIDE) if entry.is_dir())
+    except OSError:
+        beside = []
+    return f"there is no folder {folder}{did_you_mean(folder.name, beside)}; mlp runs lists the runs"
 
 
 def _listed(names: Iterable[str], limit: int = 5) -> str:

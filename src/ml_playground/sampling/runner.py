@@ -18,7 +18,7 @@ from ml_playground.core import checkpoint_format
 from ml_playground.core.checkpoint_format import CheckpointFolder
 from ml_playground.core.checkpoint_manifest import MANIFEST, checked_sizes
 from ml_playground.core.error_handling import CheckpointError, ConfigError, RunError
-from ml_playground.core.registry import load_object
+from ml_playground.core.registry import did_you_mean, load_object
 from ml_playground.core.run_folder import RunFolder, all_runs, cache_folder, find_run, runs_folder
 from ml_playground.core.tokenizer_protocol import Tokenizer
 from ml_playground.core.torch_tensors import read_tensors
@@ -214,9 +214,12 @@ def run_meant(target: str) -> RunFolder:
         target = path.name
     try:
         return find_run(target)
-    except RunError:
-        if target in experiment_names():
+    except RunError as error:
+        names = experiment_names()
+        if target in names:
             raise RunError(f"The experiment {target!r} has no run yet; start one: mlp train {target}") from None
+        if "did you mean" not in str(error) and (near := did_you_mean(target, names)):
+            raise RunError(f"{error}{near} It is an experiment, which must be trained first.") from None
         raise
 
 

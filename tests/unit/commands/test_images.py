@@ -83,6 +83,10 @@ def test_commands_beside_it_know_images(experiment: str, capsys: pytest.CaptureF
     assert all("pixels" not in mistake for mistake in record["mistakes"])
     for words, message in (
         (["sample", "rows"], "tells images apart (objective.kind = 'classify') and writes no text; to see how well it"),
+        (
+            ["analyze", "quality", "rows"],
+            "tells images apart and writes no text; to see how well it does: mlp evaluate",
+        ),
         (["evaluate", "rows", "--split", "tset"], "has no split 'tset' (it has: train, val, test)"),
         (["evaluate", "rows", "--data", "digits"], "--data is for models of text"),
         (["data", "check", experiment], "has images (source.kind = 'mnist'), and what is checked here is text"),

@@ -1,5 +1,7 @@
 """`mlp report`, through the whole command line."""
 
+from pathlib import Path
+
 import pytest
 
 from ml_playground.cli import main
@@ -14,6 +16,19 @@ def test_report_writes_the_file_and_prints_its_path(capsys: pytest.CaptureFixtur
     assert main(["report", "tiny"]) == 0
     assert capsys.readouterr().out == f"{run.report}\n"
     assert run.report.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+@pytest.mark.parametrize("words", [["report"], ["analyze", "quality"]])
+def test_report_of_a_model_from_elsewhere_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    """Its config.json is no job; nothing is written into somebody else's folder."""
+    folder = tmp_path / "gpt2"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "gpt2"}')
+    assert main([*words, str(folder)]) == 2
+    assert f"the folder {folder} is a model's, its config.json is no job" in capsys.readouterr().err
+    assert [path.name for path in folder.iterdir()] == ["config.json"]
 
 
 def test_report_unknown_run_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,6 +57,35 @@ def test_is_run_checkpoint_folder_is_none(tmp_path: Path) -> None:
     assert not is_run(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [('{"model_type": "gpt2", "n_layer": 2}', False), ('{"prepare": {}, "model": {}}', True), ("{damaged", True)],
+)
+def test_is_run_takes_no_model_s_config_for_a_job(tmp_path: Path, content: str, expected: bool) -> None:
+    """A model from elsewhere keeps one, too; a damaged one stays visible, so that whoever reads it says so."""
+    (tmp_path / "config.json").write_text(content)
+    assert is_run(tmp_path) is expected
+
+
+def test_find_run_folder_that_is_no_run_says_what_it_lacks(tmp_path: Path) -> None:
+    """Whoever names a folder means that folder, and not a run of its name; whether there are runs or not."""
+    (tmp_path / "models" / "hftok").mkdir(parents=True)
+    for run_id in ("20260101-000000-aaaa", "20260101-000000-bbbb"):
+        with pytest.raises(RunError, match=r"hftok holds no config\.json, so that it is neither a run nor a model's"):
+            find_run(str(tmp_path / "models" / "hftok"))
+        with pytest.raises(RunError, match=r"there is no folder .*hftokk; did you mean 'hftok'\?"):
+            find_run(str(tmp_path / "models" / "hftokk"))
+        make_run("a", run_id)
+
+
+def test_find_run_name_that_is_a_folder_too_gives_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An experiment's own folder often lies in the working directory."""
+    run = make_run("toy", "20260101-000000-aaaa")
+    (tmp_path / "toy").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert find_run("toy") == run
+
+
 def test_find_run_nothing_trained_yet_says_how_to_start() -> None:
     """The first command of a new user may be the wrong one."""
     with pytest.raises(RunError, match=r"no run answers to 'a': there is none under .*; start one: mlp train"):
