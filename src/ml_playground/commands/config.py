@@ -168,13 +168,17 @@ def job_of(target: str) -> JobConfig:
     return read_job(find_run(target).config)
 
 
-def check(target: Target, json_output: Json = False) -> None:
+def check(target: Target, sets: Sets = None, files: ConfigFiles = None, json_output: Json = False) -> None:
     """Check the settings without running anything: all problems, or "ok".
 
     They are checked as they are written, in an experiment or a file alike: ML_PLAYGROUND_* variables do not count.
     `mlp config show` lays them over. Files that an experiment leaves to its user are named, and no problem.
     """
-    loaded, needs = (load_file(Path(target)), ()) if is_file(Path(target)) else load_without_files(target)
+    sets, files = sets or [], files or []
+    if is_file(Path(target)):
+        loaded, needs = load_file(Path(target), sets=sets, files=files), ()
+    else:
+        loaded, needs = load_without_files(target, sets=sets, files=files)
     but_for = f"but for what only you have: {', '.join(needs)}"
     # A hash with a name that only stands for one would be the hash of no job.
     found = None if needs else config_hash(loaded.job)

@@ -15,7 +15,7 @@ from ml_playground.configuration.plugins import bring
 from ml_playground.configuration.problems import ConfigProblemsError, UnnamedFilesError, validated
 from ml_playground.core.error_handling import ConfigError
 from ml_playground.core.registry import did_you_mean
-from ml_playground.core.run_folder import home
+from ml_playground.core.run_folder import home, is_run
 
 SHIPPED = Path(__file__).parents[1] / "experiments"
 PRESETS = Path(__file__).parent / "presets"
@@ -80,19 +80,22 @@ def load(
         raise UnnamedFilesError(error.names, experiment, more) from None
 
 
-def load_without_files(experiment: str) -> tuple[Loaded, tuple[str, ...]]:
+def load_without_files(
+    experiment: str, *, sets: Sequence[str] = (), files: Sequence[Path] = ()
+) -> tuple[Loaded, tuple[str, ...]]:
     """The job of an experiment as it is written, and the keys of files that it leaves to its user; each is `FILE` in the job.
 
     Raises:
         ConfigError: Everything else that is wrong, one line each.
     """
     try:
-        return load(experiment, environ={}), ()
+        return load(experiment, sets=sets, files=files, environ={}), ()
     except UnnamedFilesError as error:
-        return load(experiment, environ={}, sets=[f"{key}=FILE" for key in error.names]), tuple(error.names)
+        named = [*sets, *(f"{key}=FILE" for key in error.names)]
+        return load(experiment, sets=named, files=files, environ={}), tuple(error.names)
 
 
-def load_file(file: Path) -> Loaded:
+def load_file(file: Path, *, sets: Sequence[str] = (), files: Sequence[Path] = ()) -> Loaded:
     """The job of one file: beside a config.toml it is laid over that experiment; else it is read as an experiment itself.
 
     Raises:
@@ -101,8 +104,8 @@ def load_file(file: Path) -> Loaded:
     file = file.absolute()
     beside = file.parent / CONFIG
     if file != beside and is_file(beside):
-        return _loaded(assemble(beside, files=[file], environ={}), file.parent)
-    return _loaded(assemble(file, environ={}), file.parent)
+        return _loaded(assemble(beside, sets=sets, files=[file, *files], environ={}), file.parent)
+    return _loaded(assemble(file, sets=sets, files=files, environ={}), file.parent)
 
 
 def read_job(file: Path) -> JobConfig:
@@ -237,11 +240,24 @@ def find_experiment(name_or_folder: str, cwd: Path | None = None) -> Path:
         if is_file(folder / CONFIG):
             return folder
         if os.path.isdir(folder):  # noqa: PTH112 - as in is_file
-            raise ConfigError(f"{folder} is no experiment: it holds no {CONFIG}")
+            raise ConfigError(f"{folder} is no experiment: it holds no {CONFIG}{_instead_of_experiment(folder)}")
     names = experiment_names()
     raise ConfigError(
         f"no experiment {name_or_folder!r}{did_you_mean(name_or_folder, names)} "
         f"(experiments: {', '.join(names)}; or name a folder with a {CONFIG})"
+    )
+
+
+def _instead_of_experiment(folder: Path) -> str:
+    """What a folder with a config.json is, and how it is trained; empty for others."""
+    if not is_file(folder / "config.json"):
+        return ""
+    if is_run(folder):
+        return f". It is a run; to go on with it: mlp train {folder.parent.name} --resume {folder}"
+    return (
+        ". It looks like a model's folder; to train it further write an experiment, a folder with a "
+        f'{CONFIG}, that names it: model = {{ kind = "hf_causal_lm", path = "{folder}" }} and '
+        f'prepare.tokenizer = {{ kind = "hugging_face", path = "{folder}" }} (docs/models.md)'
     )
 
 

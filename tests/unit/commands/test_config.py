@@ -258,6 +258,24 @@ def test_check_and_diff_leave_the_environment_out(
     assert printed(capsys, check, "shakespeare").startswith("ok: shakespeare")
 
 
+def test_check_takes_what_a_job_takes(capsys: Capture, tmp_path: Path) -> None:
+    """`--set` and `--config` lie over an experiment or a file, and what they name wrongly is found."""
+    file = tmp_path / "mine.toml"
+    file.write_text("prepare.source.kind = 'python_stdlib'\n")
+    over = tmp_path / "over.toml"
+    over.write_text("seed = 5\n")
+    for target in ("shakespeare", str(file)):
+        plain = printed(capsys, check, target)
+        laid = printed(capsys, check, target, files=[over])
+        assert laid.startswith("ok: ")
+        assert laid != plain
+        assert laid == printed(capsys, check, target, sets=["seed=5"])
+        with pytest.raises(PlaygroundError, match=r"train\.max_steps"):
+            check(target, sets=["train.max_steps=-1"])
+    assert printed(capsys, check, "got_char", sets=[f"prepare.source.path={file}"]).startswith("ok: got_char, ")
+    assert main(["config", "check", str(file), "--set", "seed=5", "--config", str(over)]) == 0
+
+
 def test_check_all_problems_are_listed_with_their_lines(tmp_path: Path) -> None:
     """One pass over the file mends it."""
     (tmp_path / "mine.toml").write_text(
