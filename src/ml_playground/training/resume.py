@@ -9,10 +9,10 @@ from pydantic import ValidationError
 
 from ml_playground.configuration.base import HookSettings
 from ml_playground.configuration.models import JobConfig
-from ml_playground.core.checkpoint_format import list_complete
+from ml_playground.core.checkpoint_format import list_complete, steps_in
 from ml_playground.core.error_handling import RunError
 from ml_playground.core.file_locks import is_locked
-from ml_playground.core.foreign_files import read_at_most
+from ml_playground.core.foreign_files import json_table, read_at_most
 from ml_playground.core.run_folder import RunFolder
 from ml_playground.core.run_schema import FINISHED, Result, complaint
 
@@ -40,8 +40,18 @@ is kept by its checkpoints and events.
 """
 
 
+MEANING = {"locked": "decides what the weights are", "recorded": "may be changed, as a branch of the run"}
+"""Of a setting that differs, in a word."""
+
+OF_A_BASE = ("model.config", "model.files_sha256")
+"""What a job records of a model's folder."""
+
 DECIDED = ("runtime", "schedule.warmup_steps")
 """Where an "auto" is decided as a run begins, and stays what it was decided to be."""
+
+
+MOST_SHOWN = 100
+"""Characters of a value in a list of differences; a hash and a path are shown whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +64,28 @@ class Difference:
     lock: Lock
 
     def __str__(self) -> str:
-        return f"{self.path}: saved {self.saved!r}, wanted {self.wanted!r} ({self.lock})"
+        inner = _inner_differences(self.saved, self.wanted)
+        words = f"saved {_short(self.saved)}, wanted {_short(self.wanted)}" if inner is None else inner
+        return f"{self.path}: {words} ({self.lock})"
+
+
+def _inner_differences(saved: Any, wanted: Any) -> str | None:
+    """The keys in which two JSON texts differ, `attn_pdrop 0.1 -> 0.2`; None where these are no such texts."""
+    try:
+        old, new = json_table(saved), json_table(wanted)
+    except (TypeError, ValueError):
+        return None
+    paths = _flat(old), _flat(new)
+    return ", ".join(
+        f"{key} {_short(paths[0].get(key))} -> {_short(paths[1].get(key))}"
+        for key in paths[0] | paths[1]
+        if paths[0].get(key) != paths[1].get(key)
+    )
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN - 20]}... ({len(text):,} characters)"
 
 
 def differences(saved: JobConfig, wanted: JobConfig) -> list[Difference]:
@@ -178,16 +209,31 @@ def _go_on(job: JobConfig, run: RunFolder, *, named: bool) -> Choice:
     changed = _changed(job, run)
     locked = [d for d in changed if d.lock == "locked"]
     if locked or (changed and not named):
-        listed = "\n".join(f"  {difference}" for difference in (locked if named else changed))
+        shown = locked if named else changed
+        listed = "\n".join(f"  {difference}" for difference in shown)
         remedy = (
             "Restore these settings, or start a new run beside it: --fresh."
             if locked
             else f"Start a new run beside it: --fresh. Or go on with the changed settings, as a branch: --resume {run.id}."
         )
-        raise RunError(f"The run {run.id} was started with other settings:\n{listed}\n{remedy}")
+        meaning = "; ".join(f"{lock}: {MEANING[lock]}" for lock in sorted({d.lock for d in shown}))
+        base = (
+            f"\nThe model was read from {getattr(job.model, 'path', None)}."
+            if any(d.path in OF_A_BASE for d in shown)
+            else ""
+        )
+        raise RunError(
+            f"The run {run.id} was started with other settings{_reached(run)}:\n{listed}\n({meaning}){base}\n{remedy}"
+        )
     if not changed and finished_result(run) is not None:
         return Choice("nothing_to_do", run)
     return Choice("resume", run, tuple(changed))
+
+
+def _reached(run: RunFolder) -> str:
+    """How far a run came, as its user counts."""
+    steps = steps_in(run.checkpoints)
+    return f" and is saved at step {max(steps):,}" if steps else ""
 
 
 def _changed(job: JobConfig, run: RunFolder) -> list[Difference]:

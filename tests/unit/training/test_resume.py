@@ -12,6 +12,7 @@ from ml_playground.core.run_folder import RunFolder
 from ml_playground.core.run_schema import Reason, Result
 from ml_playground.training.resume import (
     Choice,
+    Difference,
     choose_run,
     differences,
     finished_result,
@@ -120,6 +121,16 @@ def test_choose_run_without_any_begins_one(tmp_path: Path) -> None:
     assert choose_run(job_of(), tmp_path).action == "new"
 
 
+def test_difference_of_long_values_stays_a_line() -> None:
+    """Of JSON texts only the keys that differ are shown, of other long values the beginning."""
+    saved = json.dumps({"attn_pdrop": 0.1, "inner": {"a": 1, "b": 2}, "activation_function": "gelu_new" * 50})
+    wanted = saved.replace("0.1", "0.2").replace('"b": 2', '"c": 3')
+    assert str(Difference("model.config", saved, wanted, "locked")) == (
+        "model.config: attn_pdrop 0.1 -> 0.2, inner.b 2 -> None, inner.c None -> 3 (locked)"
+    )
+    assert len(str(Difference("sample.prompts", "x" * 5000, "y" * 5000, "free"))) < 300
+
+
 def test_choose_run_unfinished_goes_on(tmp_path: Path) -> None:
     """The same command goes on where it stopped."""
     run_with(tmp_path, "20260101-000000-aaaa", job_of(), "completed")
@@ -171,8 +182,9 @@ def test_choose_run_unfinished_with_other_recorded_settings_asks(tmp_path: Path)
     with pytest.raises(RunError) as caught:
         choose_run(job_of(optimizer={"lr": 0.5}), tmp_path)
     assert str(caught.value) == (
-        "The run toy/20260101-000000-aaaa was started with other settings:\n"
+        "The run toy/20260101-000000-aaaa was started with other settings and is saved at step 5:\n"
         "  optimizer.lr: saved 0.001, wanted 0.5 (recorded)\n"
+        "(recorded: may be changed, as a branch of the run)\n"
         "Start a new run beside it: --fresh. Or go on with the changed settings, as a branch: "
         "--resume toy/20260101-000000-aaaa."
     )
@@ -221,6 +233,7 @@ def test_choose_run_locked_settings_are_all_listed_and_refused(tmp_path: Path) -
         "The run toy/20260101-000000-aaaa was started with other settings:\n"
         "  model.n_layer: saved 6, wanted 3 (locked)\n"
         "  model.n_embd: saved 384, wanted 12 (locked)\n"
+        "(locked: decides what the weights are)\n"
         "Restore these settings, or start a new run beside it: --fresh."
     )
 
