@@ -73,9 +73,39 @@ def test_a_line_of_the_template_that_has_nothing_to_say_is_left_out(tmp_path: Pa
     ]
 
 
-def test_only_column_is_the_text_whatever_it_is_called(tmp_path: Path) -> None:
-    """There is nothing else that could be."""
-    assert texts(tmp_path, "Whatever\nHi\n") == ["\nHi"]
+def test_only_column_is_the_text_where_it_is_called_so_or_named(tmp_path: Path) -> None:
+    """A line of prose is a single column, too: what is called like nothing is not taken for one in silence."""
+    assert texts(tmp_path, "Rede\nHi\n") == ["\nHi"]
+    assert texts(tmp_path, "Whatever\nHi\n", content_column="Whatever") == ["\nHi"]
+
+
+@pytest.mark.parametrize("header", ["Es war einmal ein König.", "Whatever"])
+def test_prose_is_no_table(tmp_path: Path, header: str) -> None:
+    """Its first line would be lost as a header."""
+    with pytest.raises(
+        DataError,
+        match=rf"a\.csv has the columns '{header}', none .* set prepare\.source\.content_column\. If the file is "
+        r"plain text without a header, set prepare\.source\.kind = 'text_file'\.$",
+    ):
+        texts(tmp_path, f"{header}\nEr hatte eine Tochter\n")
+
+
+@pytest.mark.parametrize("settings", [{}, {"content_column": "Rede"}])
+def test_header_that_another_delimiter_makes_sense_of_says_so(tmp_path: Path, settings: dict[str, str]) -> None:
+    """Else whole rows were texts."""
+    with pytest.raises(
+        (DataError, ConfigError), match=r"The header holds ';': perhaps that is its prepare\.source\.delimiter\.$"
+    ):
+        texts(tmp_path, "Redner;Partei;Rede\nAngela M.;CDU;Hallo\n", delimiter=",", **settings)
+
+
+@pytest.mark.parametrize("line", ['{"text": "Hi", "n": 1}', '{"text":"Hi","n":1}', ' { "text": 1}'])
+def test_json_lines_are_no_csv(tmp_path: Path, line: str) -> None:
+    """Pieces of JSON are no names of columns."""
+    with pytest.raises(
+        DataError, match=r"a\.csv is JSON Lines, not CSV: .*\. Set prepare\.source\.kind = 'jsonl_text'"
+    ):
+        texts(tmp_path, f"{line}\n{line}\n")
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])

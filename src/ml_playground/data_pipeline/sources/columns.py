@@ -80,13 +80,14 @@ def chosen_column(settings: RowSettings, role: str) -> str | None:
     }[role]
 
 
-def check_columns(names: Sequence[str], wanted: Mapping[str, str | None], where: str) -> None:
+def check_columns(names: Sequence[str], wanted: Mapping[str, str | None], where: str, hint: str = "") -> None:
     """Make sure that a table has every column that is read.
 
     Args:
         names: All columns.
         wanted: What stands in the template, or a role -> its column, None where none was found.
         where: The file.
+        hint: What else may be wrong, a sentence of its own.
 
     Raises:
         DataError: The text is in no column by its name, or a role of the template is in none.
@@ -98,11 +99,11 @@ def check_columns(names: Sequence[str], wanted: Mapping[str, str | None], where:
         if column is not None:
             if column not in names:
                 key = f"prepare.source.{role}_column = {column!r}" if role in NAMES else f"{{{name}}} in the template"
-                raise ConfigError(f"{key} is none of the columns{did_you_mean(column, names)}: {has}.")
+                raise ConfigError(f"{key} is none of the columns{did_you_mean(column, names)}: {has}.{hint}")
             if names.count(column) > 1:
                 raise DataError(f"{has}, {column!r} more than once; give each a name of its own.")
         elif name == CONTENT:
-            raise DataError(f"{has}, none of which is called like a text; set prepare.source.content_column.")
+            raise DataError(f"{has}, none of which is called like a text; set prepare.source.content_column.{hint}")
         else:
             raise DataError(
                 f"{has}, none of which is called like a {role}, which {{{name}}} in prepare.source.template asks for; "

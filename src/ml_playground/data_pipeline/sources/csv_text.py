@@ -2,7 +2,8 @@
 
 import codecs
 import csv
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ml_playground.core.deps import Deps
@@ -21,6 +22,9 @@ from ml_playground.data_pipeline.sources.text_pieces import ENCODING_KEY, binary
 MOST_CHARACTERS = 1 << 24
 """Of a line, and of a cell: sixteen million, as for JSON; a quote that is never closed ends there."""
 DELIMITERS = (",", ";", "\t", "|")
+
+# No header of a table begins so: a quote inside a cell would be doubled, and the cell quoted.
+_OBJECT = re.compile(r"\s*\{\s*\"")
 
 _DEFAULT_PATTERN: str = CsvText.model_fields["pattern"].default
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"))
@@ -64,7 +68,7 @@ class CsvRows:
         used, skipped = self._list.accounts()
         first = next(file for file in self._list.files() if file.name == used[0].name)
         form = self._form(first)
-        columns = self._texts.columns(_header(first, form), str(first.path))
+        columns = self._columns(_header(first, form), first)
         facts = {"path": str(self._settings.path), "encoding": form.encoding, "delimiter": form.delimiter}
         facts |= {f"column of {name}": column for name, column in columns.items() if column is not None}
         return Provenance(kind=self._settings.kind, files=used, skipped=skipped, facts=facts)
@@ -79,15 +83,24 @@ class CsvRows:
                 yield BrokenRow(where, record, lines.taken())
             elif header is None:
                 header = record
-                self._texts.columns(header, str(file.path))
+                self._columns(header, file)
             elif len(record) < len(header) or any(record[len(header) :]):
                 reason = f"{plural(len(record), 'cell')}, where the header names {plural(len(header), 'column')}"
                 yield BrokenRow(where, reason, sum(map(len, record)))
             else:
                 yield Row(where, dict(zip(header, record, strict=False)))
 
+    def _columns(self, header: Sequence[str], file: ListedFile) -> Mapping[str, str | None]:
+        """Which column says what; a header that is none is refused with what the file may be instead."""
+        return self._texts.columns(header, str(file.path), _other_form(header) if len(header) == 1 else "")
+
     def _form(self, file: ListedFile) -> Form:
         encoding = self._settings.encoding or _encoding_of(file)
+        if _OBJECT.match(next(_Lines(file, encoding), "")):
+            raise DataError(
+                f"{file.path} is JSON Lines, not CSV: its first line begins with an object in braces. "
+                "Set prepare.source.kind = 'jsonl_text'."
+            )
         return Form(encoding, self._settings.delimiter or _delimiter_of(file, encoding))
 
 
@@ -173,6 +186,14 @@ def _records(file: ListedFile, form: Form, lines: _Lines) -> Iterator[tuple[list
 def _header(file: ListedFile, form: Form) -> list[str]:
     """The names of the columns; none where the file holds nothing but blank lines."""
     return list(next((record for record, _ in _records(file, form, _Lines(file, form.encoding))), ""))
+
+
+def _other_form(header: Sequence[str]) -> str:
+    """What a file may be whose header is a single cell."""
+    found = next((delimiter for delimiter in DELIMITERS if delimiter in header[0]), None)
+    if found is not None and any(role_of(name) for name in header[0].split(found)):
+        return f" The header holds {found!r}: perhaps that is its prepare.source.delimiter."
+    return " If the file is plain text without a header, set prepare.source.kind = 'text_file'."
 
 
 def _words(error: csv.Error, lines: int) -> str:

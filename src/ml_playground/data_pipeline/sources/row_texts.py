@@ -61,8 +61,13 @@ class RowTexts:
         """Of the last time that all rows were read."""
         return self._counts or SourceCounts()
 
-    def columns(self, names: Sequence[str], where: str) -> Mapping[str, str | None]:
+    def columns(self, names: Sequence[str], where: str, hint: str = "") -> Mapping[str, str | None]:
         """What the template asks for, and the column that says it; None where there is none.
+
+        Args:
+            names: All columns.
+            where: The file, for messages.
+            hint: What else may be wrong where a column is missing.
 
         Raises:
             DataError: Two columns may be meant, or one that is needed is not there.
@@ -74,9 +79,7 @@ class RowTexts:
             role = "date" if name == "year" else name
             wanted[name] = found.get(role) if role in NAMES else name
         if self._tables:
-            if wanted[CONTENT] is None and len(names) == 1:
-                wanted = {name: column or names[0] if name == CONTENT else column for name, column in wanted.items()}
-            check_columns(names, wanted, where)
+            check_columns(names, wanted, where, hint)
         return wanted
 
     def documents(self, rows: Iterable[Row | BrokenRow]) -> Iterator[Document]:
