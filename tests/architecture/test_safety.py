@@ -38,6 +38,8 @@ KEYWORDS = {
 
 ONLY_IN = {
     "importlib.import_module": {"core/registry.py", "commands/doctor.py"},
+    # A plugin that an experiment names; configuration/plugins.py decides which.
+    "importlib.util.spec_from_file_location": {"core/registry.py"},
     # The C library that the process has loaded already, and llama.cpp from where the package index put it.
     "ctypes.CDLL": {"core/machine.py", "export/llama_api.py"},
     "OpenerDirector": {"core/fetching.py"},
