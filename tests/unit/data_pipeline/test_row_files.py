@@ -81,14 +81,14 @@ def test_jsonl_rows_need_not_have_the_same_keys(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ('{"text": ', r"a\.jsonl:2 in .*: column 10: Expecting value, got the end of the line"),
-        ("[1]", r"a\.jsonl:2 in .*: "),
-        ({"text": 5}, r"a\.jsonl:2 in .*: 'text' is int, not text"),
-        ({"text": "a\0b"}, r"a\.jsonl:2 in .*: it holds NUL, which no text does"),
-        ('{"text": "a\\ud800b"}', r"a\.jsonl:2 in .*: it holds half a surrogate pair \('\\ud800'\)"),
+        ('{"text": ', r"^\S+/a\.jsonl:2: column 10: Expecting value, got the end of the line"),
+        ("[1]", r"^\S+/a\.jsonl:2: "),
+        ({"text": 5}, r"^\S+/a\.jsonl:2: 'text' is int, not text"),
+        ({"text": "a\0b"}, r"^\S+/a\.jsonl:2: it holds NUL, which no text does"),
+        ('{"text": "a\\ud800b"}', r"^\S+/a\.jsonl:2: it holds half a surrogate pair \('\\ud800'\)"),
         (
             '{"text": "' + "a" * MOST_LINE_BYTES + '"}',
-            r"a\.jsonl:2 in .*: the row has 16,777,228 bytes, at most 16,777,216 are",
+            r"^\S+/a\.jsonl:2: the row has 16,777,228 bytes, at most 16,777,216 are",
         ),
     ],
     ids=["no json", "a list", "a number", "NUL", "surrogate", "long"],
@@ -112,7 +112,7 @@ def test_jsonl_broken_row_ends_or_is_counted(tmp_path: Path, row: Any, message: 
             {},
             r"a\.jsonl has 1 row, none of them with a text; the first has 'a'\. Set prepare\.source\.conte",
         ),
-        ([{"text": "Hi"}], {"content_column": "a.b"}, r"a\.jsonl has 1 row, none .* the first has 'text'"),
+        ([{"text": "Hi"}], {"content_column": "a.b"}, r"column = 'a\.b' is in no row of \S+ \(the first has 'text'\)"),
         (
             [{"text": "Hi"}],
             {"template": "{x.y} {content}"},
@@ -230,3 +230,33 @@ def test_row_as_it_comes_begins_with_the_line_break_that_texts_go_on_from(tmp_pa
     (prompt,) = SampleSettings().prompts
     assert document.text.startswith(prompt)
     assert not document.text.endswith(prompt)
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ("meta.txt", r"'meta\.txt' is in no row of \S+a\.jsonl; did you mean 'meta\.text'\? "),
+        ("zzz", r"'zzz' is in no row of \S+a\.jsonl "),
+    ],
+)
+def test_jsonl_field_that_no_row_has_names_those_there_are(tmp_path: Path, column: str, message: str) -> None:
+    """Also those that lie deeper, by the path that would be set."""
+    path = written(tmp_path, {"id": 1, "meta": {"text": "Hi", "empty": {}}}, {"id": 2})
+    with pytest.raises(
+        DataError,
+        match=rf"content_column = {message}\(the first has 'id', 'meta\.text', 'meta\.empty'\)\.$",
+    ):
+        list(jsonl(path, content_column=column).documents())
+
+
+def test_jsonl_field_that_is_there_and_empty_is_not_said_to_be_missing(tmp_path: Path) -> None:
+    """The name is right; the rows have nothing."""
+    with pytest.raises(DataError, match=r"has 1 row, none of them with a text"):
+        list(jsonl(written(tmp_path, {"meta": {"text": " "}}), content_column="meta.text").documents())
+
+
+def test_broken_row_of_one_of_several_files_names_it_and_the_folder(tmp_path: Path) -> None:
+    """Of a source that is one file, file and line stand once, as they can be opened."""
+    written(tmp_path, "[1]")
+    with pytest.raises(DataError, match=rf"^a\.jsonl:1 in {tmp_path}: "):
+        list(jsonl(tmp_path).documents())

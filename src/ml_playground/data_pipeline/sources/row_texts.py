@@ -4,10 +4,13 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
+from itertools import islice
+from pathlib import PurePath
 from typing import Any, NamedTuple, cast
 
 from ml_playground.core.error_handling import DataError
 from ml_playground.core.humanise import plural
+from ml_playground.core.registry import did_you_mean
 from ml_playground.core.values import Document
 from ml_playground.data_pipeline.source_counts import Counter, LeftOut, SourceCounts
 from ml_playground.data_pipeline.sources.columns import CONTENT, NAMES, check_columns, found_columns, listed
@@ -17,6 +20,8 @@ from ml_playground.data_pipeline.sources.templates import Template
 _YEAR = re.compile(r"(?<!\d)\d{4}(?!\d)")
 # Of different sets of keys, in rows that need not be alike; more are looked up anew.
 _KEPT_SHAPES = 1_000
+# Of a row, looked through for what was meant.
+_MOST_PATHS = 1_000
 
 
 class Row(NamedTuple):
@@ -55,6 +60,7 @@ class RowTexts:
         self._shapes: dict[tuple[str, ...], Mapping[str, str | None]] = {}
         self._seen: set[str] = set()
         self._keys: tuple[str, ...] = ()
+        self._has_content = False
         self._counts: SourceCounts | None = None
 
     def counts(self) -> SourceCounts:
@@ -90,6 +96,7 @@ class RowTexts:
         """
         counter = Counter()
         self._seen.clear()
+        self._has_content = False
         some = False
         for row in rows:
             counter.found += 1
@@ -97,7 +104,7 @@ class RowTexts:
             if isinstance(made, BrokenRow):
                 if self._settings.broken_rows == "stop":
                     raise DataError(
-                        f"{made.where} in {self._where}: {made.reason}. Mend the row, or leave such rows out and have them counted: "
+                        f"{self._placed(made.where)}: {made.reason}. Mend the row, or leave such rows out and have them counted: "
                         "--set prepare.source.broken_rows=skip."
                     )
                 counter.leave_out("broken", made.where, made.characters)
@@ -108,6 +115,11 @@ class RowTexts:
                 yield made
         self._check_all_was_there(some, counter.counts())
         self._counts = counter.counts()
+
+    def _placed(self, where: str) -> str:
+        """A file and line as they are found; a file that is the whole source is named once."""
+        file, _, line = where.rpartition(":")
+        return f"{self._where}:{line}" if PurePath(self._where).name == file else f"{where} in {self._where}"
 
     def _check_all_was_there(self, some: bool, counts: SourceCounts) -> None:
         """Refuse a source without text, and settings that no row has anything for."""
@@ -120,6 +132,12 @@ class RowTexts:
                 "set prepare.source.broken_rows = 'stop' to see why."
             )
         keys = f"the first has {listed(self._keys)}"
+        chosen = self._settings.content_column
+        if chosen is not None and not some and not self._has_content:
+            raise DataError(
+                f"prepare.source.content_column = {chosen!r} is in no row of {self._where}{did_you_mean(chosen, self._keys)} "
+                f"({keys})."
+            )
         if not some:
             raise DataError(
                 f"{self._where} has {plural(rows, 'row')}, none of them with a text; {keys}. "
@@ -137,12 +155,13 @@ class RowTexts:
         names = tuple(row.cells)
         columns = self._shapes.get(names)
         if columns is None:
-            self._keys = self._keys or names
+            self._keys = self._keys or tuple(islice(_paths(row.cells), _MOST_PATHS))
             columns = self.columns(names, row.id)
             if len(self._shapes) >= _KEPT_SHAPES:
                 self._shapes.clear()
             self._shapes[names] = columns
         content = _at(row.cells, columns[CONTENT])
+        self._has_content = self._has_content or content is not None
         if content is not None and not isinstance(content, str):
             return BrokenRow(row.id, f"{columns[CONTENT]!r} is {type(content).__name__}, not text", 0)
         if content is None or not content.strip():
@@ -156,6 +175,15 @@ class RowTexts:
         text = self._template.filled(values)
         problem = _no_text(text)
         return BrokenRow(row.id, problem, len(text)) if problem else Document(row.id, text)
+
+
+def _paths(cells: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    """Each key that holds no keys itself, behind those that lead to it."""
+    for key, value in cells.items():
+        if isinstance(value, Mapping) and value:
+            yield from _paths(cast(Mapping[str, Any], value), f"{above}{key}.")
+        else:
+            yield f"{above}{key}"
 
 
 def _at(cells: Mapping[str, Any], column: str | None) -> Any:
