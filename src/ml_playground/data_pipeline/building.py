@@ -54,10 +54,14 @@ def build_dataset(
 ) -> TextManifest:
     """Fill an empty folder with a text; what it raises is what `prepare` raises."""
     chosen = cast(Component, settings.tokenizer)  # Every source of text has one, which its settings see to.
-    report(PrepareProgress("fetching"))
-    before = source.provenance()
     kind_path = kind_of(TOKENIZERS, chosen.kind_name).build
     kind: TokenizerClass = load_object(kind_path)
+    made_of = tokenizer_files(chosen)
+    if made_of:
+        # It learns nothing from a text, so whether its files can be used is known before one is fetched and read.
+        kind.train(("any",), chosen)
+    report(PrepareProgress("fetching"))
+    before = source.provenance()
     helpers = workers_for(kind, workers, sum(file.size_bytes or 0 for file in before.files))
     with process_team(kind_path, helpers) as team:
         counted = survey(
@@ -70,7 +74,6 @@ def build_dataset(
         def dealt(phase: Phase) -> Iterator[Part]:
             return parts(_watched(pieces(source.documents()), phase, counted.characters, report), assign)
 
-        made_of = tokenizer_files(chosen)
         tokenizer = _train(kind, chosen, dealt("learning"), team)
         if changed := changed_files(made_of, tokenizer_files(chosen)):
             raise changed_meanwhile(f"of its tokenizer's files {changed}")

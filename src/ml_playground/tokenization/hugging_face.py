@@ -41,6 +41,13 @@ FILES_OF_TOKENIZERS = (
 )
 
 
+# Any of them holds a vocabulary; of what lies in a folder without, the library makes a tokenizer of special tokens alone.
+VOCABULARIES = (
+    *("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
+    *("spm.model", "tokenizer.tiktoken", "tekken.json"),
+)
+
+
 class HuggingFaceTokenizer:
     """Ids of the library `tokenizers`; special tokens are ids of their own that no text is ever turned into."""
 
@@ -169,7 +176,11 @@ class HuggingFaceTokenizer:
         """The files of the folder that tokenizers are made of."""
         if not settings.path.is_dir():
             raise DataError(f"prepare.tokenizer.path = {settings.path} is no folder; name one with a tokenizer.json.")
-        return [path for name in FILES_OF_TOKENIZERS if (path := settings.path / name).is_file()]
+        found = [path for name in FILES_OF_TOKENIZERS if (path := settings.path / name).is_file()]
+        # A class that needs no vocabulary is named by its configuration.
+        if not {path.name for path in found} & {*VOCABULARIES, "tokenizer_config.json"}:
+            raise _nothing_there(settings.path)
+        return found
 
     @classmethod
     def train(cls, texts: Iterable[str], settings: HuggingFace) -> Self:
@@ -180,8 +191,10 @@ class HuggingFaceTokenizer:
             ConfigError: transformers is not installed.
         """
         require_text(texts, settings.kind)
-        cls.named_files(settings)
+        named = cls.named_files(settings)
         files, ids = load_object(OPEN_FOLDER)(settings.path)
+        if not {path.name for path in named} & {*VOCABULARIES}:
+            raise _nothing_there(settings.path)
         try:
             return cls({f"{INSIDE}/{name}": content for name, content in files.items()}, ids)
         except ValueError as error:
@@ -207,6 +220,13 @@ class HuggingFaceTokenizer:
         if any(index is not None and index >= tokenizer.vocab_size for index in content["special_ids"].values()):
             raise damaged(folder, "a special id is beyond the vocabulary")
         return tokenizer
+
+
+def _nothing_there(folder: Path) -> DataError:
+    return DataError(
+        f"{folder} holds no tokenizer (tokenizer.json, tokenizer.model, vocab.json, vocab.txt, ...); "
+        "put its tokenizer's files beside the model's, or name a folder with a tokenizer.json in prepare.tokenizer.path."
+    )
 
 
 def _library(rules: bytes) -> Tokenizer:

@@ -13,6 +13,9 @@ RULES_NAME = "tokenizer.json"
 # With either of them AutoTokenizer knows what class a folder is meant for.
 CONFIGURATIONS = "tokenizer_config.json", "config.json"
 
+MOST_CHARACTERS = 300
+"""Of what the library says: it lists all classes that it knows."""
+
 
 def open_folder(folder: Path) -> tuple[dict[str, bytes], dict[str, int | None]]:
     """The files that `save_pretrained` writes, by name, and the ids of bos, eos and pad.
@@ -50,7 +53,8 @@ def _opened(folder: Path) -> PreTrainedTokenizerBase:
         # A folder may hold anything, and the library names no class for what it stumbles over; tokenizers raises bare
         # Exception itself.
         why = " ".join(str(error).split())
+        why = why if len(why) <= MOST_CHARACTERS else f"{why[:MOST_CHARACTERS]}..."
         raise DataError(
             f"transformers does not open the tokenizer in prepare.tokenizer.path = {folder} without network and code of "
-            f"the folder ({type(error).__name__}: {why:.300}); name a folder with a tokenizer.json."
+            f"the folder ({type(error).__name__}: {why}); name a folder with a tokenizer.json."
         ) from error

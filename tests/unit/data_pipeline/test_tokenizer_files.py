@@ -84,3 +84,29 @@ def test_kinds_that_learn_from_the_text_alone_have_no_files(tmp_path: Path) -> N
     assert tokenizer_files(text_settings(tmp_path, tokenizer="sentencepiece_model").tokenizer) == ()
     assert tokenizer_files(None) == ()
     assert changed_files((), ()) is None
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "message"),
+    [
+        ({"kind": "hugging_face", "path": "{folder}/nowhere"}, "nowhere is no folder"),
+        ({"kind": "hugging_face", "path": "{folder}"}, "holds no tokenizer"),
+        ({"kind": "tiktoken_bpe", "ranks": "{folder}/nowhere"}, "nowhere does not exist"),
+        ({"kind": "tiktoken_bpe", "ranks": "{folder}/text.txt"}, "text.txt is no file of ranks: line 1"),
+        ({"kind": "sentencepiece_model", "model": "{folder}/text.txt"}, "text.txt is no SentencePiece model"),
+    ],
+)
+def test_files_that_are_no_tokenizer_are_refused_before_the_text_is_read(
+    tokenizer: dict[str, str], message: str, tmp_path: Path, home: Path
+) -> None:
+    """A large text would be read for nothing."""
+    write_texts(tmp_path, {"text.txt": SAMPLE})
+    made = {key: value.format(folder=tmp_path) for key, value in tokenizer.items()}
+    told: list[str] = []
+    with pytest.raises(DataError, match=message):
+        prepare(
+            text_settings(tmp_path / "text.txt", tokenizer=made),
+            Deps(),
+            report=lambda progress: told.append(progress.phase),
+        )
+    assert not told

@@ -157,8 +157,17 @@ def test_folder_that_is_missing_or_holds_nothing_names_the_key(tmp_path: Path) -
     with pytest.raises(DataError, match=r"prepare\.tokenizer\.path = \S+nowhere is no folder"):
         opened(tmp_path / "nowhere")
     with pytest.raises(
-        DataError, match=rf"does not open the tokenizer in prepare\.tokenizer\.path = {tmp_path} without"
+        DataError, match=rf"^{tmp_path} holds no tokenizer \(tokenizer\.json, .*prepare\.tokenizer\.path"
     ):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize("configuration", ["config.json", "tokenizer_config.json"])
+def test_folder_of_a_model_without_vocabulary_holds_no_tokenizer(configuration: str, tmp_path: Path) -> None:
+    """The library would make one of special tokens alone, which knows no text."""
+    (tmp_path / configuration).write_text('{"model_type": "gpt2", "tokenizer_class": "GPT2Tokenizer"}')
+    (tmp_path / "model.safetensors").write_text("x")
+    with pytest.raises(DataError, match=rf"^{tmp_path} holds no tokenizer \("):
         opened(tmp_path)
 
 
