@@ -97,7 +97,7 @@ def note_of_difference(run: "LoadedRun", found: "Evaluation", sets: Sequence[str
     read = (batches or 0) * getattr(data, "micro_batch_rows", 0) * getattr(data, "sequence_tokens", 0)
     reasons: list[str] = []
     if batches is not None and read < found.targets:
-        reasons.append(f"on the first {plural(batches, 'batch', 'batches')} only (train.evaluation_batches)")
+        reasons.append(f"on {plural(batches, 'batch', 'batches')} spread over the split (train.evaluation_batches)")
     if run.weights != (averaged := "ema" if "ema" in run.checkpoint.groups else "raw"):
         reasons.append(f"with the {'averaged' if averaged == 'ema' else 'raw'} weights")
     if changed := [text for text in sets if text.startswith("runtime.")]:

@@ -1,6 +1,8 @@
 """`mlp run`: from a text on disk to a trained model that writes, or from images to one that tells them apart, in one go."""
 
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,7 +23,7 @@ from ml_playground.configuration.origins import Layer
 from ml_playground.core.error_handling import PlaygroundError, RunError
 from ml_playground.core.humanise import json_text, plural
 from ml_playground.core.registry import load_object
-from ml_playground.core.run_folder import RunFolder, runs_folder
+from ml_playground.core.run_folder import RunFolder, find_run, runs_folder
 from ml_playground.core.run_schema import FINISHED
 from ml_playground.data_pipeline.image_dataset import PreparedImages
 from ml_playground.data_pipeline.manifest import Prepared
@@ -29,7 +31,7 @@ from ml_playground.data_pipeline.text_dataset import PreparedText, as_text
 from ml_playground.monitoring.reader import read_run
 from ml_playground.monitoring.report import write_report
 from ml_playground.monitoring.report_parts import budget_of
-from ml_playground.training.resume import unfinished_run
+from ml_playground.training.resume import choose_run, unfinished_run
 
 if TYPE_CHECKING:
     from ml_playground.training.protocols import JobResult
@@ -69,9 +71,12 @@ def run(
     if request is not None:
         check_start(request, loaded, chosen=fresh or resume is not None)
     job = loaded.job
-    _stage(1, "prepare", json_output=json_output)
     typed = as_typed(experiment, sets, files)
     with naming(typed):
+        if request is None and not fresh:
+            # Preparing may take long, and changes nothing about which run this is.
+            choose_run(job, runs_folder(), named=find_run(resume) if resume is not None else None)
+        _stage(1, "prepare", json_output=json_output)
         prepared = prepare_job(job)
         if not json_output:
             typer.echo(named(summary_of(prepared, job, typed).rpartition("\n")[0], typed))
@@ -83,8 +88,9 @@ def run(
         result = train_job(job, fresh=fresh, resume=resume)
     if not json_output:
         typer.echo(_training_summary(job, result, minutes, f"mlp run {typed}"))
-    shown = _shown(job, prepared, result, quiet=json_output) if result.reason in FINISHED else {}
-    report = write_report(RunFolder(result.run))
+    with training_is_safe(job, RunFolder(result.run)):
+        shown = _shown(job, prepared, result, quiet=json_output) if result.reason in FINISHED else {}
+        report = write_report(RunFolder(result.run))
     if json_output:
         more: dict[str, Any] = {"run": str(result.run), "samples": [], **shown, "report": str(report)}
         typer.echo(json_text(asdict(result) | more | {"budget": record_of(job, result.metrics.get("loss"))}))
@@ -92,6 +98,19 @@ def run(
         typer.echo(f"report: {report}")
     if (code := exit_code_of(result)) != 0:
         raise typer.Exit(code)
+
+
+@contextmanager
+def training_is_safe(job: JobConfig, run: RunFolder) -> Generator[None]:
+    """Who interrupts what comes after the training reads that it is not lost, and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        follow = "evaluate" if job.prepare.source.modality == "images" else "sample"
+        typer.echo(
+            f"\nThe training is saved: {run.path}. To go on: mlp {follow} {run.id}, or the same command.", err=True
+        )
+        raise
 
 
 def _shown(job: JobConfig, prepared: Prepared, result: "JobResult", *, quiet: bool) -> dict[str, Any]:

@@ -26,7 +26,10 @@ def test_evaluate_prints_the_model_and_its_baselines(run: RunFolder, capsys: pyt
     shown = capsys.readouterr()
     first, note = shown.err.splitlines()
     assert first == f"{run.id}, step 5, validation loss 2.0000, averaged weights (cpu, float32)"
-    assert note == "note: the run itself measured 2.0000 at this step, on another machine, or with other threads or versions"
+    assert (
+        note
+        == "note: the run itself measured 2.0000 at this step, on another machine, or with other threads or versions"
+    )
     lines = shown.out.splitlines()
     assert lines[0].startswith("val split: ")
     assert [line.split()[0] for line in lines[1:]] == ["loss", "model", "unigram", "bigram"]
@@ -112,11 +115,14 @@ def test_evaluate_on_a_terminal_shows_progress_and_clears_it(run: RunFolder) -> 
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        ((), "on the first 2 batches only (train.evaluation_batches)"),
-        (("--weights", "raw"), "on the first 2 batches only (train.evaluation_batches), with the averaged weights"),
+        ((), "on 2 batches spread over the split (train.evaluation_batches)"),
+        (
+            ("--weights", "raw"),
+            "on 2 batches spread over the split (train.evaluation_batches), with the averaged weights",
+        ),
         (
             ("--set", "runtime.dtype=bfloat16"),
-            "on the first 2 batches only (train.evaluation_batches), without --set runtime.dtype=bfloat16",
+            "on 2 batches spread over the split (train.evaluation_batches), without --set runtime.dtype=bfloat16",
         ),
         (("--split", "train"), None),
     ],

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from ml_playground.cli import main
-from ml_playground.core.run_folder import RunFolder, runs_folder
+from ml_playground.commands.run import training_is_safe
+from ml_playground.core.run_folder import RunFolder, data_folder, runs_folder
 from tests.fakes.tiny_job import tiny_job
 
 CONFIG = """\
@@ -106,6 +107,32 @@ def test_run_numbers_that_give_out_are_null_and_end_with_three(
 
     record = json.loads(capsys.readouterr().out, parse_constant=refuse)
     assert (record["reason"], record["samples"]) == ("nan", [])
+
+
+def test_run_of_other_settings_is_refused_before_preparing(
+    experiment: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A large text takes an hour to prepare; says how far the unfinished run came."""
+    (run,) = [RunFolder(Path(str(record_of(capsys, str(experiment))["run"])))]
+    run.result.unlink()
+    other = ["--set", "model.n_embd=8", "--set", "prepare.tokenizer.kind=byte"]
+    for more in ([], ["--resume", run.id]):
+        assert main(["run", str(experiment), *other, *more]) == 2
+        shown = capsys.readouterr()
+        assert "was started with other settings and is saved at step 4:" in shown.err
+        assert "locked: decides what the weights are" in shown.err
+        assert "[1/4]" not in shown.err
+    assert len(list(data_folder().glob("[!.]*"))) == 1
+
+
+def test_run_interrupted_after_the_training_says_that_it_is_safe(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody should train again because texts took too long."""
+    run = RunFolder(tmp_path / "toy" / "20260101-000000-aaaa")
+    with pytest.raises(KeyboardInterrupt), training_is_safe(tiny_job(tmp_path), run):
+        raise KeyboardInterrupt
+    assert f"The training is saved: {run.path}. To go on: mlp sample {run.id}, or" in capsys.readouterr().err
 
 
 def test_run_paused_by_ctrl_c_ends_with_zero(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
