@@ -103,7 +103,8 @@ def test_light_packages_and_settings_know_no_torch() -> None:
         source.where(node)
         for source in sources()
         for node, name in imports(source)
-        if name.partition(".")[0] in HEAVY and (source.package in WITHOUT_TORCH or source.path.stem.endswith("settings"))
+        if name.partition(".")[0] in HEAVY
+        and (source.package in WITHOUT_TORCH or source.path.stem.endswith("settings"))
     ]
     assert wrong == []
 

@@ -98,9 +98,7 @@ class Run:
         start = bench.start()
         if newest is not None and newest.ending is not None:
             return
-        self.ending = bench.fit(
-            STEPS, start, evaluate_every_steps=4, evaluation_batches=BATCHES, checkpointing=KEEP
-        )
+        self.ending = bench.fit(STEPS, start, evaluate_every_steps=4, evaluation_batches=BATCHES, checkpointing=KEEP)
 
     @property
     def rows(self) -> list[Any]:
@@ -203,7 +201,12 @@ def test_last_evaluation_broken_off_leaves_a_run_that_is_not_over(tmp_path: Path
     run.process()
     assert (run.ending.reason, run.ending.step) == ("completed", STEPS)
     assert run.bench.scribe.remembered == STEPS
-    assert run.bench.scribe.told == [f"start {STEPS}", f"evaluation {STEPS}", f"saved {STEPS}", f"end {STEPS} completed"]
+    assert run.bench.scribe.told == [
+        f"start {STEPS}",
+        f"evaluation {STEPS}",
+        f"saved {STEPS}",
+        f"end {STEPS} completed",
+    ]
 
 
 def test_evaluation_broken_off_for_which_the_disk_has_no_room_is_raised() -> None:
