@@ -15,7 +15,7 @@ from ml_playground.commands.data_check_text import lines
 from ml_playground.commands.options import ConfigFiles, Json, Sets, as_typed
 from ml_playground.configuration.families import SOURCES
 from ml_playground.configuration.fingerprint import prepared_folder
-from ml_playground.configuration.loading import experiment_names, load
+from ml_playground.configuration.loading import CONFIG, experiment_names, load
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import ConfigError
@@ -168,12 +168,15 @@ def _as_typed(
 
 
 def _is_experiment(target: str) -> bool:
-    """A folder, a known name, or a word that does not look like a file; a file of that name comes first."""
+    """A known name, a folder with a config.toml, or a word that does not look like a file; a file of that name comes first."""
     path = Path(target)
     if os.path.isfile(path):  # noqa: PTH113 - unlike pathlib's, it does not raise for what no file system takes
         return False
-    plain = not path.suffix and len(path.parts) == 1
-    return plain or os.path.isdir(path) or target in experiment_names()  # noqa: PTH112
+    if target in experiment_names():
+        return True
+    if os.path.isdir(path):  # noqa: PTH112
+        return os.path.isfile(path / CONFIG)  # noqa: PTH113
+    return not path.suffix and len(path.parts) == 1
 
 
 def _refuse_unused(

@@ -31,7 +31,11 @@ def lines(
         yield printable(f"quarantine: {entries} in {quarantine}, each with its reason")
     if separated is not None and clean is not None:
         yield _clean_line(separated.good, clean)
-    if separated is None and (report.count("error") or report.count("warning")):
+    if separated is None and any(
+        (one.check.severity, one.check.unit) == ("error", what) and one.count >= report.rows for one in report.findings
+    ):
+        yield f"next: mend what is named first; every {what} has it, so that nothing would be left to go on with"
+    elif separated is None and (report.count("error") or report.count("warning")):
         more = " --clean GOOD.jsonl" if report.kind == "chat" else ""
         yield printable(f"next: mlp data check {typed} --quarantine BAD.jsonl{more}")
 

@@ -238,6 +238,7 @@ def test_max_examples_bounds_what_is_shown(tmp_path: Path, capsys: pytest.Captur
     ("words", "message"),
     [
         (["gone.jsonl"], "gone.jsonl does not exist"),
+        (["."], ". is a folder; name files (.txt, or .jsonl with a row a line; of a folder FOLDER/*), an experiment"),
         (["pythn_stdlib"], "python_stdlib"),
         (["shakespeare", "--val", "gone.txt"], "--val takes FILEs beside FILEs, and shakespeare is an experiment"),
         (["a.txt", "--val", "gone.txt"], "gone.txt does not exist"),
@@ -295,6 +296,18 @@ def test_what_to_type_next_is_the_same_check(tmp_path: Path, capsys: pytest.Capt
     last = capsys.readouterr().out.splitlines()[-1]
     typed = f"{train} '{more}' --kind chat --val {val} --max-characters 99"
     assert last == f"next: mlp data check {typed} --quarantine BAD.jsonl --clean GOOD.jsonl"
+
+
+def test_where_no_row_is_usable_nothing_is_to_be_set_aside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A clean file without rows helps nobody; a text under another key can be read as it is."""
+    path = tmp_path / "speeches.jsonl"
+    path.write_text('{"meta": {"text": "Ladies and gentlemen"}}\n' * 2, encoding="utf-8")
+    assert mlp(path) == 2
+    shown = capsys.readouterr().out
+    assert 'prepare.source.content_column = "meta.text"' in shown
+    assert shown.splitlines()[-1] == (
+        "next: mend what is named first; every row has it, so that nothing would be left to go on with"
+    )
 
 
 def test_names_and_keys_of_a_stranger_cannot_disturb_a_terminal(

@@ -43,7 +43,10 @@ def file_input(path: Path, *, held_out: bool = False) -> Input:
     # Unlike pathlib's, these do not raise for what no file system takes as a name.
     if not os.path.isfile(path):  # noqa: PTH113
         what = "is a folder" if os.path.isdir(path) else "does not exist"  # noqa: PTH112
-        raise DataError(f"{path} {what}; name files, an experiment, or a folder with a config.toml.")
+        raise DataError(
+            f"{path} {what}; name files (.txt, or .jsonl with a row a line; of a folder FOLDER/*), an experiment, or its "
+            "folder with a config.toml."
+        )
     return Input(str(path), lambda: blocks(path), _as_it_lies(path), held_out, path.stat().st_size)
 
 

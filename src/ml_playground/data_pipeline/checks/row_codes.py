@@ -45,7 +45,8 @@ ROW_CODES: Mapping[str, Check] = {
         "row",
         "holds neither messages nor prompt and answer nor text",
         "There is nothing to train on that we would know of.",
-        "Rename its keys: messages, or prompt and completion, or text.",
+        "Rename its keys: messages, or prompt and completion, or text. Rows of plain text need no renaming: an experiment with "
+        'prepare.source.kind = "jsonl_text" reads any key, also one inside another: prepare.source.content_column = "meta.text".',
     ),
     "bad_message": Check(
         "error",
