@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from ml_playground.cli import main
 from ml_playground.commands.runs import runs
 from ml_playground.commands.train import (
     EXHAUSTED,
@@ -79,6 +80,18 @@ def test_summary_says_how_it_ended_and_what_is_next(tmp_path: Path, result: JobR
     """Each end in its own words; what was typed stands in what to type next."""
     job = tiny_job(tmp_path, optimizer={"lr": 0.001})
     assert summary_of(result, job, "mlp train toy --set seed=2") == text
+
+
+def test_train_on_a_folder_that_is_no_experiment_says_how(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A model's folder is named in an experiment; a run is gone on with."""
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
+    assert main(["train", str(tmp_path)]) == 2
+    shown = capsys.readouterr().err
+    assert f'model = {{ kind = "hf_causal_lm", path = "{tmp_path}" }}' in shown
+    assert f'prepare.tokenizer = {{ kind = "hugging_face", path = "{tmp_path}" }} (docs/models.md)' in shown
+    run = bare_run()
+    assert main(["train", str(run.path)]) == 2
+    assert f"It is a run; to go on with it: mlp train tiny --resume {run.path}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
