@@ -21,7 +21,7 @@ from ml_playground.data_pipeline.lost_places import located
 from ml_playground.data_pipeline.manifest import MANIFEST_NAME, TOKENIZER_FOLDER, account_of
 from ml_playground.data_pipeline.process_team import ProcessTeam, process_team
 from ml_playground.data_pipeline.progress import Phase, PrepareProgress, Report
-from ml_playground.data_pipeline.source_protocol import Provenance, Source, changed_meanwhile, changes
+from ml_playground.data_pipeline.source_protocol import Provenance, Source, SourceFile, changed_meanwhile, changes
 from ml_playground.data_pipeline.storage.token_file import FileAccount, token_type
 from ml_playground.data_pipeline.survey import Survey, survey
 from ml_playground.data_pipeline.text_dataset import TextManifest, TokenizerFacts
@@ -56,10 +56,7 @@ def build_dataset(
     chosen = cast(Component, settings.tokenizer)  # Every source of text has one, which its settings see to.
     kind_path = kind_of(TOKENIZERS, chosen.kind_name).build
     kind: TokenizerClass = load_object(kind_path)
-    made_of = tokenizer_files(chosen)
-    if made_of:
-        # It learns nothing from a text, so whether its files can be used is known before one is fetched and read.
-        kind.train(("any",), chosen)
+    made_of = _tried_files(kind, chosen)
     report(PrepareProgress("fetching"))
     before = source.provenance()
     helpers = workers_for(kind, workers, sum(file.size_bytes or 0 for file in before.files))
@@ -101,6 +98,14 @@ def build_dataset(
     ).sealed()
     write_file(folder / MANIFEST_NAME, manifest.model_dump_json(indent=2) + "\n")
     return manifest
+
+
+def _tried_files(kind: TokenizerClass, chosen: Component) -> tuple[SourceFile, ...]:
+    """The files that a tokenizer is made of; it learns nothing from a text then, so they are tried before one is read."""
+    made_of = tokenizer_files(chosen)
+    if made_of:
+        kind.train(("any",), cast(Any, chosen))
+    return made_of
 
 
 def _unchanged(source: Source, before: Provenance) -> Provenance:
