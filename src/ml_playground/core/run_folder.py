@@ -252,7 +252,7 @@ def _lack_of(target: str, folder: Path) -> str:
             beside = sorted(entry.name for entry in islice(entries, _MOST_BESIDE) if entry.is_dir())
     except OSError:
         beside = []
-    return f"there is no folder {folder}{did_you_mean(folder.name, beside)}; mlp runs lists the runs"
+    return f"there is no folder {folder}{did_you_mean(folder.name, beside)} (mlp runs lists the runs)"
 
 
 def _listed(names: Iterable[str], limit: int = 5) -> str:
