@@ -1,14 +1,16 @@
 """The books of an import: what every key of a foreign file became here, and what became of none."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from ml_playground.configuration.origins import absolute
 from ml_playground.configuration.schema import KeyPath
 from ml_playground.core.error_handling import ConfigError
 from ml_playground.core.registry import did_you_mean
 
+NULL = "it says nothing: as where it is not stated"
 Fate = Literal["kept", "changed", "left out"]
 WORDS: Mapping[type, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
@@ -29,6 +31,8 @@ class Foreign:
     file: Path
     values: Mapping[str, Any]
     lines: Mapping[str, int] = field(default_factory=dict[str, int])
+    unset: Sequence[str] = ()
+    """Keys that it states as null."""
 
     def where(self, key: str) -> str:
         """`config/train.py, line 4`."""
@@ -82,7 +86,7 @@ class Book:
         fits = isinstance(value, int | float if kind is float else kind) and (
             kind is bool or not isinstance(value, bool)
         )
-        if value is not None and not fits:
+        if not fits and (value is not None or self._defaults.get(key) is not None):
             raise ConfigError(f"{where}: {key} = {value!r} is not what {self.foreign.system} takes: {WORDS[kind]}")
         return value
 
@@ -129,15 +133,26 @@ class Book:
     def close(self, nothing: Mapping[str, str], known: Iterable[str] = ()) -> None:
         """Write down the rest: keys without a counterpart (`callbacks.` stands for all below it), and unknown ones."""
         allowed = sorted({*nothing, *self._defaults, *self._settled, *known})
-        for key in self.foreign.values:
+        for key, value in self.foreign.values.items():
+            if value is None:
+                self.leave(key, NULL)
             reason = nothing.get(key) or next(
                 (text for name, text in nothing.items() if name.endswith(".") and f"{key}.".startswith(name)), None
             )
             self.leave(key, reason or f"no setting of {self.foreign.system}{did_you_mean(key, allowed)}")
+        for key in self.foreign.unset:
+            self._write(Finding(key, self.foreign.lines.get(key), None, "left out", (), NULL))
 
     def path(self, text: str) -> str:
-        """A path of the file, absolute: a relative one counts from its folder."""
-        return str((self.foreign.file.absolute().parent / Path(text).expanduser()).resolve())
+        """A path of the file, absolute: a relative one counts from its folder.
+
+        Raises:
+            ConfigError: No file can have it.
+        """
+        try:
+            return absolute(text, self.foreign.file.absolute().parent)
+        except ValueError as error:
+            raise ConfigError(f"{self.foreign.file}: {text!r} is no path: {error}") from error
 
     def _write(self, finding: Finding) -> None:
         self._settled.add(finding.key)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ml_playground.core.error_handling import ConfigError
-from ml_playground.importing.book import Book, Foreign, share_of_peak
+from ml_playground.importing.book import Book, Computed, Foreign, share_of_peak
 
 SYSTEM = "Craft"
 
@@ -137,13 +137,15 @@ def _plain(foreign: Foreign) -> tuple[Foreign, dict[str, str]]:
     values: dict[str, Any] = {}
     lines: dict[str, int] = {}
     for key, value in foreign.values.items():
-        short = re.sub(r"^(experiment\.(?=[a-z_]+\.)|experiment\.(?=seed$|device$))", "", key)
-        short = re.sub(r"^model\.config\.", "model.", short)
-        values[short] = value
-        lines[short] = foreign.lines.get(key, 0)
+        values[_short(key)] = value
+        lines[_short(key)] = foreign.lines.get(key, 0)
+    unset = {_short(key): foreign.lines.get(key, 0) for key in foreign.unset}
     for key, value in values.items():
         if isinstance(value, str) and (reference := re.fullmatch(r"\$\{([\w.]+)\}", value)):
-            values[key] = values.get(reference[1].removeprefix("experiment."))
+            named = _short(reference[1])
+            # What another file holds is no value; it does no harm where nobody asks for it.
+            values[key] = None if named in unset else values.get(named, Computed(value))
+    unset |= {key: lines[key] for key, value in values.items() if value is None}
     values = {key: value for key, value in values.items() if value is not None}
     repeated: dict[str, str] = {}
     for key, others in ALIASES.items():
@@ -153,9 +155,13 @@ def _plain(foreign: Foreign) -> tuple[Foreign, dict[str, str]]:
                 del values[other]
             elif other in values:
                 values[key], lines[key] = values.pop(other), lines.get(other, 0)
-    return Foreign(foreign.system, foreign.file, values, lines), {
-        key: first for key, first in repeated.items() if key in foreign.values
-    }
+    plain = Foreign(foreign.system, foreign.file, values, lines | unset, list(unset))
+    return plain, {key: first for key, first in repeated.items() if key in foreign.values}
+
+
+def _short(key: str) -> str:
+    key = re.sub(r"^(experiment\.(?=[a-z_]+\.)|experiment\.(?=seed$|device$))", "", key)
+    return re.sub(r"^model\.config\.", "model.", key)
 
 
 def _model(book: Book) -> None:

@@ -103,7 +103,9 @@ def _table_at(document: Document, name: str) -> Mapping[str, Any]:
 def _foreign(system: str, file: Path, document: Document) -> Foreign:
     values: dict[str, Any] = {}
     _flatten(document.table, (), values)
-    return Foreign(system, file, values, {".".join(path): line for path, line in document.lines.items()})
+    stated = {key: value for key, value in values.items() if value is not None}
+    lines = {".".join(path): line for path, line in document.lines.items()}
+    return Foreign(system, file, stated, lines, [key for key in values if key not in stated])
 
 
 def _flatten(node: Any, path: KeyPath, values: dict[str, Any]) -> None:
@@ -114,7 +116,7 @@ def _flatten(node: Any, path: KeyPath, values: dict[str, Any]) -> None:
     elif isinstance(node, list) and path[-1] == "betas":
         for index, value in enumerate(cast(list[Any], node)):
             _flatten(value, (*path, str(index)), values)
-    elif node is not None:
+    else:
         values[".".join(path)] = node
 
 

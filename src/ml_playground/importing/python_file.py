@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ml_playground.configuration.documents import LARGEST_BYTES, LARGEST_INTEGER
+from ml_playground.configuration.documents import LARGEST_BYTES, LARGEST_INTEGER, Document, vetted
 from ml_playground.core.error_handling import ConfigError
 from ml_playground.core.foreign_files import read_at_most
 from ml_playground.importing.book import Computed, Foreign
 
 LONGEST_CODE = 60
 MOST_POWER = 64
+LONGEST_JOINED = 1000
+"""Characters of texts that are added: forty lines of `a = a + a` would fill any memory."""
 Number = int | float
 OPERATIONS: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: lambda left, right: left + right,
@@ -31,9 +33,18 @@ def read_assignments(file: Path, system: str) -> Foreign:
     A value that only running would give is a `Computed`: it does no harm where nobody asks for it.
 
     Raises:
-        ConfigError: It cannot be read, is no Python, or does anything but assign; names the line.
+        ConfigError: It cannot be read, is no Python, does anything but assign, or holds what no setting can; names the line.
     """
-    tree = _tree(file)
+    try:
+        values, lines = _assignments(file, _tree(file))
+    except RecursionError:
+        raise ConfigError(f"{file}: is nested too deeply") from None
+    plain = {name: value for name, value in values.items() if not isinstance(value, Computed)}
+    vetted(Document(plain, {(name,): line for name, line in lines.items()}), str(file))
+    return Foreign(system, file, values, lines)
+
+
+def _assignments(file: Path, tree: ast.Module) -> tuple[dict[str, Any], dict[str, int]]:
     values: dict[str, Any] = {}
     lines: dict[str, int] = {}
     for statement in tree.body:
@@ -54,7 +65,7 @@ def read_assignments(file: Path, system: str) -> Foreign:
             values[name] = _value(value, values)
         except (ArithmeticError, TypeError, ValueError):
             values[name] = Computed(_code(value))
-    return Foreign(system, file, values, lines)
+    return values, lines
 
 
 def _tree(file: Path) -> ast.Module:
@@ -86,7 +97,8 @@ def _value(node: ast.expr, known: Mapping[str, Any]) -> Any:
     match node:
         case ast.Constant(value=str() | int() | float() | None as value):
             return _bounded(value)
-        case ast.Name(id=name) if name in known and not isinstance(known[name], Computed):
+        # Lists of lists by name would double with each line.
+        case ast.Name(id=name) if name in known and not isinstance(known[name], Computed | list):
             return known[name]
         case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=operand):
             number = _number(_value(operand, known))
@@ -103,6 +115,8 @@ def _value(node: ast.expr, known: Mapping[str, Any]) -> Any:
 
 def _combined(how: ast.operator, left: Any, right: Any) -> Any:
     if isinstance(left, str) and isinstance(right, str) and isinstance(how, ast.Add):
+        if len(left) + len(right) > LONGEST_JOINED:
+            raise ValueError("a text beyond all settings")
         return left + right
     left, right = _number(left), _number(right)
     if isinstance(how, ast.Pow) and abs(right) > MOST_POWER:

@@ -144,7 +144,7 @@ def _nested(foreign: Foreign) -> Foreign:
             if nested not in values:
                 values[nested] = value
                 lines[nested] = line
-    return Foreign(foreign.system, foreign.file, values, lines)
+    return Foreign(foreign.system, foreign.file, values, lines, foreign.unset)
 
 
 def _model_and_data(book: Book) -> None:
@@ -181,7 +181,6 @@ def _length(book: Book) -> None:
         return
     reason = "" if epochs == 1 else "it counts here; TRAINING made one pass, whatever it said"
     book.keep("hyperparams.num_epochs", {"train.max_epochs": epochs}, reason)
-    book.leave("hyperparams.max_steps", "null: the epochs set the length")
 
 
 def _optimizer(book: Book) -> None:

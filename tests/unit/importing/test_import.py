@@ -314,6 +314,12 @@ def test_python_names_above_are_read(tmp_path: Path) -> None:
         ("max_iters = 'a' * 10 ** 9", "is computed"),
         ("max_iters = [__import__('os').mkdir('stolen')]", "is computed"),
         ("max_iters = = 5", "line 1: is not valid Python: invalid syntax"),
+        ("a = " + "1 + " * 1500 + "1", "bad.py: is nested too deeply"),
+        ("a = 'b' * 1\na = '" + "c" * 600 + "'\n" + "a = a + a\n" * 40 + "start = a", "line 43: start = a is computed"),
+        ("a = [1]\n" + "a = [a, a]\n" * 40 + "max_iters = a", "line 42: max_iters = a is computed"),
+        ("out_dir = '\\ud800'", "bad.py, line 1: 'out_dir' holds half a surrogate pair"),
+        ("dataset = 'a\\0b'", "bad.py: 'data/a.*' is no path: it holds a NUL character"),
+        ("min_lr = None", "line 1: min_lr = None is not what nanoGPT takes: a number"),
         ("(" * 5000, "is not valid Python"),
         ("max_iters = -1", r"line 1: train.max_steps cannot be -1 \(allowed: a whole number of at least 1, or none\)"),
         ("learning_rate = 'big'", "line 1: learning_rate = 'big' is not what nanoGPT takes: a number"),
@@ -350,6 +356,30 @@ def test_python_not_utf8_names_the_line(tmp_path: Path) -> None:
     file.write_bytes(b"max_iters = 5\n# \xfc\n")
     with pytest.raises(ConfigError, match="line 2: is not UTF-8"):
         import_file(file)
+
+
+def test_null_is_as_good_as_not_stated_and_said(tmp_path: Path) -> None:
+    """In each system a key that says nothing has its line in the report too, a misspelt one among them."""
+    reason = "it says nothing: as where it is not stated"
+    python = import_file(text_file(tmp_path, "none.py", "top_k = None\ndevice = None\n"))
+    assert (fate_of(python, "top_k"), fate_of(python, "device")) == (("left out", reason),) * 2
+    file = training_file(tmp_path, hyperparams={"max_steps": None, "batch_siz": None})
+    found = import_file(file)
+    assert {fate_of(found, f"hyperparams.{key}") for key in ("max_steps", "batch_siz")} == {("left out", reason)}
+    assert "hyperparams.batch_siz: it says nothing" in as_text(found)
+    craft_file = text_file(tmp_path, "null.yaml", CRAFT + "force_cpu: ${experiment.generation.top_k}\n")
+    yaml = import_file(craft_file)
+    assert fate_of(yaml, "generation.top_k") == fate_of(yaml, "force_cpu") == ("left out", reason)
+
+
+def test_craft_reference_to_what_is_not_in_the_file_is_no_value(tmp_path: Path) -> None:
+    """It is never dropped: refused where it counts, reported where it does not."""
+    known = "${experiment.training.gradient_accumulation_steps}"
+    text = CRAFT.replace(f"seed: {known}", "seed: ${trainer.seed}")
+    with pytest.raises(ConfigError, match=r"seed = \$\{trainer\.seed\} is computed"):
+        import_file(text_file(tmp_path, "apart.yaml", text))
+    imported = import_file(text_file(tmp_path, "more.yaml", CRAFT + "log_level: ${trainer.level}\n"))
+    assert "# log_level = ${trainer.level}: what is said is for people" in as_toml(imported)
 
 
 def test_unknown_key_is_reported_with_the_nearest_one(tmp_path: Path) -> None:
