@@ -258,5 +258,7 @@ def test_open_what_holds_something_else_says_so(tmp_path: Path) -> None:
 def test_split_that_is_not_there_names_those_that_are(tmp_path: Path) -> None:
     """And how to get one."""
     prepared = prepared_images(tmp_path, *drawn(12))
-    with pytest.raises(DataError, match=r"has no split 'test' \(it has: train, val\); set prepare\.test_fraction"):
+    with pytest.raises(
+        DataError, match=r"has no split 'test' \(it has: train, val\); to have one, .*prepare\.test_fraction=0\.1"
+    ):
         prepared.labels("test")
