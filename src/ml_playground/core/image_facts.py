@@ -1,10 +1,12 @@
 """`images.json`: what a data set of images and each checkpoint trained on it know of them: shape, classes, and how pixels become inputs."""
 
+import unicodedata
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from ml_playground.core.error_handling import DataError
 from ml_playground.core.foreign_files import read_at_most
@@ -17,7 +19,25 @@ NAME = "images.json"
 # What no model here is made for. They bound what a file that came from elsewhere can make this program allocate.
 Channels = Annotated[int, Field(ge=1, le=64)]
 Side = Annotated[int, Field(ge=1, le=4096)]
-ClassName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+
+def _without_control(name: str) -> str:
+    # A name is shown by terminals and tables: an escape sequence would steer the one, a line end break the other.
+    if any(unicodedata.category(letter) == "Cc" for letter in name):
+        raise ValueError(f"{name!r} has a control character or a line end in it; a name of a class is one plain line")
+    return name
+
+
+def _different(names: tuple[str, ...]) -> tuple[str, ...]:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"{twice[0]!r} is the name of two classes; nobody could tell them apart")
+    return names
+
+
+ClassName = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_without_control)]
+ClassNames = Annotated[tuple[ClassName, ...], AfterValidator(_different)]
+"""In the order of the labels; all different."""
 
 
 class ImageFacts(BaseModel):
@@ -29,7 +49,7 @@ class ImageFacts(BaseModel):
     channels: Channels
     height: Side
     width: Side
-    class_names: Annotated[tuple[ClassName, ...], Field(min_length=2, max_length=1 << 16)]
+    class_names: Annotated[ClassNames, Field(min_length=2, max_length=1 << 16)]
     """In the order of the labels."""
     mean: tuple[float, ...]
     """Of the training images, by channel, pixels as 0 to 1."""

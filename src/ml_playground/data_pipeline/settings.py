@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from ml_playground.configuration.base import Component, ConfigPath, Count, Modality
+from ml_playground.core.image_facts import ClassNames
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
@@ -67,8 +68,8 @@ class Mnist(Component):
     """Address before the names of the .gz files; none, and no path: MNIST's own, checked by known hashes."""
     sha256: tuple[Sha256, ...] = ()
     """With `url`: what train images, train labels, test images, test labels hash to as .gz; empty: any content is taken."""
-    class_names: tuple[Annotated[str, StringConstraints(min_length=1, max_length=200)], ...] = ()
-    """Names of the labels 0, 1, ...; empty: the labels are their names."""
+    class_names: ClassNames = ()
+    """Names of the labels 0, 1, ..., each another one; empty: the labels are their names."""
     max_images: Count | None = None
     """Only the first images of each part; none: all."""
 

@@ -167,6 +167,8 @@ def test_address_that_does_not_answer_says_how_to_bring_the_files(tmp_path: Path
         ({"path": "a", "url": "b"}, "two places; remove one of them"),
         ({"sha256": ["0" * 64] * 4}, "sha256 goes with a url, and has four entries"),
         ({"url": "b", "sha256": ["0" * 64]}, r"four entries \(got 1"),
+        ({"class_names": ["a", "b", "b"]}, "'b' is the name of two classes; nobody could tell them apart"),
+        ({"class_names": ["a", "\x1b[31mb"]}, r"has a control character or a line end in it; .* is one plain line"),
     ],
 )
 def test_settings_that_contradict_are_refused(settings: dict[str, object], message: str) -> None:
