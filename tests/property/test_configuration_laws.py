@@ -25,10 +25,28 @@ from ml_playground.core.error_handling import ConfigError
 
 EXPERIMENT = str(Path(__file__).parents[1] / "fakes" / "every_section")
 JOB = load(EXPERIMENT, environ={}).job.model_dump(mode="json")
-KEYS = [path for path, _ in leaves(JOB) if path[-1] != "kind"]
+NO_OTHER_VALUE = {("plugins",), ("checkpointing", "best_by")}
+"""A plugin must be there to be named; of what predicts text only the loss is measured."""
+KEYS = [path for path, _ in leaves(JOB) if path[-1] != "kind" and path not in NO_OTHER_VALUE]
+EXPERTS = {"model": {"n_expert": 4}}
+BEAMS = {"sample": {"num_beams": 2, "num_samples": 1, "temperature": 0.0}}
+BESIDE: dict[str, dict[str, Any]] = {
+    "model.full_attention_every": {"model": {"attention_window": 8}},
+    "model.n_expert_used": EXPERTS,
+    "model.expert_balance": EXPERTS,
+    "model.expert_z_loss": EXPERTS,
+    "sample.num_beams": BEAMS,
+    "sample.length_penalty": BEAMS,
+}
+"""What must be set beside a key, for without it no other value of it has an effect."""
 
 CANDIDATES: list[Any] = [True, False, 3, 2, 0.25, 96, 1000, "/some/text", "other", ["x", "y"], ["model/tiny"]]
 """Among them and the choices of a key there is a second valid value for each."""
+
+
+def original_value(path: KeyPath) -> Any:
+    """The value of a key where nobody changes it."""
+    return node_at(path, BESIDE.get(dotted(path), {})) or node_at(path, JOB)
 
 
 @cache
@@ -36,11 +54,11 @@ def other_value(path: KeyPath) -> Any:
     """Another valid value of a key."""
     key = find_key(path, JOB)
     choices = re.findall(r'"(\w+)"', key.shape.allowed) if key else []
+    lower = [Layer("job", JOB, Path("/")), Layer("beside", BESIDE.get(dotted(path), {}), Path("/"))]
     for value in [*choices, *CANDIDATES]:
-        layers = [Layer("job", JOB, Path("/")), Layer("other", nested(path, value), Path("/"))]
         with suppress(ConfigError):
-            tree = validated(merge(layers)).model_dump(mode="json")
-            if node_at(path, tree) != node_at(path, JOB) and node_at(path, tree) == value and path[0] != "use":
+            tree = validated(merge([*lower, Layer("other", nested(path, value), Path("/"))])).model_dump(mode="json")
+            if node_at(path, tree) != original_value(path) and node_at(path, tree) == value and path[0] != "use":
                 return value
     return ["model/tiny"]
 
@@ -58,15 +76,17 @@ def nested(path: KeyPath, value: Any) -> Any:
 
 def settings_by_layer(path: KeyPath, value: Any, folder: Path) -> dict[str, dict[str, Any]]:
     """Ways to set a key: arguments of `load`, by the name of the layer."""
+    beside = folder / "beside.json"
+    beside.write_text(json.dumps(BESIDE.get(dotted(path), {})))
     (folder / "over.json").write_text(json.dumps(nested(path, value)))
     (folder / "over.yaml").write_text(json.dumps(nested(path, value)))
     (folder / "over.toml").write_text(f"{toml_key(path)} = {toml_value(value)}\n")
     bare = value if isinstance(value, str) else toml_value(value)
     return {
-        **{f"file {name}": {"files": [folder / f"over.{name}"]} for name in ("json", "yaml", "toml")},
-        "environment": {"environ": {"ML_PLAYGROUND_OVERRIDES": json.dumps(nested(path, value))}},
-        "--set": {"sets": [f"{toml_key(path)}={toml_value(value)}"]},
-        "--set bare": {"sets": [f"{toml_key(path)}={bare}"]},
+        **{f"file {name}": {"files": [beside, folder / f"over.{name}"]} for name in ("json", "yaml", "toml")},
+        "environment": {"environ": {"ML_PLAYGROUND_OVERRIDES": json.dumps(nested(path, value))}, "files": [beside]},
+        "--set": {"sets": [f"{toml_key(path)}={toml_value(value)}"], "files": [beside]},
+        "--set bare": {"sets": [f"{toml_key(path)}={bare}"], "files": [beside]},
     }
 
 
@@ -85,11 +105,11 @@ def test_load_every_key_set_twice_the_higher_layer_wins(tmp_path: Path, path: Ke
     """From any pair of layers; the value of the lower one is another still valid one."""
     value = other_value(path)
     ways = settings_by_layer(path, value, tmp_path)
-    original = node_at(path, JOB)
+    original = original_value(path)
     lower = tmp_path / "lower.json"
     lower.write_text(json.dumps(nested(path, original)))
     for arguments in (ways["file toml"], ways["environment"], ways["--set"]):
-        files = [lower, *arguments.get("files", [])]
+        files = [*arguments["files"][:1], lower, *arguments["files"][1:]]
         loaded = load(EXPERIMENT, **({"environ": {}} | arguments | {"files": files}))
         assert node_at(path, loaded.job.model_dump(mode="json")) == value
 

@@ -31,7 +31,14 @@ READERS = [
     ),
     *(f"run.{name}" for name in ("status.json", "result.json", "metrics.jsonl", "events.jsonl", "config.json")),
     *("run.environment.json", "run.live.jsonl", "run.20260102-000000-aaaa.json", "run.20260102-000000-bbbb.txt"),
-    *("tokenizer.char", "tokenizer.byte", "tokenizer.byte_bpe", "dataset.json", "dataset.json, sealed"),
+    *(
+        "tokenizer.char",
+        "tokenizer.byte",
+        "tokenizer.byte_bpe",
+        "tokenizer.ngram",
+        "dataset.json",
+        "dataset.json, sealed",
+    ),
     *("MANIFEST.json", "progress.json, sealed", "hooks.json, sealed", "config.json, sealed"),
     *("hugging_face.gpt2", "hugging_face.llama", "hugging_face.qwen3"),
 ]

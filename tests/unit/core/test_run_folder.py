@@ -73,4 +73,4 @@ def test_run_folder_names_are_distinct_and_inside(tmp_path: Path) -> None:
     names = [name for name, value in vars(RunFolder).items() if isinstance(value, property) and name != "id"]
     paths = [getattr(run, name) for name in names]
     assert len(set(paths)) == len(paths) >= 11
-    assert all(path.parent == run.path for path in paths)
+    assert all(path.is_relative_to(run.path) and path != run.path for path in paths)

@@ -34,5 +34,6 @@ def test_full_disk_is_told_with_the_folder_that_is_full_and_what_moves_it(tmp_pa
         check=False,
     )
     assert done.stderr.startswith(f"Could not write {tmp_path / 'fingerprints'}: the file would be larger than allowed")
-    assert done.stderr.endswith("or set TMPDIR to a folder on another disk. Nothing half-written was left.\n")
+    # Under coverage the limit on files meets its own data at the end, too.
+    assert "or set TMPDIR to a folder on another disk. Nothing half-written was left.\n" in done.stderr
     assert list(tmp_path.iterdir()) == []
