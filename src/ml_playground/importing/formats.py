@@ -8,10 +8,10 @@ from typing import Any, cast
 from ml_playground.configuration.documents import Document, read_document
 from ml_playground.configuration.loading import SHIPPED
 from ml_playground.configuration.models import JobConfig
-from ml_playground.configuration.origins import Layer, merge
+from ml_playground.configuration.origins import WORD_FOR_NONE, Layer, Merged, merge
 from ml_playground.configuration.overrides import set_layer
 from ml_playground.configuration.problems import ConfigProblemsError, validated
-from ml_playground.configuration.schema import KeyPath
+from ml_playground.configuration.schema import KeyPath, node_at
 from ml_playground.core.error_handling import ConfigError
 from ml_playground.importing import craft, nanogpt, older, training
 from ml_playground.importing.book import Book, Finding, Foreign
@@ -51,6 +51,10 @@ def import_file(file: Path, sets: Sequence[str] = (), cwd: Path | None = None) -
     ]
     here = cwd or Path.cwd()
     over, problems = set_layer(sets, here, merge(layers).tree)
+    if "use" in over.table:
+        problems.append(
+            "--set use: groups lie under what a file says, and this one says all of it; set the keys themselves"
+        )
     if problems:
         raise ConfigProblemsError(problems)
     merged = merge([*layers, over])
@@ -60,8 +64,7 @@ def import_file(file: Path, sets: Sequence[str] = (), cwd: Path | None = None) -
         # What contradicts each other stands on no line.
         lines = [text if str(file) in text else f"{file}: {text}" for text in error.problems]
         raise ConfigProblemsError(lines) from None
-    table = _laid(book.table, merge([over]).tree)
-    return Imported(book.foreign.system, file, table, book.findings, job)
+    return Imported(book.foreign.system, file, _written(book.table, over, merged), book.findings, job)
 
 
 def _shared() -> Layer:
@@ -118,6 +121,27 @@ def _flatten(node: Any, path: KeyPath, values: dict[str, Any]) -> None:
             _flatten(value, (*path, str(index)), values)
     else:
         values[".".join(path)] = node
+
+
+def _written(imported: Mapping[str, Any], over: Layer, merged: Merged) -> dict[str, Any]:
+    """What is imported, and what lies over it, with its paths as they count here; nothing that the upper one took back."""
+    table = _laid(imported, _settled(over.table, (), merged.tree))
+    for path, chain in merged.chains.items():
+        holder: Any = node_at(path[:-1], table)
+        if chain[-1].action == "cleared" and isinstance(holder, dict):
+            cast(dict[str, Any], holder).pop(path[-1], None)
+    return table
+
+
+def _settled(table: Mapping[str, Any], path: KeyPath, tree: Mapping[str, Any]) -> dict[str, Any]:
+    settled: dict[str, Any] = {}
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            settled[name] = _settled(cast(Mapping[str, Any], value), (*path, name), tree)
+        else:
+            found = node_at((*path, name), tree)
+            settled[name] = WORD_FOR_NONE if found is None else found
+    return settled
 
 
 def _laid(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:

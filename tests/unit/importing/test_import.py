@@ -358,6 +358,34 @@ def test_python_not_utf8_names_the_line(tmp_path: Path) -> None:
         import_file(file)
 
 
+@pytest.mark.parametrize(
+    "sets",
+    [
+        ["prepare.source.path=mine.txt"],
+        ["train.max_epochs=3"],
+        ["train.max_steps=none", "train.max_epochs=3"],
+        ["checkpointing.every_steps=none"],
+        ["prepare.source={kind='csv_text', path='table.csv'}"],
+        ["hooks.stop.kind=early_stopping"],
+        ["optimizer.kind=muon"],
+    ],
+)
+def test_what_set_says_is_printed_as_it_was_checked(sets: list[str], tmp_path: Path) -> None:
+    """Paths, keys that exclude each other, none, other kinds: the file means the same wherever it lies."""
+    (tmp_path / "elsewhere").mkdir()
+    imported = import_file(text_file(tmp_path, "mine.py", "dataset = 'own'\n"), sets, cwd=tmp_path)
+    assert (
+        load_file(written(imported, tmp_path / "elsewhere")).job.model_copy(update={"name": "imported"}) == imported.job
+    )
+    assert imported.job != import_file(tmp_path / "mine.py").job
+
+
+def test_set_of_groups_is_refused(tmp_path: Path) -> None:
+    """They would lie under the imported values, and change next to nothing."""
+    with pytest.raises(ConfigError, match="--set use: groups lie under what a file says"):
+        import_file(text_file(tmp_path, "mine.py", ""), ["use=['model/tiny']"])
+
+
 def test_null_is_as_good_as_not_stated_and_said(tmp_path: Path) -> None:
     """In each system a key that says nothing has its line in the report too, a misspelt one among them."""
     reason = "it says nothing: as where it is not stated"
