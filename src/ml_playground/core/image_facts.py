@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from ml_playground.core.error_handling import DataError
 from ml_playground.core.foreign_files import read_at_most
@@ -19,25 +19,25 @@ NAME = "images.json"
 # What no model here is made for. They bound what a file that came from elsewhere can make this program allocate.
 Channels = Annotated[int, Field(ge=1, le=64)]
 Side = Annotated[int, Field(ge=1, le=4096)]
+ClassName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
-def _without_control(name: str) -> str:
-    # A name is shown by terminals and tables: an escape sequence would steer the one, a line end break the other.
-    if any(unicodedata.category(letter) == "Cc" for letter in name):
-        raise ValueError(f"{name!r} has a control character or a line end in it; a name of a class is one plain line")
-    return name
+def plain_and_different(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of classes, if people can read them and tell them apart.
 
-
-def _different(names: tuple[str, ...]) -> tuple[str, ...]:
+    Raises:
+        ValueError: A control character is in one of them, or two are equal.
+    """
+    for name in names:
+        # Terminals and tables show it: an escape sequence would steer the one, a line end break the other.
+        if any(unicodedata.category(letter) == "Cc" for letter in name):
+            raise ValueError(
+                f"{name!r} has a control character or a line end in it; a name of a class is one plain line"
+            )
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise ValueError(f"{twice[0]!r} is the name of two classes; nobody could tell them apart")
     return names
-
-
-ClassName = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_without_control)]
-ClassNames = Annotated[tuple[ClassName, ...], AfterValidator(_different)]
-"""In the order of the labels; all different."""
 
 
 class ImageFacts(BaseModel):
@@ -49,12 +49,17 @@ class ImageFacts(BaseModel):
     channels: Channels
     height: Side
     width: Side
-    class_names: Annotated[ClassNames, Field(min_length=2, max_length=1 << 16)]
+    class_names: Annotated[tuple[ClassName, ...], Field(min_length=2, max_length=1 << 16)]
     """In the order of the labels."""
     mean: tuple[float, ...]
     """Of the training images, by channel, pixels as 0 to 1."""
     std: tuple[Annotated[float, Field(gt=0)], ...]
     """Their standard deviation; 1 where they are all the same."""
+
+    @field_validator("class_names")
+    @classmethod
+    def _can_be_told_apart(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return plain_and_different(names)
 
     @model_validator(mode="after")
     def _one_number_a_channel(self) -> "ImageFacts":

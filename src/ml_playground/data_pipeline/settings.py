@@ -2,10 +2,10 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from ml_playground.configuration.base import Component, ConfigPath, Count, Modality
-from ml_playground.core.image_facts import ClassNames
+from ml_playground.core.image_facts import ClassName, plain_and_different
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
@@ -68,10 +68,15 @@ class Mnist(Component):
     """Address before the names of the .gz files; none, and no path: MNIST's own, checked by known hashes."""
     sha256: tuple[Sha256, ...] = ()
     """With `url`: what train images, train labels, test images, test labels hash to as .gz; empty: any content is taken."""
-    class_names: ClassNames = ()
+    class_names: tuple[ClassName, ...] = ()
     """Names of the labels 0, 1, ..., each another one; empty: the labels are their names."""
     max_images: Count | None = None
     """Only the first images of each part; none: all."""
+
+    @field_validator("class_names")
+    @classmethod
+    def _can_be_told_apart(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return plain_and_different(names)
 
     @model_validator(mode="after")
     def _hashes_go_with_an_address(self) -> "Mnist":
