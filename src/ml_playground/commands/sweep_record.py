@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from ml_playground.core.file_locks import locked_folder
 from ml_playground.core.foreign_files import read_at_most
 from ml_playground.core.run_folder import home
 from ml_playground.core.run_schema import Row, complaint
+
+ANEW = "move it away to begin anew (finished runs are found again)."
 
 
 class Trial(Row):
@@ -76,19 +79,24 @@ def read_record(folder: Path, empty: SweepRecord) -> SweepRecord:
     """What the sweep in a folder remembers; `empty` where there is none yet.
 
     Raises:
-        RunError: The file is damaged.
+        RunError: The file is damaged, or is the record of another sweep.
     """
     file = folder / "sweep.json"
     try:
-        return SweepRecord.model_validate_json(read_at_most(file))
+        record = SweepRecord.model_validate_json(read_at_most(file))
     except FileNotFoundError:
         return empty
     except OSError as error:
         raise RunError(f"{file} cannot be read: {error.strerror or error}.") from error
     except ValidationError as error:
-        raise RunError(
-            f"{file} is no record of a sweep: {complaint(error)}; move it away to begin anew (finished runs are found again)."
-        ) from None
+        raise RunError(f"{file} is no record of a sweep: {complaint(error)}; {ANEW}") from None
+    if record.model_copy(update={"trials": []}) != empty:
+        raise RunError(f"{file} is the record of another sweep; {ANEW}")
+    for number, trial in enumerate(record.trials, 1):
+        measured = trial.score is not None and math.isfinite(trial.score)
+        if trial.number != number or list(trial.values) != empty.keys or measured != (trial.state == "complete"):
+            raise RunError(f"{file}: its trial {number} is not what a sweep wrote; {ANEW}")
+    return record
 
 
 def write_record(folder: Path, record: SweepRecord) -> None:

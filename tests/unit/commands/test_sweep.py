@@ -243,7 +243,7 @@ def test_trial_that_cannot_be_prepared_is_noted_and_none_complete_is_exit_code_1
 
 def test_record_is_read_as_written_and_a_damaged_one_is_named(tmp_path: Path) -> None:
     """Complete or absent; never begun anew in silence."""
-    record = SweepRecord(experiment="toy", metric="accuracy", higher=True, plan={"keys": ["seed"]}, trials=drawn(6))
+    record = SweepRecord(experiment="toy", metric="accuracy", higher=True, plan={"keys": list(SPACE)}, trials=drawn(6))
     write_record(tmp_path, record)
     assert read_record(tmp_path, record.model_copy(update={"trials": []})) == record
     scores = [trial.score for trial in record.ranked if trial.score is not None]
@@ -252,6 +252,36 @@ def test_record_is_read_as_written_and_a_damaged_one_is_named(tmp_path: Path) ->
     (tmp_path / "sweep.json").write_text("{")
     with pytest.raises(RunError, match="is no record of a sweep"):
         read_record(tmp_path, record)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"number": 3}, "its trial 1 is not what a sweep wrote"),
+        ({"values": {}}, "its trial 1 is not what a sweep wrote"),
+        ({"score": None}, "its trial 1 is not what a sweep wrote"),
+        ({"score": float("nan")}, "its trial 1 is not what a sweep wrote"),
+        ({"state": "failed"}, "its trial 1 is not what a sweep wrote"),
+    ],
+)
+def test_record_with_an_edited_trial_is_named(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    """Neither believed nor a traceback; it says how to begin anew."""
+    whole = SweepRecord(experiment="toy", metric="loss", higher=False, plan={"keys": list(SPACE)}, trials=drawn(1))
+    empty = whole.model_copy(update={"trials": []})
+    write_record(tmp_path, whole)
+    assert read_record(tmp_path, empty) == whole
+    write_record(tmp_path, empty.with_trial(whole.trials[0].model_copy(update=change)))
+    with pytest.raises(RunError, match=f"{message}; move it away to begin anew"):
+        read_record(tmp_path, empty)
+
+
+@pytest.mark.parametrize("change", [{"plan": {}}, {"metric": "accuracy"}, {"higher": True}, {"experiment": "other"}])
+def test_record_of_another_sweep_is_named(change: dict[str, Any], tmp_path: Path) -> None:
+    """Its trials measured something else."""
+    empty = SweepRecord(experiment="toy", metric="loss", higher=False, plan={"keys": ["seed"]})
+    write_record(tmp_path, empty.model_copy(update=change))
+    with pytest.raises(RunError, match="is the record of another sweep; move it away"):
+        read_record(tmp_path, empty)
 
 
 def test_two_sweeps_of_one_kind_do_not_meet(tmp_path: Path) -> None:
