@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml_playground.core.deps import Deps
-from ml_playground.core.error_handling import DataError
+from ml_playground.core.error_handling import ConfigError, DataError
 from ml_playground.data_pipeline.settings import Mnist
 from ml_playground.data_pipeline.sources.mnist import NAMES, URL, IdxImages, build
 from tests.fakes.image_files import TEST, drawn, idx_bytes, write_part
@@ -159,6 +159,12 @@ def test_address_that_does_not_answer_says_how_to_bring_the_files(tmp_path: Path
     source = build(Mnist(), Deps(fetch=LocalFetch({}), sleep=lambda _: None))
     with pytest.raises(DataError, match=r"could not be fetched .*kind=\"mnist\", path=\"FOLDER\""):
         list(source.images())
+
+
+def test_address_that_is_none_says_how_to_name_a_folder(tmp_path: Path) -> None:
+    """Of images, not of a text."""
+    with pytest.raises(ConfigError, match=r'is not an http.*kind="mnist", path="FOLDER"'):
+        build(Mnist(url=str(tmp_path)), Deps())
 
 
 @pytest.mark.parametrize(

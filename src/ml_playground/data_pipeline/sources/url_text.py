@@ -53,7 +53,7 @@ class UrlSource:
     def __init__(self, settings: UrlText, deps: Deps, *, most_bytes: int = MOST_BYTES, by_path: str = BY_PATH) -> None:
         """`by_path`: what to type to name a file that came by other means."""
         check_encoding(settings.encoding)
-        _check_url(settings.url)
+        _check_url(settings.url, by_path)
         self._settings = settings
         self._deps = deps
         self._most_bytes = most_bytes
@@ -231,7 +231,7 @@ def build(settings: UrlText, deps: Deps) -> UrlSource:
     return UrlSource(settings, deps)
 
 
-def _check_url(url: str) -> None:
+def _check_url(url: str, by_path: str) -> None:
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -239,7 +239,7 @@ def _check_url(url: str) -> None:
         raise ConfigError(f"prepare.source.url = {url!r} is no address: {error}.") from error
     if parts.scheme not in SCHEMES:
         raise ConfigError(
-            f"prepare.source.url = {url!r} is not an http, https or file address; for a file of yours use {BY_PATH}."
+            f"prepare.source.url = {url!r} is not an http, https or file address; for a file of yours use {by_path}."
         )
     if not (url.isascii() and url.isprintable()) or " " in url or port == 0:
         raise ConfigError(
