@@ -255,6 +255,11 @@ def _check(ledger: ImageLedger, settings: PrepareSettings) -> None:
     if found := image_imbalances(ledger):
         raise RuntimeError(f"the ledger does not balance: {'; '.join(found)}")
     empty = [split for split, counts in ledger.splits.items() if not counts.images]
+    if "test" in empty and not settings.test_fraction:
+        raise DataError(
+            "Every image of the source's own test part is a copy of an earlier one, and prepare.duplicates = 'drop' leaves them "
+            "all out; set it to 'keep', or give the source a test part of its own images."
+        )
     if empty:
         raise DataError(
             f"prepare.split_by = {settings.split_by!r} puts none of the {ledger.images} images into {empty[0]!r}; raise that "

@@ -136,6 +136,15 @@ def test_prepare_source_with_a_test_part_keeps_it_as_it_is(tmp_path: Path) -> No
         prepared_images(tmp_path, *drawn(12), test_fraction=0.2)
 
 
+def test_prepare_test_part_of_copies_alone_is_refused_where_they_are_dropped(tmp_path: Path) -> None:
+    """No fraction and no other way to split would help."""
+    pixels, labels = drawn(12)
+    write_part(tmp_path, pixels[:5], labels[:5], part=TEST)
+    assert prepared_images(tmp_path, pixels, labels, val_fraction=0.25).manifest.sizes["test"] == 5
+    with pytest.raises(DataError, match=r"own test part is a copy .* prepare\.duplicates = 'drop' .* set it to 'keep'"):
+        prepared_images(tmp_path, pixels, labels, val_fraction=0.25, duplicates="drop")
+
+
 @pytest.mark.parametrize(
     ("count", "classes", "settings", "message"),
     [
