@@ -145,7 +145,8 @@ class Trials:
 
 def _json(text: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
+        # Before it may stand what a plugin printed.
+        value = json.loads(text.strip().rpartition("\n")[2])
     except ValueError:
         return {}
     return cast(dict[str, Any], value) if isinstance(value, dict) else {}

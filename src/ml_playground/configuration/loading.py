@@ -20,6 +20,7 @@ from ml_playground.core.run_folder import home, is_run
 SHIPPED = Path(__file__).parents[1] / "experiments"
 PRESETS = Path(__file__).parent / "presets"
 CONFIG = "config.toml"
+RECORDED = "config.json"  # What a run calls its job.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 GROUP = re.compile(rf"{NAME.pattern}/{NAME.pattern}")
 
@@ -159,7 +160,10 @@ def assemble(
         _, more = set_layer(sets, here, {})
         raise ConfigProblemsError([*problems, *more])
     kinds = merge([*lower, *groups, *upper, first]).tree
-    bring(kinds.get("plugins"))
+    # A recorded job, which a stranger may have sent, brings nothing, and is refused as it is by itself.
+    naming = [layer.file for layer in (*lower, *groups, *upper, first) if "plugins" in layer.table]
+    if naming and (naming[-1] is None or naming[-1].name != RECORDED):
+        bring(kinds.get("plugins"))
     last, problems = set_layer(sets, here, kinds)
     if problems:
         raise ConfigProblemsError(problems)

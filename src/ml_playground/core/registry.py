@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import redirect_stdout
 from hashlib import sha256
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -159,7 +160,11 @@ def _is_ours(module_name: str) -> bool:
 
 def _module(name: str) -> ModuleType:
     try:
-        return _module_of(Path(name)) if name.endswith(".py") else importlib.import_module(name)
+        if _is_ours(name) or name in sys.modules:
+            return importlib.import_module(name)
+        # What others print as they are loaded is no answer of a command, which may be JSON.
+        with redirect_stdout(sys.stderr):
+            return _module_of(Path(name)) if name.endswith(".py") else importlib.import_module(name)
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if missing.partition(".")[0] in ("", PACKAGE):
@@ -171,6 +176,8 @@ def _module(name: str) -> ModuleType:
         raise ConfigError(
             f"{name} needs the package {missing!r}, which is not installed; install it: {install_command(missing)}"
         ) from error
+    except SystemExit as error:
+        raise ConfigError(f"{name} does not load: it ends the program.") from error
     except Exception as error:
         if _is_ours(name) or isinstance(error, ConfigError):
             raise

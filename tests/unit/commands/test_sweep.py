@@ -18,6 +18,7 @@ from ml_playground.commands.sweep_optuna import suggest
 from ml_playground.commands.sweep_page import page_of
 from ml_playground.commands.sweep_record import SweepRecord, Trial, held, read_record, write_record
 from ml_playground.commands.sweep_space import MOST_TRIALS, Choices, Range, combinations, read_grid, read_space, sets_of
+from ml_playground.configuration.families import FAMILIES
 from ml_playground.configuration.overrides import set_layer
 from ml_playground.core.error_handling import RunError
 from ml_playground.core.run_folder import runs_folder
@@ -84,6 +85,33 @@ def test_grid_trains_each_combination_notes_failures_and_is_not_repeated(
     ]
     assert "best: optimizer.lr=0.01, model.n_embd=32" in shown.out
     assert (runs_of("toy"), "trial 1 failed: at step" in shown.out) == (2, True)
+
+
+PRINTING = """
+from typing import Literal
+from ml_playground.configuration.base import Component
+from ml_playground.core.registry import Kind
+
+class Loud(Component):
+    kind: Literal["loud"] = "loud"
+
+def build(settings, max_steps):
+    print("built")
+    return lambda step: 1.0
+
+KINDS = {"schedule": {"loud": Kind(f"{__file__}:Loud", f"{__file__}:build")}}
+"""
+
+
+def test_trial_of_a_plugin_that_prints_is_measured(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What stands before the answer of the trial is none of it."""
+    (toy / "loud.py").write_text(PRINTING)
+    config = CONFIG.replace("schedule.warmup_steps = 0", 'schedule.kind = "loud"')
+    (toy / "config.toml").write_text(f'plugins = ["loud.py"]\n{config}')
+    try:
+        assert swept(capsys, str(toy), "--grid", "seed=[1]")["complete"] == 1
+    finally:
+        FAMILIES["schedule"]._named.clear()
 
 
 def test_sweep_killed_goes_on_with_the_run_it_had_begun(

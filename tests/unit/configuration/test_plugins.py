@@ -4,12 +4,13 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from ml_playground.configuration.families import FAMILIES
-from ml_playground.configuration.loading import load, read_job
+from ml_playground.configuration.loading import load, load_file, read_job
 from ml_playground.core.error_handling import ConfigError
 
 PLUGIN = """
@@ -77,9 +78,46 @@ def test_recorded_plugin_that_nobody_here_named_is_not_run(home: Path, tmp_path:
     assert read_job(record).schedule.kind_name == "own_two"
 
 
+def test_recorded_plugin_is_not_run_where_its_file_is_named_as_a_layer(home: Path, tmp_path: Path) -> None:
+    """`mlp config check RUN/config.json` and `--config RUN/config.json` read what a stranger may have sent."""
+    experiment(tmp_path / "theirs", "own_four")
+    job = load("python_stdlib", environ={}).job.model_dump(mode="json")
+    record = tmp_path / "config.json"
+    plugin = tmp_path / "theirs" / "plugin.py"
+    record.write_text(json.dumps(job | {"plugins": [str(plugin)], "schedule": {"kind": "own_four"}}))
+    for read in (partial(load_file, record), partial(load, "python_stdlib", files=[record], environ={})):
+        with pytest.raises(ConfigError, match="which no experiment has used here, so it is not run"):
+            read()
+    assert not plugin.with_name("was_run").exists()
+    load(str(tmp_path / "theirs"), environ={})
+    assert load_file(record).job.schedule.kind_name == "own_four"
+
+
+def test_group_brings_a_plugin_beside_it(home: Path, tmp_path: Path) -> None:
+    """A group of an experiment's own names files from its own folder."""
+    folder = tmp_path / "mine"
+    experiment(folder, "own_six", named='"plugin.py"')
+    group = folder / "presets" / "schedule"
+    group.mkdir(parents=True)
+    (group / "own.toml").write_text('plugins = ["../../plugin.py"]\n')
+    config = folder / "config.toml"
+    config.write_text(config.read_text().replace('plugins = ["plugin.py"]', 'use = ["schedule/own"]'))
+    assert load(str(folder), environ={}).job.schedule.kind_name == "own_six"
+
+
+def test_plugin_that_prints_leaves_the_answer_of_a_command_alone(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--json` is read by programs."""
+    load(experiment(tmp_path / "mine", "own_five", f"print('loaded')\n{PLUGIN}"), environ={})
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", "loaded\n")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("import sys\nsys.exit(0)", "plugin.py does not load: it ends the program."),
         ("1 / 0", "plugin.py does not load: ZeroDivisionError: division by zero"),
         ("", "plugin.py has no 'KINDS'."),
         ("KINDS = 3", "KINDS is a table of families, each a table of kinds, but has ''"),
