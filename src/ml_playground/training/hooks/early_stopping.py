@@ -18,6 +18,8 @@ class _State(Strict):
     misses: CountOrZero
     lowest: float | None
     mean: float | None
+    metric: str = "loss"
+    """Of which they are."""
 
 
 class EarlyStoppingHook(BaseHook):
@@ -49,12 +51,17 @@ class EarlyStoppingHook(BaseHook):
 
     def state_dict(self) -> Mapping[str, Any]:
         """Patience survives a resume."""
-        return {"misses": self._misses, "lowest": self._lowest, "mean": self._mean}
+        return {
+            "misses": self._misses,
+            "lowest": self._lowest,
+            "mean": self._mean,
+            "metric": self._settings.metric,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on counting; an empty state, of a hook that was not there before, begins anew."""
-        if state:
-            kept = _State.model_validate(state)
+        """Go on counting; an empty state, of a hook that was not there before, begins anew, and so does that of another metric."""
+        kept = _State.model_validate(state) if state else None
+        if kept is not None and kept.metric == self._settings.metric:
             self._misses, self._lowest, self._mean = kept.misses, kept.lowest, kept.mean
 
     def _improves(self, value: float) -> bool:

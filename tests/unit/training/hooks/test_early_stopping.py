@@ -49,7 +49,7 @@ def test_on_evaluation_no_number_is_a_miss_and_leaves_the_mean_alone() -> None:
     """A NaN that entered the mean would never leave it."""
     hook = EarlyStoppingHook(EarlyStopping(patience=2, smoothing=0.5), BY_LOSS)
     assert answers_of(hook, [float("nan"), 3.0, float("inf"), 2.0]) == [NOTHING] * 4
-    assert hook.state_dict() == {"misses": 0, "lowest": 2.5, "mean": 2.5}
+    assert hook.state_dict() == {"misses": 0, "lowest": 2.5, "mean": 2.5, "metric": "loss"}
 
 
 def test_on_evaluation_smoothing_forgives_one_lucky_evaluation() -> None:
@@ -113,3 +113,13 @@ def test_load_state_dict_of_another_form_is_refused(state: dict[str, Any]) -> No
     """It would else be obeyed, or end the run at some later evaluation."""
     with pytest.raises(ValueError, match="validation error"):
         EarlyStoppingHook(EarlyStopping(), BY_LOSS).load_state_dict(state)
+
+
+def test_load_state_of_another_metric_begins_anew() -> None:
+    """A branch that watches something else compares with none of the former numbers, and has its whole patience."""
+    former = EarlyStoppingHook(EarlyStopping(metric="accuracy", patience=2), Merit("accuracy", higher=True))
+    for accuracy in (0.98, 0.9):
+        former.on_evaluation(progress(1), {"accuracy": accuracy})
+    branch = EarlyStoppingHook(EarlyStopping(patience=2), BY_LOSS)
+    branch.load_state_dict(former.state_dict())
+    assert answers_of(branch, [0.3, 0.2, 0.1]) == [NOTHING] * 3
