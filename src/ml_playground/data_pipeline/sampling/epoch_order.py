@@ -1,13 +1,32 @@
 """Which item comes at which place of a run: each exactly once an epoch, computed from seed and place alone. B rows."""
 
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ml_playground.core.seeding import seed_for
 from ml_playground.data_pipeline.sampling.permutation import KeyedPermutation
+
+BatchT = TypeVar("BatchT")
+
+
+class ChosenBatches(Generic[BatchT]):
+    """Batches of chosen items, made one at a time."""
+
+    def __init__(self, make: Callable[[NDArray[np.int64]], BatchT], chosen: Sequence[NDArray[np.int64]]) -> None:
+        """`make` gives the batch of these items, (B,)."""
+        self._make, self._chosen = make, chosen
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._chosen)
+
+    def __iter__(self) -> Iterator[BatchT]:
+        """Each of them, in order."""
+        return map(self._make, self._chosen)
 
 
 class EpochOrder:

@@ -1,7 +1,7 @@
 """Images in batches, each exactly once an epoch. B rows, C channels, H rows of pixels, W pixels a row."""
 
 import os
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from ml_playground.core.image_facts import FOLDER, ImageFacts
 from ml_playground.core.seeding import seed_for
 from ml_playground.data_pipeline.batches import ImageBatch
 from ml_playground.data_pipeline.image_dataset import PreparedImages, open_images
-from ml_playground.data_pipeline.sampling.epoch_order import EpochOrder
+from ml_playground.data_pipeline.sampling.epoch_order import ChosenBatches, EpochOrder
 from ml_playground.data_pipeline.sampling.read_ahead import ReadAhead, Source
 from ml_playground.data_pipeline.settings import ImageBatches
 from ml_playground.data_pipeline.storage.array_file import LABEL_TYPE, PIXEL_TYPE
@@ -60,22 +60,6 @@ class Images:
         # Before, for what was cut off from a mapped file must not be touched; after, for what is handed out must be sound.
         self._pixels.check()
         self._labels.check()
-
-
-class ChosenImages:
-    """Batches of chosen images, made one at a time."""
-
-    def __init__(self, images: Images, batches: Sequence[NDArray[np.int64]]) -> None:
-        self._images = images
-        self._batches = batches
-
-    def __len__(self) -> int:
-        """How many there are."""
-        return len(self._batches)
-
-    def __iter__(self) -> Iterator[ImageBatch]:
-        """Each of them, in order."""
-        return map(self._images.batch, self._batches)
 
 
 class TrainingImages:
@@ -190,7 +174,7 @@ class ImageBatchData:
         """Micro-batches that see each image once."""
         return len(self._splits["train"]) / self._settings.micro_batch_rows
 
-    def split(self, name: str, *, max_batches: int | None = None) -> ChosenImages:
+    def split(self, name: str, *, max_batches: int | None = None) -> ChosenBatches[ImageBatch]:
         """The images of a split in order, each once, as they are; the last batch may have fewer.
 
         At most `max_batches` training batches' worth are spread evenly over the whole split.
@@ -203,7 +187,7 @@ class ImageBatchData:
         count = len(images) if max_batches is None else min(len(images), max_batches * rows)
         chosen = np.arange(count, dtype=np.int64) * len(images) // count
         rows *= ROWS_WITHOUT_GRADIENT
-        return ChosenImages(images, [chosen[start : start + rows] for start in range(0, count, rows)])
+        return ChosenBatches(images.batch, [chosen[start : start + rows] for start in range(0, count, rows)])
 
 
 def build(settings: ImageBatches, folder: Path, seed: int) -> ImageBatchData:

@@ -1,7 +1,7 @@
 """Windows of consecutive tokens, each exactly once an epoch. B rows, T tokens a row."""
 
 import os
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ml_playground.core.error_handling import DataError
 from ml_playground.core.registry import load_object
 from ml_playground.data_pipeline.batches import NO_TARGET, TokenBatch
-from ml_playground.data_pipeline.sampling.epoch_order import EpochOrder
+from ml_playground.data_pipeline.sampling.epoch_order import ChosenBatches, EpochOrder
 from ml_playground.data_pipeline.sampling.read_ahead import ReadAhead, Source
 from ml_playground.data_pipeline.sampling.window_rows import described_rows
 from ml_playground.data_pipeline.settings import TokenWindows
@@ -83,22 +83,6 @@ class Windows:
             labels[last, : self._rest] = tail[1:]
         self._check()
         return TokenBatch(torch.from_numpy(ids), torch.from_numpy(labels))
-
-
-class ChosenWindows:
-    """Batches of chosen windows, made one at a time."""
-
-    def __init__(self, windows: Windows, batches: Sequence[NDArray[np.int64]]) -> None:
-        self._windows = windows
-        self._batches = batches
-
-    def __len__(self) -> int:
-        """How many there are."""
-        return len(self._batches)
-
-    def __iter__(self) -> Iterator[TokenBatch]:
-        """Each of them, in order."""
-        return map(self._windows.batch, self._batches)
 
 
 class TrainingBatches:
@@ -210,7 +194,7 @@ class TokenWindowData:
         """Micro-batches that see each window once."""
         return len(self._training) / self._settings.micro_batch_rows
 
-    def split(self, name: str, *, max_batches: int | None = None) -> "ChosenWindows":
+    def split(self, name: str, *, max_batches: int | None = None) -> ChosenBatches[TokenBatch]:
         """The windows of a split in order, each once; the last batch may have fewer rows.
 
         At most `max_batches` training batches' worth are spread evenly over the whole split: its beginning alone would stand
@@ -226,7 +210,7 @@ class TokenWindowData:
         wanted = len(windows) if max_batches is None else min(len(windows), max_batches * training_rows)
         chosen = np.arange(wanted, dtype=np.int64) * len(windows) // wanted
         rows = rows_without_gradient(training_rows, self._settings.sequence_tokens)
-        return ChosenWindows(windows, [chosen[start : start + rows] for start in range(0, wanted, rows)])
+        return ChosenBatches(windows.batch, [chosen[start : start + rows] for start in range(0, wanted, rows)])
 
 
 def rows_without_gradient(training_rows: int, sequence_tokens: int) -> int:
