@@ -21,9 +21,10 @@ from typer.main import get_command
 
 from ml_playground.commands.table import COMMANDS, Row
 from ml_playground.core.error_handling import PlaygroundError
+from ml_playground.core.leaving import INTERRUPTED, limit_cleaning
 from ml_playground.core.registry import load_object
 
-DONE, UNEXPECTED, MENDABLE, EXHAUSTED, INTERRUPTED = 0, 1, 2, 3, 130
+DONE, UNEXPECTED, MENDABLE, EXHAUSTED = 0, 1, 2, 3
 
 # The shell sets it when it asks for completions.
 COMPLETION_VARIABLE = "_MLP_COMPLETE"
@@ -221,8 +222,10 @@ def run(group: Tree, args: list[str]) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command `mlp`."""
+    """The command `mlp`; without arguments of the caller's it is the whole process, and may limit how long that cleans up."""
     try:
+        if argv is None:
+            limit_cleaning()
         group = tree()
     except KeyboardInterrupt:
         say_error("interrupted.")

@@ -119,10 +119,10 @@ def one_row_in_many_spellings(times: int) -> Iterator[tuple[bytes, int]]:
 
 @pytest.mark.parametrize("made", [one_row, one_row_in_many_spellings])
 def test_memory_does_not_grow_where_all_rows_are_alike(made: Callable[[int], Iterator[tuple[bytes, int]]]) -> None:
-    """Ten times as many rows of one key, 4 MB of records, at the same peak; all sizes are 64 times smaller than they are."""
+    """Three times as many rows of one key, 12 MB of records, at the same peak; all sizes are 64 times smaller than they are."""
     sizes = Sizes(run_bytes=SIZES.run_bytes >> 6, chunk_bytes=SIZES.chunk_bytes >> 6)
     peaks: list[int] = []
-    for times in (10_000, 100_000):
+    for times in (100_000, 300_000):
         tracemalloc.start()
         with FingerprintTable(sizes) as table:
             for number, (key, other) in enumerate(made(times)):
@@ -132,8 +132,8 @@ def test_memory_does_not_grow_where_all_rows_are_alike(made: Callable[[int], Ite
         tracemalloc.stop()
         assert copies == times - 1
     # What is known of each of up to 512 runs is some hundred bytes.
-    assert peaks[1] < 1.4 * peaks[0]
-    assert peaks[1] < 1_200_000
+    assert peaks[1] < 1.2 * peaks[0]
+    assert peaks[1] < 1_300_000
 
 
 @given(rows, spills)

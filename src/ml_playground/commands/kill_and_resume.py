@@ -7,8 +7,7 @@ import signal
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 from ml_playground.commands.training_process import TrainingProcess, saved_step, written_step
 from ml_playground.configuration.fingerprint import config_hash
@@ -18,6 +17,7 @@ from ml_playground.core.certificate import Certificate, Circumstances, Kill
 from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import RunError
 from ml_playground.core.humanise import plural
+from ml_playground.core.leaving import leave_at_once
 from ml_playground.core.run_folder import RunFolder, new_run_id, verifications_folder
 from ml_playground.core.run_schema import FINISHED, Event
 from ml_playground.monitoring.comparison import Comparison, compare_runs, last_checkpoint
@@ -210,11 +210,7 @@ def _circumstances(job: JobConfig, environment: Mapping[str, Any]) -> Circumstan
 @contextmanager
 def _nothing_left_when_broken_off(*runs: RunFolder) -> Generator[None]:
     """No half of a verification stays, whatever ends it; SIGTERM does what Ctrl-C does, also where a shell ignores that."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-        raise KeyboardInterrupt
-
-    former = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    former = {number: signal.signal(number, leave_at_once) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     except BaseException:

@@ -20,12 +20,12 @@ from ml_playground.configuration.models import JobConfig
 from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import PlaygroundError, RunError
 from ml_playground.core.file_locks import is_locked
+from ml_playground.core.leaving import INTERRUPTED
 from ml_playground.core.run_folder import RunFolder, all_runs, runs_folder
 from ml_playground.monitoring.reader import read_run
 from ml_playground.training.resume import differences, read_job
 
 POLL_S = 0.05
-INTERRUPTED = 130
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from ml_playground.configuration.models import JobConfig
 from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import ConfigError, DataError, RunError
 from ml_playground.core.humanise import json_text
+from ml_playground.core.leaving import leave_at_once
 from ml_playground.core.run_folder import RunFolder, find_run, runs_folder
 from ml_playground.core.run_schema import FINISHED
 from ml_playground.core.standard_error import say_at_once
@@ -173,7 +174,7 @@ class StopSignals:
         self._nothing_to_save = False
         return self._count > 0
 
-    def receive(self, _number: int, _frame: FrameType | None) -> None:
+    def receive(self, number: int, frame: FrameType | None) -> None:
         """The handler.
 
         Raises:
@@ -183,9 +184,8 @@ class StopSignals:
         if self._nothing_to_save:
             # Should a library swallow the error, the loop still hears of it.
             say_at_once("\nleaving at once: since the start no step was made that could be saved\n")
-            raise KeyboardInterrupt
-        if self._count > 1:
-            raise KeyboardInterrupt
+        if self._nothing_to_save or self._count > 1:
+            leave_at_once(number, frame)
         # The signal may have come in the midst of a write, or killed what reads the pipe, which then must not stop the saving.
         say_at_once("\nstopping after this step and saving; once more to leave at once\n")
 

@@ -11,6 +11,7 @@ from ml_playground.commands.bench import say
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.deps import Deps
 from ml_playground.core.humanise import count, duration, json_text, plural
+from ml_playground.core.leaving import leave_at_once
 from ml_playground.core.storage_errors import readable_size
 from ml_playground.training.resume import Choice
 
@@ -37,7 +38,7 @@ def check(job: JobConfig, choice: Choice, typed: str, *, json_output: bool) -> N
         typer.echo(json_text(finished) if json_output else f"nothing to check: {choice.run.id} is finished")
         return
     # Ctrl-C and SIGTERM alike take away the checkpoint that is being tried.
-    former = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    former = signal.signal(signal.SIGTERM, leave_at_once)
     try:
         report = _checked(job, choice)
     finally:

@@ -50,7 +50,7 @@ def file(path: Path, *, durable: bool = True) -> Generator[BinaryIO]:
     partial = _partial(path)
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(locked_file(partial), "wb") as stream:
+        with locked_file(partial) as stream:
             try:
                 stream.truncate(0)
                 yield stream
@@ -59,7 +59,9 @@ def file(path: Path, *, durable: bool = True) -> Generator[BinaryIO]:
                     os.fsync(stream.fileno())
                 partial.replace(path)
             except BaseException:
-                partial.unlink(missing_ok=True)
+                # A closed one was broken off, and its lock, perhaps its name, belongs to a later writer of this thread.
+                if not stream.closed:
+                    partial.unlink(missing_ok=True)
                 raise
         if durable:
             _sync(path.parent)
@@ -135,7 +137,7 @@ def append_lines(path: Path, lines: Iterable[str], *, durable: bool = False) -> 
     content = "".join(f"{text}\n" for text in texts).encode()
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(locked_file(path), "r+b", buffering=0) as stream:
+        with locked_file(path, buffering=0) as stream:
             end = _end_of_last_line(stream)
             stream.truncate(end)
             stream.seek(end)

@@ -6,21 +6,56 @@ import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
+from threading import get_ident
+from typing import BinaryIO, cast
+from weakref import ref
+
+_ours: dict[tuple[int, Path], ref[BinaryIO]] = {}
+"""Files that are locked, by thread and path; no `WeakValueDictionary`, whose callbacks would swallow a KeyboardInterrupt."""
 
 
-def locked_file(path: Path) -> int:
-    """Descriptor of the file that lies at `path`, locked; waits for another writer.
+def locked_file(path: Path, buffering: int = -1) -> BinaryIO:
+    """The file that lies at `path`, to read and write, locked until it is closed; waits for another writer.
+
+    A KeyboardInterrupt may fall between the lock and the block that would close the file. What was broken off in this way
+    holds the lock as long as its traceback lives; the thread that broke it off takes the lock from it instead of waiting
+    for itself.
 
     Raises:
         OSError: It cannot be opened, or is a link, which could lead anywhere.
     """
+    mine = get_ident(), path
+    if broken_off := _broken_off(mine):
+        broken_off.close()
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if _lies_at(descriptor, path):
-            return descriptor
-        # The writer we waited for has renamed its file away: this descriptor is now somebody's finished content.
-        os.close(descriptor)
+        if path.is_symlink():
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+        # The object that closes the file is made by the call that opens it: no signal comes between them.
+        try:
+            stream = cast("BinaryIO", path.open("r+b", buffering))
+        except FileNotFoundError:
+            with suppress(FileExistsError):
+                path.touch(exist_ok=False)
+            continue
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            if _lies_at(stream.fileno(), path):
+                _ours[mine] = ref(stream)
+                return stream
+        except BaseException:
+            stream.close()
+            raise
+        # The writer we waited for has renamed its file away: this is now somebody's finished content.
+        stream.close()
+
+
+def _broken_off(mine: tuple[int, Path]) -> BinaryIO | None:
+    """The file that this thread has locked and never closed; what is gone is forgotten."""
+    for other, held in tuple(_ours.items()):
+        if held() is None:
+            _ours.pop(other, None)
+    held = _ours.get(mine)
+    return held() if held is not None else None
 
 
 def locked_folder(path: Path) -> int | None:
@@ -36,11 +71,14 @@ def locked_folder(path: Path) -> int | None:
             continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _lies_at(descriptor, path):
+                return descriptor
         except BlockingIOError:
             os.close(descriptor)
             return None
-        if _lies_at(descriptor, path):
-            return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
         os.close(descriptor)
 
 
@@ -67,7 +105,7 @@ def is_locked(path: Path) -> bool:
 def _lies_at(descriptor: int, path: Path) -> bool:
     """Whether an open file or folder is the one at `path`, and not one that was renamed or removed meanwhile."""
     try:
-        there = path.stat()
+        there = path.lstat()
     except FileNotFoundError:
         return False
     return os.path.samestat(os.fstat(descriptor), there)

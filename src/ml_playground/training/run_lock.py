@@ -1,7 +1,6 @@
 """One process for each run; a start that fails leaves nothing behind."""
 
 import json
-import os
 import shutil
 import traceback
 from collections.abc import Generator
@@ -33,10 +32,8 @@ def one_start_at_a_time(experiment: str) -> Generator[None]:
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = locked_file(path)
-    try:
+    with lock:
         yield
-    finally:
-        os.close(lock)
 
 
 @contextmanager
