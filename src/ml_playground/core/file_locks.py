@@ -7,7 +7,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 from threading import get_ident
-from typing import BinaryIO, cast
+from typing import BinaryIO
 from weakref import ref
 
 _ours: dict[tuple[int, Path], ref[BinaryIO]] = {}
@@ -32,7 +32,7 @@ def locked_file(path: Path, buffering: int = -1) -> BinaryIO:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
         # The object that closes the file is made by the call that opens it: no signal comes between them.
         try:
-            stream = cast("BinaryIO", path.open("r+b", buffering))
+            stream = path.open("r+b", buffering)
         except FileNotFoundError:
             with suppress(FileExistsError):
                 path.touch(exist_ok=False)
