@@ -31,7 +31,7 @@ class Strict(BaseModel):
     """Keys of which one at most is set: a configuration layer that sets one takes back what lower layers set in the others."""
 
 
-Modality = Literal["text", "images"]
+Modality = Literal["text", "images", "chats"]
 Direction = Literal["lower", "higher"]
 """Which way a number of an evaluation is better."""
 

@@ -5,9 +5,11 @@ One signature per family:
 | family    | `build` names                                                                                   |
 |-----------|-------------------------------------------------------------------------------------------------|
 | source    | `build(settings, deps) -> Source` of text, or `ImageSource`: a stream, and `provenance()` says of what |
+| profile   | `build(settings, seed) -> DataProfile` (profiles.protocol): how chats are decorated, drawn and scored |
 | tokenizer | a class with `train(texts, settings)` and `load(folder)` (core.tokenizer_protocol)               |
 | data      | `build(settings, folder, seed) -> Data` (training.protocols): batches over a prepared data set   |
 | model     | `build(settings, context) -> torch.nn.Module`; the context (core.values) holds the data's facts  |
+| adapter   | `build(settings, network) -> torch.nn.Module`: small weights beside frozen ones; part of a model  |
 | objective | `build(settings) -> Objective` (training.protocols)                                              |
 | optimizer | `build(settings, model, compute_dtype) -> Optimizer` (training.protocols)                        |
 | schedule  | `build(settings, max_steps) -> Callable[[int], float]`                                           |
@@ -114,6 +116,8 @@ DATA = Family(
 BOOKS = "ml_playground.data_pipeline.books:open_books"
 
 SPLIT_TEXT = "ml_playground.data_pipeline.split_text:split_text"
+
+PROFILES = Family("profile", {})
 
 MODELS = Family(
     "model",
@@ -226,7 +230,19 @@ ENGINES = Family(
 
 FAMILIES: Mapping[str, Family] = {
     table.name: table
-    for table in (SOURCES, TOKENIZERS, DATA, MODELS, OBJECTIVES, OPTIMIZERS, SCHEDULES, HOOKS, PREVIEWS, ENGINES)
+    for table in (
+        SOURCES,
+        PROFILES,
+        TOKENIZERS,
+        DATA,
+        MODELS,
+        OBJECTIVES,
+        OPTIMIZERS,
+        SCHEDULES,
+        HOOKS,
+        PREVIEWS,
+        ENGINES,
+    )
 }
 
 

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from ml_playground.configuration.chat_settings import ChatSettings
 from ml_playground.configuration.models import JobConfig, PrepareSettings
 from ml_playground.core.error_handling import DataError
 from ml_playground.core.run_folder import data_folder
@@ -15,7 +16,7 @@ FORMAT_VERSION = 1
 
 NO_CONTENT = ("max_loss_fraction",)
 """Decides whether there is a data set, not what is in it."""
-AS_EVER: Mapping[str, object] = {"duplicates": "keep"}
+AS_EVER: Mapping[str, object] = {"duplicates": "keep", "profile": None, "chat": ChatSettings()}
 """Where a setting has this value, data sets are what they were before it existed, and keep their names."""
 
 

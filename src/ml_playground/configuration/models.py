@@ -20,6 +20,7 @@ from ml_playground.configuration.base import (
     Probability,
     Strict,
 )
+from ml_playground.configuration.chat_settings import ChatSettings
 from ml_playground.configuration.fitting import misfit_of_parts, misfit_of_tokenizer
 from ml_playground.configuration.plugins import brought
 from ml_playground.configuration.sample_settings import SampleSettings
@@ -59,6 +60,10 @@ class PrepareSettings(Strict):
     """Where text or images come from."""
     tokenizer: Annotated[Component, ByKind("tokenizer")] | None = None
     """How text becomes ids; trained on the training part only. Every source of text needs one; for images it is none."""
+    profile: Annotated[Component, ByKind("profile")] | None = None
+    """What is made of chats before they are trained on, and how their answers are drawn and scored; none: nothing."""
+    chat: ChatSettings = ChatSettings()
+    """How chats become tokens and which of them are targets."""
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the text or the images kept for validation."""
     test_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0

@@ -44,6 +44,11 @@ class Place(NamedTuple):
 
 PLACES = {
     "source": Place("[prepare.source]", "Where text or images come from.", ("sources.md", "add-your-own.md#a-source")),
+    "profile": Place(
+        "[prepare.profile]",
+        "What is made of chats before they are trained on, and how their answers are drawn and scored.",
+        ("chats.md",),
+    ),
     "tokenizer": Place(
         "[prepare.tokenizer]", "How text becomes ids.", ("tokenizers.md", "add-your-own.md#a-tokenizer")
     ),

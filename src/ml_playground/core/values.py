@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Flag, auto
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,10 @@ class Message:
     role: str
     """Who speaks: system, user, assistant, tool."""
     content: str
+    weight: float | None = None
+    """Of its tokens as targets, where the row itself says so; none: what the settings give to its role."""
+    extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What else a template may use, as JSON values: tool_calls, reasoning_content, name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,10 @@ class ChatExample:
 
     id: str
     messages: tuple[Message, ...]
+    facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What the row says of itself, as JSON values: level, domain; tools, which the template is given."""
+    rejected: tuple[Message, ...] = ()
+    """Of a preference: what is worse in the place of the last answer."""
 
 
 @dataclass(frozen=True, slots=True)

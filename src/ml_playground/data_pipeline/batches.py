@@ -1,7 +1,8 @@
 """Batches: tensors with their shapes written down. B rows, T tokens a row; C, H, W the shape of an image."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Self
 
 import torch
@@ -19,6 +20,14 @@ class TokenBatch:
     """(B, T) int64."""
     labels: Tensor
     """(B, T) int64; NO_TARGET where nothing is to be predicted."""
+    weights: Tensor | None = None
+    """(B, T) float32: of each target; none: 1."""
+    positions: Tensor | None = None
+    """(B, T) int64: of each token in its document, from 0; none: in its row."""
+    documents: Tensor | None = None
+    """(B, T) int64: numbers that tell the documents of a row apart, growing along it; none: a row is one document. A token attends
+    to its own document alone. With `positions`, or not at all.
+    """
 
     @property
     def rows(self) -> int:
@@ -27,16 +36,27 @@ class TokenBatch:
 
     def to(self, device: torch.device) -> Self:
         """The same batch on another device."""
-        return type(self)(self.ids.to(device, non_blocking=True), self.labels.to(device, non_blocking=True))
+        return self._with_each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pinned(self) -> Self:
         """The same batch in memory from which a CUDA device fetches while the host goes on."""
-        return type(self)(self.ids.pin_memory(), self.labels.pin_memory())
+        return self._with_each(Tensor.pin_memory)
 
     def split(self, parts: int) -> Sequence[Self]:
         """At most so many batches, of nearly equally many rows, in order; views of this one."""
-        pieces = zip(self.ids.chunk(parts), self.labels.chunk(parts), strict=True)
-        return [type(self)(ids, labels) for ids, labels in pieces]
+        starts = [len(piece) for piece in self.ids.chunk(parts)]
+        ends = list(accumulate(starts))
+        return [
+            self._with_each(lambda tensor, start=end - size, end=end: tensor[start:end])
+            for size, end in zip(starts, ends, strict=True)
+        ]
+
+    def _with_each(self, change: Callable[[Tensor], Tensor]) -> Self:
+        return type(self)(*[None if one is None else change(one) for one in self._tensors])  # pyright: ignore[reportArgumentType]
+
+    @property
+    def _tensors(self) -> tuple[Tensor | None, ...]:
+        return self.ids, self.labels, self.weights, self.positions, self.documents
 
 
 @dataclass(frozen=True, slots=True)

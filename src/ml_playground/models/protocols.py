@@ -1,6 +1,6 @@
 """What a model offers, and what draws from it. B rows, T tokens, C width, V vocabulary."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
 import torch
@@ -22,10 +22,20 @@ class States(NamedTuple):
     """Name -> (B,): what an evaluation reports beside the loss, as the mean over rows."""
 
 
+class Layout(NamedTuple):
+    """Where the tokens of rows belong that hold several documents: attention and positions restart with each of them."""
+
+    positions: Tensor
+    """(B, T) int64: in its document, from 0."""
+    documents: Tensor
+    """(B, T) int64: which one, growing along the row."""
+
+
 class NextTokenModel(Protocol):
     """A torch.nn.Module that gives, for each position, logits of the next token from it and what came before.
 
-    One that adds to its loss, or has something to report, offers `states(ids) -> States` beside `hidden`.
+    One that adds to its loss, or has something to report, offers `states(ids) -> States` beside `hidden`. One whose settings say
+    `isolates_documents` takes a `Layout` as the second argument of `hidden`, and of `states` if it has that.
     """
 
     @property
@@ -110,7 +120,28 @@ class Decoder(Protocol):
         ...
 
 
-def states_of(model: NextTokenModel, ids: Tensor) -> States:
+class LogitsProcessor(Protocol):
+    """Changes what is likely next, by what a row has drawn so far and nothing else: rows are alone, and nothing is remembered."""
+
+    @property
+    def label(self) -> str:
+        """Its name in statistics."""
+        ...
+
+    def __call__(self, logits: Tensor, drawn: Sequence[Sequence[int]]) -> Tensor:
+        """Logits (R, V) of R rows whose drawn ids, without the prompt, are given -> (R, V); never NaN where the input is none."""
+        ...
+
+    def statistics(self, drawn: Sequence[int]) -> Mapping[str, Any]:
+        """What it did to a row that has drawn these ids, as JSON values."""
+        ...
+
+
+def states_of(model: NextTokenModel, ids: Tensor, layout: Layout | None = None) -> States:
     """The states of ids (B, T), with what the model adds to its loss if it does."""
-    offered = getattr(model, "states", None)
-    return States(model.hidden(ids)) if offered is None else cast(States, offered(ids))
+    more = () if layout is None else (layout,)
+    offered: Any = getattr(model, "states", None)
+    if offered is not None:
+        return cast(States, offered(ids, *more))
+    hidden: Any = model.hidden
+    return States(hidden(ids, *more))

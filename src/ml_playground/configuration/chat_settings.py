@@ -1,0 +1,26 @@
+"""`[prepare.chat]`: from messages to tokens, and which of them are targets."""
+
+from typing import Literal
+
+from ml_playground.configuration.base import NonNegative, Probability, Strict
+
+
+class ChatSettings(Strict):
+    """`[prepare.chat]`: from messages to tokens, and which of them are targets."""
+
+    template: str = "auto"
+    """`auto`: the tokenizer's own; `chatml`, `plain`: ours of that name; else the path of a Jinja file, as chat_template.jinja is one."""
+    assistant_weight: NonNegative = 1.0
+    """Weight of what the assistant says, its end mark among it, as targets."""
+    user_weight: NonNegative = 0.0
+    """The same of what the user says; 0: it is read, and never a target."""
+    system_weight: NonNegative = 0.0
+    """The same of the system's messages."""
+    tool_weight: NonNegative = 0.0
+    """The same of what tools answer."""
+    least_masked: Probability = 0.0
+    """Share of tokens that are no targets, below which something is thought to be wrong, and nothing is prepared."""
+    most_masked: Probability = 0.99
+    """The same share, above which nearly nothing would be learnt."""
+    on_bad_row: Literal["error", "drop"] = "error"
+    """What becomes of a row that cannot be trained on: `error` names file, line and reason; `drop` leaves it out and counts it."""
