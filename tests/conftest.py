@@ -1,5 +1,6 @@
 """Settings that hold for every test: one profile of Hypothesis, a home of its own for what commands write."""
 
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -18,6 +19,10 @@ settings.register_profile(
     database=None,
 )
 settings.load_profile("house")
+
+# A shell that starts the tests in the background has Ctrl-C ignored, in them and in every program that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
