@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save  # pyright: ignore[reportUnknownVariableType]
+from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariableType]
 from torch import Tensor
 
 from ml_playground.core.atomic import write_file
@@ -22,6 +22,7 @@ from ml_playground.models.settings import Gpt
 from ml_playground.models.weights.gpt2 import GPT2
 from ml_playground.models.weights.layout import Layout, Piece, first_that_holds, stated
 from ml_playground.models.weights.llama_qwen import LLAMA, QWEN3
+from ml_playground.models.weights.shards import LARGEST_FILE_BYTES, write_tensors
 
 LAYOUTS: Mapping[str, Layout] = {"gpt2": GPT2, "llama": LLAMA, "qwen3": QWEN3}
 """`model_type` of a config.json -> what it means."""
@@ -94,13 +95,16 @@ def layout_for(settings: Gpt) -> str:
     )
 
 
-def to_hugging_face(settings: Gpt, tensors: Mapping[str, Tensor], folder: Path) -> None:
-    """Write config.json and model.safetensors, so that `AutoModelForCausalLM.from_pretrained(folder)` gives this model.
+def to_hugging_face(
+    settings: Gpt, tensors: Mapping[str, Tensor], folder: Path, *, largest_file_bytes: int = LARGEST_FILE_BYTES
+) -> None:
+    """Write config.json and model.safetensors, or several files of tensors, so that `AutoModelForCausalLM.from_pretrained(folder)` gives this model.
 
     Args:
         settings: Of the model; vocab_size and block_size are filled in, as in `GptModel.settings`.
         tensors: The model's state under our names, in one float type.
         folder: Made if it is missing; its other files stay.
+        largest_file_bytes: Of tensors in one file.
 
     Raises:
         ConfigError: No architecture there can say what the settings say.
@@ -114,7 +118,7 @@ def to_hugging_face(settings: Gpt, tensors: Mapping[str, Tensor], folder: Path) 
     # Token ids with a meaning belong to the tokenizer; the library's own defaults would lie outside a small vocabulary.
     specials = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
     config = {"model_type": kind, "architectures": [layout.architecture], "dtype": dtype, **specials}
-    write_file(folder / "model.safetensors", save(theirs, metadata={"format": "pt"}))
+    write_tensors(theirs, folder, largest_file_bytes=largest_file_bytes)
     text = json.dumps(config | layout.config(settings), indent=2, sort_keys=True)
     write_file(folder / "config.json", f"{text}\n")
 
