@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from ml_playground.configuration.sample_settings import SampleSettings
 from ml_playground.core.values import ModelContext
 from ml_playground.models.core.gpt import build
+from ml_playground.models.protocols import LogitsProcessor
 from ml_playground.models.settings import Gpt
 from ml_playground.sampling.beam import Continuation, search
 from ml_playground.sampling.generate import generate
+from tests.fakes.forbids_last import ForbidsLast
 from tests.fakes.history_model import HistoryModel
 
 VOCABULARY = 4
@@ -24,10 +26,10 @@ contexts = st.sampled_from([None, 3, 8])
 
 def searched(model: Any, prompt: Sequence[int], beams: int, **options: Any) -> Sequence[Continuation]:
     """What a search with so many beams finds, best first."""
-    stop_ids = options.pop("stop_ids", ())
+    steering = {name: options.pop(name, ()) for name in ("stop_ids", "processors")}
     way = {"num_samples": 1, "temperature": 0.0, "num_beams": beams, **options}
     # Unvalidated: settings know no search with a single beam, which is what is drawn at temperature 0.
-    *_, found = search(model, prompt, SampleSettings().model_copy(update=way), stop_ids=stop_ids)
+    *_, found = search(model, prompt, SampleSettings().model_copy(update=way), **steering)
     return found
 
 
@@ -41,14 +43,17 @@ def log_probability(model: HistoryModel, prompt: Sequence[int], ids: Sequence[in
 
 
 @settings(max_examples=25)
-@given(prompts, contexts, st.sampled_from([0, 2]), st.sampled_from([1.0, 1.3]))
-def test_search_one_beam_is_greedy(prompt: list[int], max_context: int | None, ngram: int, penalty: float) -> None:
+@given(prompts, contexts, st.sampled_from([0, 2]), st.sampled_from([1.0, 1.3]), st.sampled_from([(), (ForbidsLast(),)]))
+def test_search_one_beam_is_greedy(
+    prompt: list[int], max_context: int | None, ngram: int, penalty: float, processors: Sequence[LogitsProcessor]
+) -> None:
     """With a single open end, and nothing gained by going on, it is `generate`, also where the context overflows."""
     model = HistoryModel(VOCABULARY, max_context).eval()
     options: dict[str, Any] = {"no_repeat_ngram": ngram, "repetition_penalty": penalty, "max_new_tokens": 12}
     way = SampleSettings(temperature=0.0, num_samples=1, **options)
-    greedy = [token.id for tokens in generate(model, [prompt], way, seeds=[0], stop_ids={0}) for token in tokens]
-    assert list(searched(model, prompt, 1, stop_ids={0}, length_penalty=0.0, **options)[0].ids) == greedy
+    steering: dict[str, Any] = {"stop_ids": {0}, "processors": processors}
+    greedy = [token.id for tokens in generate(model, [prompt], way, seeds=[0], **steering) for token in tokens]
+    assert list(searched(model, prompt, 1, **steering, length_penalty=0.0, **options)[0].ids) == greedy
 
 
 @settings(max_examples=15)

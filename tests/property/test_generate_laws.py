@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from ml_playground.configuration.sample_settings import SampleSettings
 from ml_playground.sampling.generate import generate, generate_uncached, window_start
+from tests.fakes.forbids_last import ForbidsAll, ForbidsLast
 from tests.fakes.history_model import HistoryModel
 
 VOCABULARY = 7
@@ -36,28 +37,37 @@ ways_to_draw = st.builds(
     no_repeat_ngram=st.sampled_from([0, 1, 3]),
 )
 contexts = st.sampled_from([None, 1, 2, 5, 8, 16])
+all_processors = st.sampled_from([(), (ForbidsLast(),), (ForbidsLast(3.0), ForbidsAll())])
 
 
 @settings(max_examples=40)
-@given(prompts_of_any_length, ways_to_draw, contexts)
+@given(prompts_of_any_length, ways_to_draw, contexts, all_processors)
 def test_generate_any_prompts_equals_uncached(
-    prompts: list[list[int]], way: SampleSettings, max_context: int | None
+    prompts: list[list[int]], way: SampleSettings, max_context: int | None, processors: tuple[Any, ...]
 ) -> None:
     """The cache changes nothing, also where the context overflows, at different moments for different rows."""
     model = HistoryModel(VOCABULARY, max_context).eval()
-    options: dict[str, Any] = {"settings": way, "seeds": range(len(prompts)), "stop_ids": {0}}
+    options: dict[str, Any] = {
+        "settings": way,
+        "seeds": range(len(prompts)),
+        "stop_ids": {0},
+        "processors": processors,
+    }
     assert drawn(generate, model, prompts, **options) == drawn(generate_uncached, model, prompts, **options)
 
 
 @settings(max_examples=40)
-@given(prompts_of_any_length, ways_to_draw, contexts)
+@given(prompts_of_any_length, ways_to_draw, contexts, all_processors)
 def test_generate_batch_of_unequal_prompts_equals_each_alone(
-    prompts: list[list[int]], way: SampleSettings, max_context: int | None
+    prompts: list[list[int]], way: SampleSettings, max_context: int | None, processors: tuple[Any, ...]
 ) -> None:
-    """What else is in the batch changes no row: padding is invisible, random numbers are a row's own."""
+    """What else is in the batch changes no row: padding is invisible, random numbers and what processors see are a row's own."""
     model = HistoryModel(VOCABULARY, max_context).eval()
-    together = drawn(generate, model, prompts, settings=way, seeds=range(len(prompts)))
-    alone = [drawn(generate, model, [prompt], settings=way, seeds=[row])[0] for row, prompt in enumerate(prompts)]
+    together = drawn(generate, model, prompts, settings=way, seeds=range(len(prompts)), processors=processors)
+    alone = [
+        drawn(generate, model, [prompt], settings=way, seeds=[row], processors=processors)[0]
+        for row, prompt in enumerate(prompts)
+    ]
     assert together == alone
 
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ml_playground.configuration.sample_settings import SampleSettings
 from ml_playground.core.error_handling import ConfigError
-from ml_playground.models.protocols import Decoder
-from ml_playground.sampling.filters import penalised, without_repeats
+from ml_playground.models.protocols import Decoder, LogitsProcessor
+from ml_playground.sampling.filters import penalised, processed, without_repeats
 from ml_playground.sampling.generate import diverged, window_start
 from ml_playground.sampling.past import Past
 
@@ -97,6 +97,7 @@ def search(
     *,
     stop_ids: Collection[int] = (),
     stops: Callable[[Sequence[int]], bool] = lambda _: False,
+    processors: Sequence[LogitsProcessor] = (),
 ) -> Iterator[Sequence[Continuation]]:
     """Go on from a prompt with `settings.num_beams` beams, until none of them can come among the best that ended.
 
@@ -106,6 +107,7 @@ def search(
         settings: Beams, length, length penalty, and the filters that look back; the others have no say, as at temperature 0.
         stop_ids: Ids that end a continuation; they are not given out.
         stops: Told a continuation, whether it is complete.
+        processors: Applied to the logits of each beam before anything else, as when texts are drawn.
 
     Yields:
         Nothing after each step, so that its user may leave; at the end the continuations found, best first.
@@ -122,7 +124,7 @@ def search(
             f"sample.num_beams = {settings.num_beams} is more than the {decoder.vocab_size} ids of the model; use fewer beams."
         )
     found = _Search(settings, frozenset(stop_ids), stops)
-    for drawn, log_probabilities in _predictions(decoder, prompt, found):
+    for drawn, log_probabilities in _predictions(decoder, prompt, found, processors):
         found.advance(log_probabilities, drawn + 1)
         yield ()
         if found.decided:
@@ -133,7 +135,9 @@ def search(
     yield found.ended
 
 
-def _predictions(decoder: Decoder, prompt: Sequence[int], found: _Search) -> Iterator[tuple[int, Tensor]]:
+def _predictions(
+    decoder: Decoder, prompt: Sequence[int], found: _Search, processors: Sequence[LogitsProcessor]
+) -> Iterator[tuple[int, Tensor]]:
     """Tokens drawn so far, and the log-probabilities (K, V) of each live beam gone on with each id; the search updates `live` between."""
     settings, drawn = found.settings, 0
     while drawn < settings.max_new_tokens:
@@ -148,7 +152,8 @@ def _predictions(decoder: Decoder, prompt: Sequence[int], found: _Search) -> Ite
         for step in range(steps):
             before = found.live
             with torch.inference_mode():
-                log_probabilities = _log_probabilities(decoder.step(ids, state), prompt, before, settings)
+                logits = processed(decoder.step(ids, state), processors, [beam.ids for beam in before])
+                log_probabilities = _log_probabilities(logits, prompt, before, settings)
             # Outside: the mode would hold for whoever reads the search, and on after one that leaves it.
             yield drawn, log_probabilities
             drawn += 1

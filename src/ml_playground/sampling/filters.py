@@ -1,19 +1,37 @@
 """Which tokens may be drawn, and the draw itself: pure functions on logits. R rows, V vocabulary; removed tokens get -inf.
 
-Order, the one of Hugging Face: repetition penalty, repeated n-grams, temperature, top-k, top-p, min-p. Each later filter sees the
-probabilities that the earlier ones left. None ever removes all tokens of a row, and none but that of n-grams its likeliest.
+Order, the one of Hugging Face: what a data profile brings (`processed`), repetition penalty, repeated n-grams, temperature, top-k,
+top-p, min-p. Each later filter sees the probabilities that the earlier ones left. None ever removes all tokens of a row, and none
+but that of n-grams its likeliest.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from ml_playground.configuration.sample_settings import SampleSettings
+from ml_playground.models.protocols import LogitsProcessor
 
 REMOVED = -math.inf
 NOTHING_DRAWN = -1
 """What `draw` and `likeliest` give for a row whose logits are not numbers."""
+
+
+def processed(logits: Tensor, processors: Sequence[LogitsProcessor], drawn: Sequence[Sequence[int]]) -> Tensor:
+    """Logits (R, V) after processors, one after the other; one that leaves a row nothing to draw has no say in that row.
+
+    Args:
+        logits: (R, V), any float type; without processors they come back as they are.
+        processors: Those of the run's profile.
+        drawn: Of each row, the ids that were drawn.
+    """
+    for processor in processors:
+        before = logits.float()
+        after = processor(before, drawn)
+        logits = torch.where(after.amax(dim=-1, keepdim=True).isfinite(), after, before)
+    return logits
 
 
 def filtered(

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ml_playground.configuration.sample_settings import SampleSettings
 from ml_playground.core.error_handling import CheckpointError
-from ml_playground.models.protocols import Decoder, NextTokenModel
-from ml_playground.sampling.filters import NOTHING_DRAWN, draw, filtered, likeliest
+from ml_playground.models.protocols import Decoder, LogitsProcessor, NextTokenModel
+from ml_playground.sampling.filters import NOTHING_DRAWN, draw, filtered, likeliest, processed
 from ml_playground.sampling.past import Past
 
 
@@ -31,6 +31,23 @@ Ended = Callable[[Token], bool]
 def never_ended(token: Token) -> bool:
     """Go on until the length is reached."""
     return False
+
+
+class Likelihoods:
+    """How likely the model itself took what was drawn to be: before processors, temperature and filters."""
+
+    def __init__(self, rows: int) -> None:
+        self.totals = [0.0] * rows
+        """Of each row: the log-probability of all its tokens in nats, the stop that ended it included."""
+        self.tokens = [0] * rows
+        """How many tokens these are."""
+
+    def add(self, rows: Sequence[int], live: Collection[int], log_probabilities: Sequence[float]) -> None:
+        """Take in the next token of each of these rows that is live."""
+        for row, log_probability in zip(rows, log_probabilities, strict=True):
+            if row in live:
+                self.totals[row] += log_probability
+                self.tokens[row] += 1
 
 
 def window_start(tokens: int, max_context: int | None) -> int:
@@ -54,6 +71,8 @@ def generate(
     seeds: Sequence[int],
     stop_ids: Collection[int] = (),
     ended: Ended = never_ended,
+    processors: Sequence[LogitsProcessor] = (),
+    likelihoods: Likelihoods | None = None,
 ) -> Iterator[Sequence[Token]]:
     """Draw up to `settings.max_new_tokens` for each prompt, in one batch, with a cache.
 
@@ -64,6 +83,8 @@ def generate(
         seeds: One a prompt; a row's draws depend on its own alone.
         stop_ids: Ids that end a row; they are not given out.
         ended: Asked after each token whether its row is complete.
+        processors: Applied to the logits before anything else, in their order, with what each row has drawn.
+        likelihoods: Where given, it comes to hold those of the rows; a step then waits for the device twice.
 
     Yields:
         The tokens of one step, at most one a row; a row that met a stop id is missing from then on.
@@ -87,8 +108,11 @@ def generate(
         in_batch = list(live)
         own_uniforms = uniforms[in_batch]
         for _ in range(steps):
-            ids = batch.next_ids(settings, own_uniforms[:, drawn], past)
+            written = [rows[row][len(prompts[row]) :] for row in in_batch] if processors else ()
+            ids = batch.next_ids(settings, own_uniforms[:, drawn], past, processors, written)
             drawn += 1
+            if likelihoods is not None:
+                likelihoods.add(in_batch, live, batch.log_probabilities(ids))
             tokens = _accept(ids, in_batch, live, rows, stop_ids)
             live = [token.row for token in tokens if not ended(token)]
             yield tokens
@@ -104,6 +128,7 @@ def generate_uncached(
     seeds: Sequence[int],
     stop_ids: Collection[int] = (),
     ended: Ended = never_ended,
+    processors: Sequence[LogitsProcessor] = (),
 ) -> Iterator[Sequence[Token]]:
     """What `generate` must equal: each row alone, and for each token the whole window through the model again.
 
@@ -118,7 +143,8 @@ def generate_uncached(
             window = torch.tensor([ids[window_start(len(ids), model.max_context) :]], device=device)
             past = Past([ids], model.vocab_size, settings, device)
             with torch.inference_mode():
-                chosen = _choose(model(window)[:, -1], settings, uniforms[row : row + 1, drawn], past)
+                logits = processed(model(window)[:, -1], processors, [ids[len(prompt) :]])
+                chosen = _choose(logits, settings, uniforms[row : row + 1, drawn], past)
             tokens = _accept(_on_host(chosen), [row], [row], {row: ids}, stop_ids)
             over = not tokens or ended(tokens[0])
             yield tokens
@@ -141,16 +167,30 @@ class _Batch:
         with torch.inference_mode():
             self._state = decoder.new_state(len(windows), length, starts)
 
-    def next_ids(self, settings: SampleSettings, uniforms: Tensor, past: Past) -> list[int]:
-        """The next id of each row; `past` comes to hold it."""
+    def next_ids(
+        self,
+        settings: SampleSettings,
+        uniforms: Tensor,
+        past: Past,
+        processors: Sequence[LogitsProcessor],
+        written: Sequence[Sequence[int]],
+    ) -> list[int]:
+        """The next id of each row, which has drawn the ids in `written`; `past` comes to hold it."""
         with torch.inference_mode():
-            chosen = _choose(self._decoder.step(self._ids, self._state), settings, uniforms, past)
+            self._logits = self._decoder.step(self._ids, self._state)
+            chosen = _choose(processed(self._logits, processors, written), settings, uniforms, past)
             # A row that ended may have become NaN since; nobody reads it, but an id below 0 would break the embedding.
             following = chosen.clamp(min=0)
             self._ids = following[:, None]
             on_host = _on_host(chosen)
             past.add(following, on_host)
         return on_host
+
+    def log_probabilities(self, ids: Sequence[int]) -> list[float]:
+        """Of the ids of the last step, as the model gave them."""
+        with torch.inference_mode():
+            chosen = torch.tensor(ids, device=self._logits.device).clamp(min=0)
+            return cast(list[float], self._logits.float().log_softmax(-1).gather(-1, chosen[:, None])[:, 0].tolist())
 
 
 def _choose(logits: Tensor, settings: SampleSettings, uniforms: Tensor, past: Past) -> Tensor:

@@ -1,13 +1,13 @@
 """From tokens to text that can be shown at once: nothing given out is ever taken back."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from ml_playground.configuration.sample_settings import SampleSettings
 from ml_playground.core.seeding import seed_for
 from ml_playground.core.tokenizer_protocol import Tokenizer
-from ml_playground.models.protocols import Decoder
+from ml_playground.models.protocols import Decoder, LogitsProcessor
 from ml_playground.sampling.beam import Continuation, search
 from ml_playground.sampling.generate import Token, generate
 
@@ -30,6 +30,22 @@ class Piece:
     end: End | None = None
     score: float | None = None
     """Of a continuation that a beam search found, in nats (`beam.Continuation`)."""
+    statistics: Sequence[Mapping[str, Any]] = ()
+    """Of the last piece: what each processor did, beside its label, as JSON values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Steering:
+    """What ends a text and what changes how it is drawn, beside the settings."""
+
+    stop_ids: Collection[int]
+    """Ids that end a text; they are not part of it."""
+    processors: Sequence[LogitsProcessor] = ()
+    """Those of the run's profile."""
+
+    def statistics(self, drawn: Sequence[int]) -> tuple[Mapping[str, Any], ...]:
+        """What each processor did to a row that has drawn these ids."""
+        return tuple({"label": processor.label, **processor.statistics(drawn)} for processor in self.processors)
 
 
 def draw_texts(
@@ -38,6 +54,7 @@ def draw_texts(
     prompts: Sequence[Sequence[int]],
     settings: SampleSettings,
     *,
+    steering: Steering | None = None,
     rows_at_once: int = ROWS_AT_ONCE,
 ) -> Iterator[Piece]:
     """Go on `settings.num_samples` times from each prompt, in batches; with beams, the so many best of each prompt.
@@ -49,19 +66,21 @@ def draw_texts(
         tokenizer: The model's own.
         prompts: Token ids, at least one each.
         settings: How to draw, how many, and where to stop.
+        steering: What ends a text; none: the tokenizer's mark of an end.
         rows_at_once: Bounds the memory; changes no text.
 
     Raises:
         CheckpointError: The model gives logits that are not numbers.
         ConfigError: The model cannot be searched with so many beams.
     """
+    steering = steering or Steering(stop_ids(tokenizer))
     if settings.num_beams > 1:
         for number, prompt in enumerate(prompts):
-            yield from _search(decoder, tokenizer, prompt, settings, number)
+            yield from _search(decoder, tokenizer, prompt, settings, number, steering)
         return
     jobs = [(prompt, sample) for prompt in range(len(prompts)) for sample in range(settings.num_samples)]
     for first in range(0, len(jobs), rows_at_once):
-        yield from _draw_batch(decoder, tokenizer, prompts, settings, jobs[first : first + rows_at_once])
+        yield from _draw_batch(decoder, tokenizer, prompts, settings, jobs[first : first + rows_at_once], steering)
 
 
 def _draw_batch(
@@ -70,11 +89,14 @@ def _draw_batch(
     prompts: Sequence[Sequence[int]],
     settings: SampleSettings,
     jobs: Sequence[tuple[int, int]],
+    steering: Steering,
 ) -> Iterator[Piece]:
     writers = [TextWriter(tokenizer.decode, settings.stop) for _ in jobs]
+    drawn: list[list[int]] = [[] for _ in jobs]
     fresh: dict[int, str] = {}
 
     def ended(token: Token) -> bool:
+        drawn[token.row].append(token.id)
         fresh[token.row] = writers[token.row].add(token.id)
         return writers[token.row].stopped
 
@@ -83,24 +105,36 @@ def _draw_batch(
         [prompts[prompt] for prompt, _ in jobs],
         settings,
         seeds=[seed_for(settings.seed, "sample", prompt, sample) for prompt, sample in jobs],
-        stop_ids=stop_ids(tokenizer),
+        stop_ids=steering.stop_ids,
         ended=ended,
+        processors=steering.processors,
     )
+
+    def last_piece(row: int, text: str, end: End) -> Piece:
+        found = steering.statistics(drawn[row])
+        return Piece(*jobs[row], text + writers[row].finish(), writers[row].tokens, end, statistics=found)
+
     live = set(range(len(jobs)))
     for tokens in steps:
         going_on = {token.row for token in tokens if not writers[token.row].stopped}
         for row in sorted(live):
-            over = row not in going_on
-            text = fresh.pop(row, "") + (writers[row].finish() if over else "")
-            if text or over:
-                yield Piece(*jobs[row], text, writers[row].tokens, "stop" if over else None)
+            text = fresh.pop(row, "")
+            if row not in going_on:
+                yield last_piece(row, text, "stop")
+            elif text:
+                yield Piece(*jobs[row], text, writers[row].tokens)
         live = going_on
     for row in sorted(live):
-        yield Piece(*jobs[row], writers[row].finish(), writers[row].tokens, "length")
+        yield last_piece(row, "", "length")
 
 
 def _search(
-    decoder: Decoder, tokenizer: Tokenizer, prompt: Sequence[int], settings: SampleSettings, number: int
+    decoder: Decoder,
+    tokenizer: Tokenizer,
+    prompt: Sequence[int],
+    settings: SampleSettings,
+    number: int,
+    steering: Steering,
 ) -> Iterator[Piece]:
     def written(ids: Sequence[int]) -> tuple[str, bool]:
         writer = TextWriter(tokenizer.decode, settings.stop)
@@ -111,13 +145,16 @@ def _search(
         return bool(settings.stop) and written(ids)[1]
 
     found: Sequence[Continuation] = ()
-    for found in search(decoder, prompt, settings, stop_ids=stop_ids(tokenizer), stops=stops):
+    for found in search(
+        decoder, prompt, settings, stop_ids=steering.stop_ids, stops=stops, processors=steering.processors
+    ):
         # Nothing is certain before the end, but whoever reads this may want to leave.
         if not found:
             yield Piece(number, 0, "", 0)
     for sample, continuation in enumerate(found[: settings.num_samples]):
         text, _ = written(continuation.ids)
-        yield Piece(number, sample, text, len(continuation.ids), continuation.end, continuation.score)
+        statistics = steering.statistics(continuation.ids)
+        yield Piece(number, sample, text, len(continuation.ids), continuation.end, continuation.score, statistics)
 
 
 def stop_ids(tokenizer: Tokenizer) -> frozenset[int]:

@@ -1,13 +1,15 @@
 """Generation: how often the model is run, where rows end, what a diverged model says."""
 
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
 
 from ml_playground.configuration.sample_settings import SampleSettings
 from ml_playground.core.error_handling import CheckpointError
-from ml_playground.sampling.generate import Token, generate, generate_uncached
+from ml_playground.sampling.generate import Likelihoods, Token, generate, generate_uncached
+from tests.fakes.forbids_last import ForbidsAll, ForbidsLast
 from tests.fakes.history_model import HistoryModel
 
 GREEDY = SampleSettings(temperature=0.0, max_new_tokens=6)
@@ -92,3 +94,47 @@ def test_generate_uncached_ended_by_reader_stops() -> None:
     model = HistoryModel(9, 32).eval()
     steps = list(generate_uncached(model, [[1], [2]], GREEDY, seeds=[0, 1], ended=lambda token: token.row == 0))
     assert [[token.row for token in tokens] for tokens in steps] == [[0]] + [[1]] * 6
+
+
+def test_generate_processors_come_before_filters_and_temperature() -> None:
+    """With only the likeliest token kept, what a processor prefers is still drawn: filters see what it leaves."""
+    model = HistoryModel(9, 32).eval()
+    way = SampleSettings(temperature=0.01, top_k=1, max_new_tokens=9)
+    steps = generate(model, [[1]], way, seeds=[0], processors=[ForbidsLast(reward=1e4)])
+    assert [tokens[0].id for tokens in steps] == list(range(9))
+
+
+def test_generate_processors_see_what_each_row_has_drawn_without_its_prompt() -> None:
+    """Rows of unequal prompts, before the first token and after: what is remembered is nobody else's."""
+    seen: list[list[list[int]]] = []
+
+    class Watches(ForbidsLast):
+        def __call__(self, logits: torch.Tensor, drawn: Sequence[Sequence[int]]) -> torch.Tensor:
+            seen.append([list(ids) for ids in drawn])
+            return super().__call__(logits, drawn)
+
+    steps = list(generate(HistoryModel(9, 32).eval(), [[3], [5, 6, 7]], GREEDY, seeds=[0, 1], processors=[Watches()]))
+    assert seen == [[[tokens[row].id for tokens in steps[:drawn]] for row in (0, 1)] for drawn in range(6)]
+
+
+def test_generate_processor_that_forbids_everything_has_no_say() -> None:
+    """It is the processor that is wrong, so nothing claims that the model has diverged."""
+    model = HistoryModel(9, 32).eval()
+    plain = list(generate(model, [[1], [2]], GREEDY, seeds=[0, 1]))
+    assert list(generate(model, [[1], [2]], GREEDY, seeds=[0, 1], processors=[ForbidsAll()])) == plain
+
+
+def test_generate_likelihoods_are_the_models_own_with_the_stop() -> None:
+    """Equal to one pass over the whole text, whatever processors and temperature made of it; the token that ends counts."""
+    model = HistoryModel(40, 32, seed=0).eval()
+    way = SampleSettings(temperature=0.0, max_new_tokens=6)
+    free = [tokens[0].id for tokens in generate(model, [[1]], way, seeds=[0], processors=[ForbidsLast()])]
+    found = Likelihoods(2)
+    list(
+        generate(
+            model, [[1], [1]], way, seeds=[0, 0], stop_ids={free[2]}, processors=[ForbidsLast()], likelihoods=found
+        )
+    )
+    expected = model(torch.tensor([[1, *free]])).log_softmax(-1)[0, range(3), free[:3]].detach().sum()
+    assert found.tokens == [3, 3]
+    assert found.totals == pytest.approx([float(expected)] * 2, abs=1e-5)

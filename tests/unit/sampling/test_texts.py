@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 
+import pytest
+
 from ml_playground.configuration.sample_settings import SampleSettings
 from ml_playground.core.seeding import seed_for
 from ml_playground.sampling.generate import generate
-from ml_playground.sampling.texts import Piece, StopTexts, StreamDecoder, TextWriter, draw_texts, stop_ids
+from ml_playground.sampling.texts import Piece, Steering, StopTexts, StreamDecoder, TextWriter, draw_texts, stop_ids
 from ml_playground.tokenization.byte import END_OF_TEXT, ByteTokenizer
 from ml_playground.tokenization.char import CharTokenizer
+from tests.fakes.forbids_last import ForbidsLast
 from tests.fakes.history_model import HistoryModel
 
 LETTERS = CharTokenizer("abcdefgh")
@@ -25,6 +28,17 @@ def test_draw_texts_without_stops_ends_at_the_length() -> None:
     pieces = drawn(GREEDY)
     assert [piece.end for piece in pieces[:-1]] == [None] * 8
     assert pieces[-1] == Piece(0, 0, "", 8, "length")
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+def test_draw_texts_last_piece_says_what_processors_did(beams: int) -> None:
+    """For each text, of its own tokens, whether drawn or searched."""
+    steering = Steering({0}, [ForbidsLast(), ForbidsLast()])
+    settings = GREEDY.model_copy(update={"num_beams": beams})
+    pieces = list(draw_texts(HistoryModel(9, 32).eval(), LETTERS, [[1]], settings, steering=steering))
+    assert [piece.statistics for piece in pieces if piece.end is None] == [()] * (len(pieces) - 1)
+    expected = {"label": "no id twice", "hits": max(0, pieces[-1].tokens - 1)}
+    assert pieces[-1].statistics == (expected, expected)
 
 
 def test_draw_texts_stop_text_over_two_tokens_is_not_shown() -> None:
