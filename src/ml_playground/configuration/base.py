@@ -41,6 +41,14 @@ class Component(Strict):
 
     modality: ClassVar[Modality | None] = "text"
     """What a source gives, and what data, a model, an objective or a hook takes; None: whatever there is. Others are not asked."""
+    packs: ClassVar[bool] = False
+    """Of data: whether a row may hold several documents, each to be read as if it were alone."""
+    isolates_documents: ClassVar[bool] = False
+    """Of a model: whether it can read them so (`Layout` in models.protocols)."""
+    averages_weights: ClassVar[bool] = False
+    """Of an optimizer: whether what it trains is evaluated as a mean that it keeps itself."""
+    descends: ClassVar[bool] = False
+    """Of a schedule: whether the rate comes down as the run ends."""
 
     @property
     def kind_name(self) -> str:

@@ -55,6 +55,34 @@ def wanted_of(part: str, given: Modality) -> Modality:
     return "text" if given == "chats" and part != "data" else given
 
 
+def misfit_of_documents(data: Component, model: Component) -> str | None:
+    """Why a model cannot read several documents of one row apart, in words; None where it can, or need not."""
+    if not data.packs or model.isolates_documents:
+        return None
+    apart = [kind for kind, found in kinds_of("model").items() if found.isolates_documents]
+    unpacked = [kind for kind, found in kinds_of("data").items() if found.modality == data.modality and not found.packs]
+    return (
+        f"data.kind = {data.kind_name!r} puts several documents into one row, and model.kind = {model.kind_name!r} would read each "
+        f"of them as the beginning of the next; set data.kind: {', '.join(unpacked)}; or model.kind: {', '.join(apart)}"
+    )
+
+
+def misfit_of_averages(optimizer: Component, schedule: Component, ema_decay: float) -> str | None:
+    """Why an optimizer that averages weights itself cannot be had with this job, in words; None where it can, or does not."""
+    if not optimizer.averages_weights:
+        return None
+    kind = f"optimizer.kind = {optimizer.kind_name!r} keeps a mean of the weights"
+    if schedule.descends:
+        level = [kind for kind, found in kinds_of("schedule").items() if not found.descends]
+        return (
+            f"{kind} in the place of a descent of the learning rate, but schedule.kind = {schedule.kind_name!r} comes down; "
+            f"set schedule.kind: {', '.join(level)}"
+        )
+    if ema_decay:
+        return f"{kind}, which is evaluated and saved, and train.ema_decay = {ema_decay:g} asks for another one; set train.ema_decay = 0"
+    return None
+
+
 def kinds_taking(family: str, modality: Modality) -> list[str]:
     """The kinds of a family that take such things."""
     return [kind for kind, found in kinds_of(family).items() if found.modality in (None, modality)]

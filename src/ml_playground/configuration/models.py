@@ -21,7 +21,7 @@ from ml_playground.configuration.base import (
     Strict,
 )
 from ml_playground.configuration.chat_settings import ChatSettings
-from ml_playground.configuration.fitting import misfit_of_parts, misfit_of_tokenizer
+from ml_playground.configuration.fitting import misfit_of_documents, misfit_of_parts, misfit_of_tokenizer
 from ml_playground.configuration.plugins import brought
 from ml_playground.configuration.sample_settings import SampleSettings
 from ml_playground.core.foreign_files import is_plain
@@ -227,10 +227,18 @@ class JobConfig(Strict):
     @model_validator(mode="after")
     def _parts_go_together(self) -> "JobConfig":
         parts = {"data": self.data, "model": self.model, "objective": self.objective}
-        problem = misfit_of_parts(self.prepare.source, parts, self.hooks) or self.model.misfit_with(
-            self.prepare.tokenizer
+        problem = (
+            misfit_of_parts(self.prepare.source, parts, self.hooks)
+            or self.model.misfit_with(self.prepare.tokenizer)
+            or misfit_of_documents(self.data, self.model)
         )
         if problem:
+            raise ValueError(problem)
+        return self
+
+    @model_validator(mode="after")
+    def _one_mean_of_weights(self) -> "JobConfig":
+        if problem := misfit_of_averages(self.optimizer, self.schedule, self.train.ema_decay):
             raise ValueError(problem)
         return self
 

@@ -1,6 +1,6 @@
 """Settings of the models; free of torch."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -25,6 +25,8 @@ ROUTING = ("n_expert_used", "expert_balance", "expert_z_loss")
 
 class Gpt(Component):
     """A decoder-only transformer: GPT-2 as it was by default, the modern layout by its options."""
+
+    isolates_documents: ClassVar[bool] = True
 
     kind: Literal["gpt"] = "gpt"
     """Transformer decoder."""

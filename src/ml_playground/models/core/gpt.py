@@ -13,6 +13,7 @@ from ml_playground.core.values import ModelContext
 from ml_playground.models.core.gpt_decoder import GptDecoder
 from ml_playground.models.layers.attention import Attention, causal_mask
 from ml_playground.models.layers.bigram import BigramEmbedding, previous_of
+from ml_playground.models.layers.documents import Lengths, lengths_of, within_documents
 from ml_playground.models.layers.dropout import dropped
 from ml_playground.models.layers.experts import ExpertFeedForward, Routed, Use
 from ml_playground.models.layers.feed_forward import feed_forward_of
@@ -20,7 +21,7 @@ from ml_playground.models.layers.norm import LayerNorm, RmsNorm
 from ml_playground.models.layers.packed_linear import Precision
 from ml_playground.models.layers.precision import product_dtype
 from ml_playground.models.layers.rotary import Rotary, Rotation
-from ml_playground.models.protocols import States
+from ml_playground.models.protocols import Layout, States
 from ml_playground.models.settings import Gpt
 from ml_playground.models.utils.init import initialise
 from ml_playground.models.weights.hugging_face import check_fits, load_hugging_face
@@ -51,9 +52,11 @@ class Block(nn.Module):
         self.feed_forward = ExpertFeedForward(settings) if routed else feed_forward_of(settings, bias=settings.bias)
         self.dropout = settings.residual_drop
 
-    def forward(self, x: Tensor, rotation: Rotation | None, mask: Tensor | None) -> Tensor | Routed:
+    def forward(
+        self, x: Tensor, rotation: Rotation | None, mask: Tensor | None, lengths: Lengths | None
+    ) -> Tensor | Routed:
         """(B, T, C) -> (B, T, C); with experts how they were used, too."""
-        x = x + self._dropped(self.attention(self.attention_norm(x), rotation, mask))
+        x = x + self._dropped(self.attention(self.attention_norm(x), rotation, mask, lengths))
         y = cast(Tensor | Routed, self.feed_forward(self.feed_forward_norm(x)))
         if isinstance(y, Routed):
             return Routed(x + self._dropped(y.result), y.use)
@@ -94,35 +97,41 @@ class GptModel(nn.Module):
         """Logits (B, T, V) of ids (B, T)."""
         return self.head(self.hidden(ids))
 
-    def hidden(self, ids: Tensor) -> Tensor:
+    def hidden(self, ids: Tensor, layout: Layout | None = None) -> Tensor:
         """Final normalised states (B, T, C).
 
         Raises:
             DataError: More tokens than block_size.
         """
-        return self.states(ids).hidden
+        return self.states(ids, layout).hidden
 
-    def states(self, ids: Tensor) -> States:
+    def states(self, ids: Tensor, layout: Layout | None = None) -> States:
         """The same, with what experts add to the loss and how they were used, where there are any.
+
+        Args:
+            ids: (B, T).
+            layout: Where rows hold several documents: each is read as if it were alone.
 
         Raises:
             DataError: More tokens than block_size.
         """
-        length = ids.shape[1]
-        if length > self.block_size:
+        lengths = None if layout is None else lengths_of(layout.documents)
+        longest = ids.shape[1] if lengths is None else max(lengths)
+        if longest > self.block_size:
             raise DataError(
-                f"The model reads at most block_size = {self.block_size} tokens, got rows of {length}; "
+                f"The model reads at most block_size = {self.block_size} tokens, got rows of {longest}; "
                 "shorten them, or train with a larger model.block_size."
             )
         dtype = product_dtype(self.token_embedding.weight)
-        rotation = None if self.rotary is None else self.rotary.first(length, dtype)
-        masks = {window: self._mask(length, window, dtype, ids.device) for window in self._windows}
+        rotation = None if self.rotary is None else self.rotary.of(longest, layout and layout.positions, dtype)
+        masked = None if lengths is not None or layout is None else layout.documents
+        masks = {window: self._mask(longest, window, dtype, ids.device, masked) for window in self._windows}
         draws = self.training and self._drops
         recompute = self.recompute and torch.is_grad_enabled()
-        x = self._embedded(ids)
+        x = self._embedded(ids, layout and layout.positions)
         uses: list[Use] = []
         for block in self.blocks:
-            seen = rotation, masks[cast(Block, block).attention.window]
+            seen = rotation, masks[cast(Block, block).attention.window], lengths
             given = cast(
                 Tensor | Routed,
                 checkpoint(block, x, *seen, use_reentrant=False, preserve_rng_state=draws)
@@ -137,21 +146,25 @@ class GptModel(nn.Module):
         hidden = self.final_norm(x)
         return self._with_use(hidden, uses) if uses else States(hidden)
 
-    def _embedded(self, ids: Tensor) -> Tensor:
-        """(B, T) -> what goes into the first block, (B, T, C)."""
+    def _embedded(self, ids: Tensor, positions: Tensor | None) -> Tensor:
+        """(B, T), and where they stand in their documents if not in their rows -> what goes into the first block, (B, T, C)."""
         x = self.token_embedding(ids)
         if self.bigram_embedding is not None:
-            x = x + self.bigram_embedding(ids, previous_of(ids))
+            x = x + self.bigram_embedding(ids, previous_of(ids, positions))
         if self.position_embedding is not None:
-            x = x + self.position_embedding.weight[: ids.shape[1]]
+            table = self.position_embedding.weight
+            x = x + (table[: ids.shape[1]] if positions is None else functional.embedding(positions, table))
         return dropped(x, self.settings.dropout) if self.training and self.settings.dropout else x
 
-    def _mask(self, length: int, window: int | None, dtype: torch.dtype, device: torch.device) -> Tensor | None:
+    def _mask(
+        self, length: int, window: int | None, dtype: torch.dtype, device: torch.device, documents: Tensor | None
+    ) -> Tensor | None:
         """What is added to the scores of blocks with this window; none where the fused kernel needs none."""
         reaches = window is not None and window < length
-        if self.fused and not reaches:
+        if self.fused and not reaches and documents is None:
             return None
-        return causal_mask(length, dtype=dtype, device=device, window=window if reaches else None)
+        mask = causal_mask(length, dtype=dtype, device=device, window=window if reaches else None)
+        return mask if documents is None else within_documents(mask, documents)
 
     def _with_use(self, hidden: Tensor, uses: list[Use]) -> States:
         """The states, with the means over blocks of how experts were used."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ml_playground.models.layers.documents import Lengths, apart, together
 from ml_playground.models.layers.dropout import dropped
 from ml_playground.models.layers.norm import RmsNorm
 from ml_playground.models.layers.rotary import Rotation, rotated
@@ -35,7 +36,7 @@ def math_attention(
         q: Queries, (B, H, T, D).
         k: Keys, (B, H, T, D).
         v: Values, (B, H, T, D).
-        mask: (T, T), added to the scores.
+        mask: (T, T), or (B, 1, T, T) where rows differ; added to the scores.
         dropout: Share of the weights dropped.
         window: Newest tokens that a query attends to, as the mask says too; none: all.
 
@@ -43,6 +44,8 @@ def math_attention(
         (B, H, T, D).
     """
     rows, heads, length, width = q.shape
+    if mask.ndim > 2:  # noqa: PLR2004
+        mask = mask.expand(rows, heads, length, length).reshape(rows * heads, length, length)
     q, k, v = (x.reshape(rows * heads, length, width) for x in (q, k, v))
     if length > QUERIES_AT_ONCE and not dropout and q.device.type == "cpu" and not torch.compiler.is_compiling():
         return cast(Tensor, _AttentionInParts.apply(q, k, v, mask, window)).view(rows, heads, length, width)
@@ -69,7 +72,7 @@ class _AttentionInParts(torch.autograd.Function):
         for start in range(0, length, QUERIES_AT_ONCE):
             end = min(start + QUERIES_AT_ONCE, length)
             first = _first_key(start, window)
-            scores = torch.baddbmm(mask[start:end, first:end], q[:, start:end], k[:, first:end].mT, alpha=scale)
+            scores = torch.baddbmm(mask[..., start:end, first:end], q[:, start:end], k[:, first:end].mT, alpha=scale)
             weights.append(functional.softmax(scores, dim=-1))
             mixed.append(torch.bmm(weights[-1], v[:, first:end]))
         ctx.save_for_backward(q, k, v, *weights)
@@ -111,24 +114,38 @@ class Attention(nn.Module):
         self.query_norm = RmsNorm(self.width, eps=settings.norm_eps) if settings.qk_norm else None
         self.key_norm = RmsNorm(self.width, eps=settings.norm_eps) if settings.qk_norm else None
 
-    def forward(self, x: Tensor, rotation: Rotation | None, mask: Tensor | None) -> Tensor:
-        """(B, T, C) -> (B, T, C); `mask` (T, T) is added to the scores, none where the fused kernel needs none."""
+    def forward(
+        self, x: Tensor, rotation: Rotation | None, mask: Tensor | None, lengths: Lengths | None = None
+    ) -> Tensor:
+        """From (B, T, C) to (B, T, C).
+
+        Args:
+            x: The tokens.
+            rotation: Of their positions; none where these were added to the embeddings.
+            mask: (T, T), or (B, 1, T, T), added to the scores; none where the fused kernel needs none.
+            lengths: Of the documents, each of which is attended to by itself; none: by rows, and the mask says all.
+        """
         q, k, v = self._split(x, rotation)
+        if lengths is None:
+            return self.projection(self._attended(q, k, v, mask).transpose(1, 2).flatten(2))
+        masks = [None if mask is None else mask[:size, :size] for size in lengths]
+        parts = zip(apart(q, lengths), apart(k, lengths), apart(v, lengths), masks, strict=True)
+        return self.projection(together([self._attended(*part) for part in parts], rows=len(x)).flatten(2))
+
+    def _attended(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """Queries (B, H, T, D), keys and values (B, K, T, D) -> (B, H, T, D)."""
         dropout = self.dropout if self.training else 0.0
         group = self.heads // self.key_heads
         if mask is None:
-            y = functional.scaled_dot_product_attention(
+            return functional.scaled_dot_product_attention(
                 q, k, v, dropout_p=dropout, is_causal=True, enable_gqa=group > 1
             )
-            return self.projection(y.transpose(1, 2).flatten(2))
         if group > 1:
             # Of the fused kernels, those that take a mask take no shared keys.
             k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
         if self.fused:
-            y = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
-        else:
-            y = math_attention(q, k, v, mask, dropout, window=self.window)
-        return self.projection(y.transpose(1, 2).flatten(2))
+            return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+        return math_attention(q, k, v, mask, dropout, window=self.window)
 
     def _split(self, x: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (B, H, T, D), keys and values (B, K, T, D), normalised and turned."""

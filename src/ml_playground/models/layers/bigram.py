@@ -24,9 +24,10 @@ class BigramEmbedding(nn.Module):
         return functional.embedding(pair_rows(ids, previous, vocab_size=self.vocab_size, rows=self.rows), self.weight)
 
 
-def previous_of(ids: Tensor) -> Tensor:
-    """(B, T) -> (B, T): the token before each; the first of a row has none."""
-    return functional.pad(ids[:, :-1], (1, 0), value=NO_TOKEN)
+def previous_of(ids: Tensor, positions: Tensor | None = None) -> Tensor:
+    """(B, T) -> (B, T): the token before each; the first of a row has none, nor has that at position 0 of its document."""
+    before = functional.pad(ids[:, :-1], (1, 0), value=NO_TOKEN)
+    return before if positions is None else before.masked_fill(positions == 0, NO_TOKEN)
 
 
 def pair_rows(ids: Tensor, previous: Tensor, *, vocab_size: int, rows: int) -> Tensor:

@@ -56,6 +56,10 @@ class Rotary(nn.Module):
         """The rotation of positions 0 to length - 1, for all rows alike."""
         return Rotation(self.cos[:length, None].to(dtype), self.sin[:length, None].to(dtype))
 
+    def of(self, length: int, positions: Tensor | None, dtype: torch.dtype) -> Rotation:
+        """The rotation of `positions` (B, T); none: of the first `length`, for all rows alike."""
+        return self.first(length, dtype) if positions is None else self.at(positions, dtype)
+
     def at(self, positions: Tensor, dtype: torch.dtype) -> Rotation:
         """The rotation of `positions` (..., T)."""
         return Rotation(self.cos[positions].unsqueeze(-2).to(dtype), self.sin[positions].unsqueeze(-2).to(dtype))
