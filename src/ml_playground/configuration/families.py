@@ -44,6 +44,10 @@ SOURCES = Family(
             "ml_playground.data_pipeline.settings:PythonStdlib",
             "ml_playground.data_pipeline.sources.python_stdlib:build",
         ),
+        "python_docstrings": Kind(
+            "ml_playground.data_pipeline.settings:PythonDocstrings",
+            "ml_playground.data_pipeline.sources.python_docstrings:build",
+        ),
         "csv_text": Kind(
             "ml_playground.data_pipeline.sources.settings:CsvText", "ml_playground.data_pipeline.sources.csv_text:build"
         ),

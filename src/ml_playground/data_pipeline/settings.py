@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from ml_playground.configuration.base import Component, ConfigPath, Count, Modality
+from ml_playground.configuration.base import Component, ConfigPath, Count, CountOrZero, Modality
 from ml_playground.core.image_facts import ClassName, plain_and_different
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -43,6 +43,27 @@ class PythonStdlib(Component):
     """The interpreter's own sources."""
     max_files: Count | None = None
     """Only the first files in the order of their names; none: all."""
+
+
+class PythonDocstrings(Component):
+    """Functions of installed packages, each with what its docstring says of it: 24,000 pairs that are always there."""
+
+    modality: ClassVar[Modality | None] = "chats"
+
+    kind: Literal["python_docstrings"] = "python_docstrings"
+    """Functions and their descriptions, read from installed packages."""
+    packages: tuple[str, ...] = ("torch", "numpy", "sympy", "networkx")
+    """Installed packages whose functions are read; nothing of them is imported."""
+    standard_library: bool = True
+    """The interpreter's own modules, too."""
+    question: Annotated[str, StringConstraints(min_length=1)] = "What does this function do?"
+    """What the user asks, above the function."""
+    code_characters: CountOrZero = 400
+    """Of the code below the signature so many are shown, in whole lines; 0: the signature alone."""
+    most_answer_characters: Count = 300
+    """Functions whose first paragraph is longer are left out."""
+    max_chats: Count | None = None
+    """Only the first so many; none: all."""
 
 
 class Digits(Component):

@@ -27,13 +27,13 @@ class StandardLibrary:
     def files(self) -> list[NamedFile]:
         """Each module that is used."""
         named = ((file.relative_to(self._root).as_posix(), file) for file in self._files())
-        return [NamedFile(name, file, "utf-8") for name, file in named if isinstance(_text(file, name), str)]
+        return [NamedFile(name, file, "utf-8") for name, file in named if isinstance(module_text(file, name), str)]
 
     def documents(self) -> Iterator[Document]:
         """Each module, its path below the library as the id."""
         for file in self._files():
             name = file.relative_to(self._root).as_posix()
-            text = _text(file, name)
+            text = module_text(file, name)
             if isinstance(text, str):
                 yield Document(name, text)
 
@@ -43,7 +43,7 @@ class StandardLibrary:
         skipped: list[SkippedFile] = []
         for file in self._files():
             name = file.relative_to(self._root).as_posix()
-            text = _text(file, name)
+            text = module_text(file, name)
             if isinstance(text, str):
                 files.append(file_account(file, name))
             else:
@@ -56,7 +56,7 @@ class StandardLibrary:
         )
 
     def _files(self) -> list[Path]:
-        found = list(_modules(self._root))
+        found = list(modules_below(self._root))
         if not found:
             raise DataError(
                 f"{self._root} holds no Python sources: this Python ships its standard library without them. Use "
@@ -72,14 +72,14 @@ def build(settings: PythonStdlib, deps: Deps) -> StandardLibrary:
     return StandardLibrary(settings, Path(sysconfig.get_paths()["stdlib"]))
 
 
-def _modules(root: Path) -> Iterator[Path]:
-    """Walks past what is left out without looking into it: site-packages alone may hold 50,000 files."""
+def modules_below(root: Path) -> Iterator[Path]:
+    """All Python files of a folder; walks past what is left out without looking into it: site-packages alone may hold 50,000 files."""
     for folder, names, files in os.walk(root):
         names[:] = set(names) - LEFT_OUT
         yield from (Path(folder) / file for file in files if file.endswith(".py"))
 
 
-def _text(file: Path, name: str) -> str | SkippedFile:
+def module_text(file: Path, name: str) -> str | SkippedFile:
     """The text of a module, or why it is skipped. The largest has a megabyte, so it is read whole."""
     try:
         content = file.read_bytes()
