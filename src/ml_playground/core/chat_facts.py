@@ -13,7 +13,9 @@ from ml_playground.core.run_schema import complaint
 from ml_playground.core.values import ChatExample, Message
 
 NAME = "chat.json"
-"""In the folder of the tokenizer; `chat_template.jinja` lies there too."""
+"""In the folder of the tokenizer."""
+TEMPLATE_NAME = "chat_template.jinja"
+"""Beside it: the template that the chats were rendered with."""
 
 
 class HeldOut(BaseModel):
@@ -43,6 +45,10 @@ class ChatFacts(BaseModel):
     """Of the template that the chats were rendered with."""
     today: date
     """The day that system prompts name."""
+    tokens: Mapping[str, str] = Field(default_factory=dict[str, str])
+    """The template's variables of special tokens: bos_token, eos_token, ..."""
+    control: tuple[str, ...] = ()
+    """How special tokens are spelled: what a message says in these words is encoded as text."""
     profile: Mapping[str, Any] | None = None
     """Settings of the profile, its kind among them; none: the chats were left as they are."""
     seed: int = 0

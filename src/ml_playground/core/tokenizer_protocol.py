@@ -1,9 +1,9 @@
 """What every tokenizer offers, whatever its kind."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,45 @@ class OpensTexts(Protocol):
     @property
     def opening_ids(self) -> Sequence[int]:
         """Those ids: a prompt begins with them; texts in a stream, and what follows a prompt, do not."""
+        ...
+
+
+class Spans(NamedTuple):
+    """The ids of a text, and which of its characters each stands for; those of a character in several tokens are alike."""
+
+    ids: Ids
+    """(tokens,)"""
+    starts: NDArray[np.int64]
+    """Characters before each, (tokens,); ascending."""
+    ends: NDArray[np.int64]
+    """Characters up to the end of each, (tokens,); ascending."""
+
+    def before(self, at: int) -> int:
+        """How many tokens end at a place or before it."""
+        return int(np.searchsorted(self.ends, at, side="right"))
+
+    def is_inside(self, at: int) -> bool:
+        """Whether a place lies within a token."""
+        first = self.before(at)
+        return first < len(self.ids) and bool(self.starts[first] < at)
+
+
+@runtime_checkable
+class MarkedTokenizer(Tokenizer, Protocol):
+    """A tokenizer that finds special tokens in what a chat template wrote."""
+
+    @property
+    def marks(self) -> Mapping[str, int]:
+        """Tokens that are never cut, special ones and others, by how they are spelled."""
+        ...
+
+    @property
+    def control(self) -> Sequence[str]:
+        """Those among them that steer: what a message says in these words is text."""
+        ...
+
+    def encode_marked(self, texts: Sequence[str]) -> list[Spans]:
+        """Ids of each text with special tokens found in it and none added, as templates are encoded in inference."""
         ...
 
 

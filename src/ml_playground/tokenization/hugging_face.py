@@ -1,19 +1,22 @@
 """The tokenizer of a Hugging Face folder, kept whole: its ids are AutoTokenizer's, and transformers only opens it once."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self, cast
 
+import numpy as np
 from tokenizers import Tokenizer
 
 from ml_playground.core.error_handling import DataError
 from ml_playground.core.foreign_files import json_table
 from ml_playground.core.registry import load_object
-from ml_playground.core.tokenizer_protocol import Ids, Specials, ids_dtype
+from ml_playground.core.tokenizer_protocol import Ids, Spans, Specials, ids_dtype
 from ml_playground.tokenization.ascii_words import Positions
 from ml_playground.tokenization.blank_cuts import split_at_blanks
-from ml_playground.tokenization.cached_encoder import CachedEncoder, PlainEncoder, flat_ids
+from ml_playground.tokenization.cached_encoder import CachedEncoder, PlainEncoder, flat_ids, whole_characters
 from ml_playground.tokenization.hugging_face_rules import cut_of, ends_the_library, pieces_of, unknown_of
 from ml_playground.tokenization.no_text import require_text
 from ml_playground.tokenization.settings import HuggingFace
@@ -122,6 +125,37 @@ class HuggingFaceTokenizer:
     def _encode_words(self, words: list[str]) -> tuple[Ids, Positions]:
         found = self._library.encode_batch_fast(words, add_special_tokens=False)
         return flat_ids([one.ids for one in found], self._dtype)
+
+    @property
+    def marks(self) -> Mapping[str, int]:
+        """All tokens that the library finds before it cuts a text into words, but for those that are white space."""
+        added = self._library.get_added_tokens_decoder().items()
+        return {token.content: index for index, token in added if token.content.strip()}
+
+    @property
+    def control(self) -> Sequence[str]:
+        """Those that the folder calls special."""
+        return tuple(text for text, index in self.marks.items() if index in self._special_ids)
+
+    def encode_marked(self, texts: Sequence[str]) -> list[Spans]:
+        """Ids of each text, special tokens found in it, none added; half a surrogate pair becomes U+FFFD."""
+        found = self._marking.encode_batch([whole_characters(text) for text in texts], add_special_tokens=False)
+        places = (np.array(one.offsets, dtype=np.int64).reshape(-1, 2) for one in found)
+        return [
+            Spans(np.array(one.ids, dtype=self._dtype), at[:, 0], at[:, 1])
+            for one, at in zip(found, places, strict=True)
+        ]
+
+    @cached_property
+    def _marking(self) -> Tokenizer:
+        """The library's tokenizer, which finds special tokens in a text.
+
+        Without what comes after: it adds nothing here, but may move the beginning of a token behind the blank that it stands for.
+        """
+        marking = Tokenizer.from_str(json.dumps(json_table(self._files[RULES]) | {"post_processor": None}))
+        marking.no_truncation()
+        marking.no_padding()
+        return marking
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text, special tokens left out; bytes that are no valid UTF-8 become U+FFFD.

@@ -1,0 +1,255 @@
+"""A chat as text, by the Jinja template that a tokenizer brings: in a sandbox, with what transformers gives to templates.
+
+What a message says is never a mark: where it spells a special token, that stretch is remembered, and is encoded as the text it is.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any, NoReturn, Self, cast
+
+from jinja2 import TemplateError, nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
+
+from ml_playground.core.chat_facts import TEMPLATE_NAME, read_chat_facts
+from ml_playground.core.error_handling import ConfigError, DataError
+from ml_playground.core.foreign_files import read_at_most
+from ml_playground.core.values import Message
+
+# Private-use characters around what a message says in the words of a special token; transformers uses the same two.
+_OPENS, _CLOSES = "\U000f0000", "\U000f0001"
+_GUARDS = {ord(_OPENS): None, ord(_CLOSES): None}
+_GUARDED = re.compile(f"{_OPENS}(.*?){_CLOSES}", re.DOTALL)
+REASONING = ("reasoning_content", "thinking", "reasoning")
+"""Names under which rows keep what a model thinks before it answers; templates read the first, some the second."""
+MOST_TEMPLATE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A chat as text."""
+
+    text: str
+    literal: tuple[tuple[int, int], ...] = ()
+    """Stretches of the text that spell a special token and are none: a message said so."""
+
+
+class TemplateRefusal(Exception):  # noqa: N818 - it is the template's word, not a failure of the program
+    """A template cannot render these messages; the text says why."""
+
+
+class ChatTemplate:
+    """Renders chats; the same template, messages and day give the same text."""
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        tokens: Mapping[str, str] | None = None,
+        control: Collection[str] = (),
+        today: date | None = None,
+    ) -> None:
+        """From the text of a template.
+
+        Args:
+            text: Jinja, as chat_template.jinja is.
+            tokens: The variables of special tokens: bos_token, eos_token, ...
+            control: How all special tokens are spelled, which no message can write.
+            today: What templates that ask for the date are told; none: the day on which they ask.
+
+        Raises:
+            ConfigError: It is no Jinja template.
+        """
+        self.text = text
+        self._tokens = dict(tokens or {})
+        self._today = today
+        longest_first = sorted({token for token in control if token}, key=lambda token: (-len(token), token))
+        self._control = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+        try:
+            self._template = _environment(self._now).from_string(text)
+        except TemplateError as error:
+            line = getattr(error, "lineno", None)
+            where = f" (line {line})" if line else ""
+            raise ConfigError(f"The chat template is no Jinja template: {error}{where}; correct it.") from error
+
+    @property
+    def sha256(self) -> str:
+        """Of its text."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @classmethod
+    def load(cls, tokenizer_folder: Path, *, today: date | None = None) -> Self:
+        """The template that chats were prepared with, from their tokenizer's folder or a checkpoint's copy of it.
+
+        Args:
+            tokenizer_folder: It holds chat_template.jinja and chat.json.
+            today: As for the class; the day of preparing stands in chat.json.
+
+        Raises:
+            DataError: There is none, or it is not the one that was written.
+        """
+        facts = read_chat_facts(tokenizer_folder)
+        path = tokenizer_folder / TEMPLATE_NAME
+        try:
+            content = read_at_most(path, MOST_TEMPLATE_BYTES).decode()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{path} cannot be read: {error}; prepare the chats again.") from error
+        made = cls(content, tokens=facts.tokens, control=facts.control, today=today)
+        if made.sha256 != facts.template_sha256:
+            raise DataError(f"{path} is not the template that the chats were prepared with; prepare them again.")
+        return made
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        *,
+        add_generation_prompt: bool = False,
+        tools: Sequence[Any] | None = None,
+        **more: Any,
+    ) -> str:
+        """The text of a chat; see `rendered`."""
+        return self.rendered(messages, add_generation_prompt=add_generation_prompt, tools=tools, **more).text
+
+    def rendered(
+        self,
+        messages: Sequence[Message],
+        *,
+        add_generation_prompt: bool = False,
+        tools: Sequence[Any] | None = None,
+        **more: Any,
+    ) -> Rendered:
+        """The text of a chat, and where it only looks like a special token.
+
+        Args:
+            messages: In their order.
+            add_generation_prompt: End with what stands before an answer.
+            tools: Descriptions of tools, as JSON values.
+            more: Other variables of the template.
+
+        Raises:
+            TemplateRefusal: The template does not take these messages.
+        """
+        try:
+            text = self._template.render(
+                messages=[self._guarded(_table_of(message)) for message in messages],
+                tools=self._guarded(list(tools)) if tools else None,
+                documents=None,
+                add_generation_prompt=add_generation_prompt,
+                **{**self._tokens, **self._guarded(more)},
+            )
+        except TemplateError as error:
+            raise TemplateRefusal(str(error)) from error
+        except (TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError, RecursionError) as error:
+            # What a template does with values of kinds that it does not expect.
+            raise TemplateRefusal(f"{type(error).__name__}: {error}") from error
+        return _without_guards(text)
+
+    def _guarded(self, value: Any) -> Any:
+        """The same JSON value with guards around what is spelled like a special token, as transformers marks it."""
+        if isinstance(value, str):
+            clean = value.translate(_GUARDS) if _OPENS in value or _CLOSES in value else value
+            return clean if self._control is None else self._control.sub(f"{_OPENS}\\g<0>{_CLOSES}", clean)
+        if isinstance(value, Mapping):
+            return {key: self._guarded(item) for key, item in cast(Mapping[str, Any], value).items()}
+        if isinstance(value, list | tuple):
+            return [self._guarded(item) for item in cast(Sequence[Any], value)]
+        return value
+
+    def _now(self) -> datetime:
+        return datetime.now() if self._today is None else datetime(self._today.year, self._today.month, self._today.day)  # noqa: DTZ001, DTZ005 - templates ask for the local day
+
+
+def _table_of(message: Message) -> dict[str, Any]:
+    """A message as templates know it; what it thinks under each name that templates use."""
+    table: dict[str, Any] = {"role": message.role, "content": message.content, **message.extra}
+    thought = next((table[name] for name in REASONING if table.get(name) is not None), None)
+    return table if thought is None else {"thinking": thought, **table, "reasoning_content": thought}
+
+
+def _without_guards(text: str) -> Rendered:
+    if _OPENS not in text and _CLOSES not in text:
+        return Rendered(text)
+    parts: list[str] = []
+    literal: list[tuple[int, int]] = []
+    length = last = 0
+    for found in _GUARDED.finditer(text):
+        before, inside = text[last : found.start()].translate(_GUARDS), found[1].translate(_GUARDS)
+        parts += before, inside
+        literal.append((length + len(before), length + len(before) + len(inside)))
+        length, last = literal[-1][1], found.end()
+    parts.append(text[last:].translate(_GUARDS))
+    return Rendered("".join(parts), tuple(literal))
+
+
+class _Generation(Extension):
+    """`{% generation %}`, by which some templates mark answers: what stands in it is rendered, the mark means nothing here."""
+
+    tags = {"generation"}  # noqa: RUF012 - so it is declared by jinja2
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        """The body alone."""
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+class _Dictionary:
+    """`dict` of templates, without the attributes of a class."""
+
+    def __call__(self, *args: Any, **named: Any) -> dict[Any, Any]:
+        return dict(*args, **named)
+
+
+class _PlainNamespace(Namespace):
+    """`namespace` of templates, which cannot hold what begins with an underscore."""
+
+    def __init__(*args: Any, **named: Any) -> None:
+        self, rest = args[0], args[1:]
+        values = dict(*rest, **named)
+        for name in values:
+            _PlainNamespace._check(name)
+        Namespace.__init__(self, values)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._check(name)
+        super().__setitem__(name, value)
+
+    @staticmethod
+    def _check(name: str) -> None:
+        if name.startswith("_"):
+            raise TemplateError(f"a namespace cannot hold {name!r}, which begins with an underscore")
+
+
+def _environment(now: Callable[[], datetime]) -> ImmutableSandboxedEnvironment:
+    """Jinja as transformers sets it up for chat templates."""
+    made = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
+    made.filters["tojson"] = _to_json
+
+    def strftime_now(form: str) -> str:
+        return now().strftime(form)
+
+    variables: dict[str, Any] = {
+        "raise_exception": _raise_exception,
+        "strftime_now": strftime_now,
+        "dict": _Dictionary(),
+        "namespace": _PlainNamespace,
+    }
+    made.globals.update(variables)
+    return made
+
+
+def _raise_exception(message: str) -> NoReturn:
+    raise TemplateError(message)
+
+
+def _to_json(
+    value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
+) -> str:
+    """JSON as it is; jinja2's own filter escapes what HTML needs."""
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
