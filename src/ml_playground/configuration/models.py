@@ -21,7 +21,12 @@ from ml_playground.configuration.base import (
     Strict,
 )
 from ml_playground.configuration.chat_settings import ChatSettings
-from ml_playground.configuration.fitting import misfit_of_documents, misfit_of_parts, misfit_of_tokenizer
+from ml_playground.configuration.fitting import (
+    misfit_of_averages,
+    misfit_of_documents,
+    misfit_of_parts,
+    misfit_of_tokenizer,
+)
 from ml_playground.configuration.plugins import brought
 from ml_playground.configuration.sample_settings import SampleSettings
 from ml_playground.core.foreign_files import is_plain
