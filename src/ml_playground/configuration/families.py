@@ -121,7 +121,15 @@ BOOKS = "ml_playground.data_pipeline.books:open_books"
 
 SPLIT_TEXT = "ml_playground.data_pipeline.split_text:split_text"
 
-PROFILES = Family("profile", {})
+PROFILES = Family(
+    "profile",
+    {
+        "none": Kind("ml_playground.profiles.settings:Nothing", "ml_playground.profiles.none:build"),
+        "plain_sft": Kind("ml_playground.profiles.settings:PlainSft", "ml_playground.profiles.plain_sft:build"),
+        "emoji_think": Kind("ml_playground.profiles.settings:EmojiThink", "ml_playground.profiles.emoji_think:build"),
+        "regime3": Kind("ml_playground.profiles.settings:Regime3", "ml_playground.profiles.regime3:build"),
+    },
+)
 
 MODELS = Family(
     "model",

@@ -47,7 +47,7 @@ PLACES = {
     "profile": Place(
         "[prepare.profile]",
         "What is made of chats before they are trained on, and how their answers are drawn and scored.",
-        ("chats.md",),
+        ("profiles.md", "chats.md"),
     ),
     "tokenizer": Place(
         "[prepare.tokenizer]", "How text becomes ids.", ("tokenizers.md", "add-your-own.md#a-tokenizer")

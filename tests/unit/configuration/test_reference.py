@@ -124,6 +124,8 @@ def test_schema_every_component_is_one_of_its_kinds() -> None:
     places = {
         "source": schema["$defs"]["PrepareSettings"]["properties"]["source"],
         "tokenizer": schema["$defs"]["PrepareSettings"]["properties"]["tokenizer"],
+        "profile": schema["$defs"]["PrepareSettings"]["properties"]["profile"],
+        "adapter": schema["$defs"]["HfCausalLm"]["properties"]["adapter"],
         "hook": next(iter(schema["properties"]["hooks"]["patternProperties"].values())),
     }
     for family in families_in_use():
