@@ -81,6 +81,10 @@ COMMANDS: Mapping[str, Mapping[str, Row | Group]] = {
         "bench": Row(
             "ml_playground.commands.bench:bench", "Measure how fast a job trains here, and where the time goes."
         ),
+        "random-model": Row(
+            "ml_playground.commands.random_model:random_model",
+            "Write a small random model, to try a fine-tuning in seconds.",
+        ),
         "doctor": Row("ml_playground.commands.doctor:doctor", "Check environment, disk and devices; say what to do."),
     },
 }
