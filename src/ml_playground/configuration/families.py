@@ -170,6 +170,11 @@ MODELS = Family(
     },
 )
 
+ADAPTERS = Family(
+    "adapter",
+    {"lora": Kind("ml_playground.models.adapters.settings:Lora", "ml_playground.models.adapters.lora:build")},
+)
+
 OBJECTIVES = Family(
     "objective",
     {
@@ -248,6 +253,7 @@ FAMILIES: Mapping[str, Family] = {
         TOKENIZERS,
         DATA,
         MODELS,
+        ADAPTERS,
         OBJECTIVES,
         OPTIMIZERS,
         SCHEDULES,

@@ -56,6 +56,11 @@ PLACES = {
         "[data]", "How batches are cut from the prepared data.", ("data.md", "ledger.md", "add-your-own.md#data")
     ),
     "model": Place("[model]", "What is trained.", ("models.md", "add-your-own.md#a-model")),
+    "adapter": Place(
+        "[model.adapter]",
+        "Small weights that are trained beside those of a model from elsewhere, which stay as they are.",
+        ("fine-tuning.md",),
+    ),
     "objective": Place("[objective]", "What is minimised.", ("add-your-own.md#an-objective",)),
     "optimizer": Place("[optimizer]", "How weights move.", ("recipes.md", "add-your-own.md#an-optimizer")),
     "schedule": Place(

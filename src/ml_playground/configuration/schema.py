@@ -3,7 +3,7 @@
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -112,8 +112,15 @@ def keys_of(settings_class: type[Strict]) -> Mapping[str, Shape]:
 
 def families_in_use() -> list[str]:
     """Families whose kinds a job file chooses, in the order of the sections."""
-    shapes = [shape for section in _sections() for shape in keys_of(section).values()]
-    return [name for name in FAMILIES if any(name in (shape.family, shape.table_of) for shape in shapes)]
+    used = _families_of(_sections())
+    # A kind may be put together from kinds of another family, as a model is that has an adapter.
+    used |= _families_of(settings_of(family, kind) for family in used for kind in FAMILIES[family].shipped)
+    return [name for name in FAMILIES if name in used]
+
+
+def _families_of(classes: Iterable[type[Strict]]) -> set[str]:
+    shapes = [shape for found in classes for shape in keys_of(found).values()]
+    return {family for shape in shapes for family in (shape.family, shape.table_of) if family is not None}
 
 
 def sections() -> Mapping[str, type[Strict]]:

@@ -213,6 +213,7 @@ def _module_of(file: Path) -> ModuleType:
 EXTRA_OF = {
     "transformers": "hf",
     "datasets": "hf",
+    "peft": "hf",
     "pyarrow": "data",
     "zstandard": "data",
     "tiktoken": "tokenizers",

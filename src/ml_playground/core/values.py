@@ -133,6 +133,8 @@ class ModelContext:
     """Recompute each block in the backward pass."""
     load_pretrained: bool = True
     """False where a checkpoint overwrites the weights anyway, so that no base folder is needed."""
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    """The type of matrix products while training: what is never trained may be held in it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,8 +57,8 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], reference: str
     Raises:
         CheckpointError: A name or a shape does not fit; all are listed.
     """
-    # Of tied weights only the first name is saved.
-    wanted = dict(model.named_parameters())
+    # Of tied weights only the first name is saved, and frozen ones are no part of a checkpoint.
+    wanted = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     wanted |= {
         name: tensor
         for name, tensor in model.state_dict(keep_vars=True).items()

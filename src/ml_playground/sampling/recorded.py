@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ml_playground.configuration.documents import read_document
 from ml_playground.configuration.models import JobConfig
@@ -16,6 +16,8 @@ FOR_SAMPLES = ("sample", "runtime.device", "runtime.threads")
 """What has an effect on texts: everything else was decided when the model was trained."""
 FOR_EVALUATION = ("sample.weights", "runtime.device", "runtime.dtype", "runtime.attention", "runtime.threads")
 """What has an effect on an evaluation."""
+BASE = "model.path"
+"""Where the frozen weights lie that a checkpoint of an adapter needs: may be set to another place of the same files."""
 
 
 def recorded_job(file: Path, layers: Sequence[Layer] = (), open_keys: Sequence[str] = FOR_SAMPLES) -> JobConfig:
@@ -25,6 +27,9 @@ def recorded_job(file: Path, layers: Sequence[Layer] = (), open_keys: Sequence[s
         ConfigError: The file is no job of this version, or a layer sets something else or a wrong value.
     """
     document = read_document(file)
+    model = document.table.get("model")
+    if isinstance(model, Mapping) and cast(Mapping[str, Any], model).get("adapter") is not None:
+        open_keys = (*open_keys, BASE)
     return merged_over([Layer("recorded job", document.table, file.parent, file, document.lines)], layers, open_keys)
 
 

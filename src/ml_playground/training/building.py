@@ -79,6 +79,7 @@ def build_model(job: JobConfig, facts: Mapping[str, int], device: torch.device, 
         attention="fused" if job.runtime.attention == "fused" else "math",
         activation_checkpointing=job.runtime.activation_checkpointing is True,
         load_pretrained=load_pretrained,
+        compute_dtype="bfloat16" if job.runtime.dtype == "bfloat16" else "float32",
     )
     model: nn.Module = load_object(families.MODELS[job.model.kind_name].build)(job.model, context)
     return model.to(device)

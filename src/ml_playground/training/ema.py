@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 
 class AveragedWeights:
-    """Float parameters' running mean: mean <- d * mean + (1 - d) * weights, with d rising to `decay` over the first steps."""
+    """Trained float parameters' running mean: mean <- d * mean + (1 - d) * weights, with d rising to `decay` over the first steps."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self._decay = decay
-        self._parameters = {name: p for name, p in model.named_parameters() if p.is_floating_point()}
+        self._parameters = {n: p for n, p in model.named_parameters() if p.requires_grad and p.is_floating_point()}
         self._means = {name: p.detach().clone() for name, p in self._parameters.items()}
 
     @torch.no_grad()

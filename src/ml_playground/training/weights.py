@@ -12,8 +12,11 @@ SHOWN_PROBLEMS = 20
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and saved buffers by name, by reference; a tied weight once, under its first name."""
-    parameters = {name: p.detach() for name, p in model.named_parameters()}
+    """Trained parameters and saved buffers by name, by reference; a tied weight once, under its first name.
+
+    What requires no gradient is as it was built, and whoever built it will build it again.
+    """
+    parameters = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
     saved = model.state_dict(keep_vars=True)
     return parameters | {name: buffer for name, buffer in model.named_buffers() if name in saved}
 

@@ -6,11 +6,15 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from ml_playground.configuration import families
+from ml_playground.configuration.base import Component
 from ml_playground.core.error_handling import ConfigError, DataError
+from ml_playground.core.registry import load_object
 from ml_playground.core.values import ModelContext
+from ml_playground.models.adapters.layers import hold_in
 from ml_playground.models.core.hf_causal_lm_decoder import HfDecoder
 from ml_playground.models.core.hf_causal_lm_loading import blueprint, empty_network, hidden_matrices, loaded_network
-from ml_playground.models.hugging_face.folder import files_sha256, read_config
+from ml_playground.models.hugging_face.base_files import refuse_changed
 from ml_playground.models.hugging_face.settings import HfCausalLm
 from ml_playground.models.layers.packed_linear import Precision
 
@@ -82,17 +86,28 @@ def build(settings: HfCausalLm, context: ModelContext) -> HfCausalLmModel:
     plan = blueprint(settings, context.attention)
     known = context.facts["vocab_size"]
     _refuse_misfit(settings, context, plan.vocab_size, plan.max_context)
-    if context.load_pretrained:
-        _refuse_changed(settings)
+    # Frozen weights are in no checkpoint.
+    needs_folder = context.load_pretrained or settings.adapter is not None
+    if needs_folder:
+        refuse_changed(settings)
         network = loaded_network(settings, context.attention)
     else:
         network = empty_network(settings, context.attention)
     model = HfCausalLmModel(network, known_ids=known, vocab_size=plan.vocab_size, max_context=plan.max_context)
-    if context.load_pretrained:
+    if needs_folder:
         _prove(model)
+    if settings.adapter is not None:
+        _adapt(network, settings.adapter, context)
     if context.activation_checkpointing:
         _recompute(network)
     return model
+
+
+def _adapt(network: PreTrainedModel, adapter: Component, context: ModelContext) -> None:
+    """Freeze a network but for what is put beside its matrices."""
+    load_object(families.ADAPTERS[adapter.kind_name].build)(adapter, network)
+    if context.compute_dtype == "bfloat16":
+        hold_in(network, torch.bfloat16)
 
 
 def _refuse_misfit(settings: HfCausalLm, context: ModelContext, vocab_size: int, max_context: int | None) -> None:
@@ -106,17 +121,6 @@ def _refuse_misfit(settings: HfCausalLm, context: ModelContext, vocab_size: int,
         raise ConfigError(
             f"data.sequence_tokens = {tokens} is longer than what the model in {settings.path} reads at once, {max_context}; "
             f"use data.sequence_tokens = {max_context} or less."
-        )
-
-
-def _refuse_changed(settings: HfCausalLm) -> None:
-    """What was read with the job must be what is loaded: the record would not name the model that was trained."""
-    if read_config(settings.path) != settings.config or (
-        settings.files_sha256 is not None and files_sha256(settings.path) != settings.files_sha256
-    ):
-        raise ConfigError(
-            f"The files in {settings.path} are not those that the job names (model.files_sha256); restore them, or begin a new "
-            "run with the present ones: --fresh."
         )
 
 
@@ -139,5 +143,6 @@ def _recompute(network: PreTrainedModel) -> None:
             f"runtime.activation_checkpointing = true: {type(network).__name__} cannot recompute its layers; set it to false."
         )
     network.activation_checkpointing_enable({"use_reentrant": False})
-    # The library lets gradients reach the embeddings' output for adapters on a frozen base; trained embeddings need no such hook.
+    # The library makes the embeddings' output ask for gradients, for the older way that recomputes nothing where no input does; this
+    # way does not look at inputs, so that adapters on a frozen base get their gradients without it.
     network.disable_input_require_grads()

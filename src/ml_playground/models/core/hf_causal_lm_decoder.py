@@ -1,6 +1,7 @@
 """Draws from a network of the transformers library with its own cache. B rows, t new tokens, V vocabulary, S seen positions."""
 
 import copy
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -10,11 +11,19 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from ml_playground.core.error_handling import DataError
+from ml_playground.models.adapters.layers import (
+    adapted_layers,
+    holds_less,
+    merged_weight,
+    modules_of,
+    plain_weight,
+)
 from ml_playground.models.layers.packed_linear import Linear, Precision, packed
 
 if TYPE_CHECKING:
     from ml_playground.models.core.hf_causal_lm import HfCausalLmModel
 
+FLOAT32_BYTES = 4
 PACKED_BYTES = 1 << 30
 """Matrices in float32 are packed, which makes them twice as fast, where a second copy of them takes at most this."""
 
@@ -70,6 +79,8 @@ class HfDecoder:
         self.device = next(model.parameters()).device
         self._finished = model.finished
         self._network = with_packed_matrices(model.network, precision)
+        # Frozen matrices that training holds in fewer bits multiply in that type only, and what they read must be cast to it.
+        self._held_in = torch.bfloat16 if self._network is model.network and holds_less(model.network) else None
         self._output = cast(nn.Module, self._network.get_output_embeddings())
 
     def new_state(self, rows: int, length: int, starts: Tensor | None = None) -> HfState:
@@ -107,9 +118,10 @@ class HfDecoder:
         """
         state.admit(ids)
         body = self._network.base_model
-        output = body(input_ids=ids, past_key_values=state.cache, use_cache=True, **state.reading(ids))
+        with self._casting():
+            output = body(input_ids=ids, past_key_values=state.cache, use_cache=True, **state.reading(ids))
+            logits = self._finished(self._output(output.last_hidden_state[:, -1])).float()
         state.seen += ids.shape[1]
-        logits = self._finished(self._output(output.last_hidden_state[:, -1]))
         if self._known < self.vocab_size:
             logits[:, self._known :] = float("-inf")
         return logits
@@ -117,7 +129,12 @@ class HfDecoder:
     @torch.no_grad()
     def logits(self, ids: Tensor) -> Tensor:
         """Logits (B, t, V) after each of `ids` (B, t), read from their beginning: what a precision costs is measured with it."""
-        return self._finished(self._output(self._network.base_model(input_ids=ids, use_cache=False).last_hidden_state))
+        with self._casting():
+            hidden = self._network.base_model(input_ids=ids, use_cache=False).last_hidden_state
+            return self._finished(self._output(hidden)).float()
+
+    def _casting(self) -> AbstractContextManager[object]:
+        return nullcontext() if self._held_in is None else torch.autocast(self.device.type, self._held_in)
 
 
 class PackedLinear(nn.Module):
@@ -141,14 +158,22 @@ def with_packed_matrices(network: PreTrainedModel, precision: Precision) -> PreT
         ConfigError: The precision does not work where the model is.
     """
     matrices = [module for module in network.modules() if isinstance(module, nn.Linear | Conv1D)]
-    if precision == "float32" and sum(module.weight.nbytes for module in matrices) > PACKED_BYTES:
+    if precision == "float32" and sum(FLOAT32_BYTES * module.weight.numel() for module in matrices) > PACKED_BYTES:
         return network
     shared: dict[int, Any] = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
     twin = copy.deepcopy(network, shared).eval()
-    modules: dict[str, nn.Module] = dict(cast(Any, twin).named_modules())
-    for name, module in modules.items():
+    adapted = adapted_layers(twin)
+    for name, layer in adapted.items():
+        _pack(twin, name, layer.get_base_layer(), merged_weight(layer), precision)
+    for name, module in modules_of(twin).items():
         if isinstance(module, nn.Linear | Conv1D):
-            weight = module.weight.t().contiguous() if isinstance(module, Conv1D) else module.weight
-            linear = packed(weight, cast(Tensor | None, module.bias), precision)
-            twin.set_submodule(name, PackedLinear(linear, weight))
+            _pack(twin, name, module, plain_weight(module), precision)
     return twin
+
+
+def _pack(
+    network: PreTrainedModel, name: str, module: nn.Linear | Conv1D, weight: Tensor, precision: Precision
+) -> None:
+    weight = weight.t().contiguous() if isinstance(module, Conv1D) else weight
+    bias = cast(Tensor | None, module.bias)
+    network.set_submodule(name, PackedLinear(packed(weight, None if bias is None else bias.float(), precision), weight))

@@ -25,6 +25,7 @@ from transformers.utils import logging
 from ml_playground.core.error_handling import CheckpointError, ConfigError
 from ml_playground.core.registry import did_you_mean
 from ml_playground.core.values import ModelCost
+from ml_playground.models.adapters.layers import adapter_parameters
 from ml_playground.models.hugging_face.folder import weight_files
 from ml_playground.models.hugging_face.settings import HfCausalLm
 
@@ -63,7 +64,9 @@ class Blueprint:
     vocab_size: int
     max_context: int | None
     parameters: int
-    """A tied table counts once."""
+    """Of the folder; a tied table counts once."""
+    adapter_parameters: int | None
+    """Of what is trained in their place; none: no adapter."""
     matrix_parameters: int
     """Of `hidden_matrices`."""
     multiplied: float
@@ -204,6 +207,7 @@ def _blueprint(settings_json: str, attention: Attention) -> Blueprint:
     network = empty_network(settings, attention, "meta")
     text: Any = network.config.get_text_config(decoder=True)
     matrices = hidden_matrices(network)
+    beside = None if settings.adapter is None else adapter_parameters(cast(Any, settings.adapter), network)
     try:
         max_context: int | None = getattr(text, "max_position_embeddings", None)
         if max_context is not None and max_context < 1:
@@ -220,6 +224,7 @@ def _blueprint(settings_json: str, attention: Attention) -> Blueprint:
             vocab_size=vocab_size,
             max_context=max_context,
             parameters=sum(map(torch.numel, network.parameters())),
+            adapter_parameters=beside,
             matrix_parameters=of_matrices,
             multiplied=of_matrices + stacked * share + vocab_size * int(text.hidden_size),
             attention_width=math.prod((layers, heads, head_width)),
@@ -229,21 +234,20 @@ def _blueprint(settings_json: str, attention: Attention) -> Blueprint:
 
 
 def cost(settings: HfCausalLm, facts: Mapping[str, int]) -> ModelCost:
-    """All that planning must know of a model: counted on the network itself, of which nothing is allocated.
-
-    Args:
-        settings: Of the model.
-        facts: sequence_tokens.
+    """All that planning must know of a model with data of these facts: counted on the network itself, of which nothing is allocated.
 
     Raises:
         ConfigError: The library cannot build what config.json describes.
     """
     plan = blueprint(settings)
     attention = 12 * plan.attention_width * facts["sequence_tokens"]
+    beside = plan.adapter_parameters
+    # A frozen weight is multiplied on the way there and on the way back, and has no gradient of its own.
+    multiplied = 6 * plan.multiplied if beside is None else 4 * plan.multiplied + 6 * beside
     return ModelCost(
-        parameters=plan.parameters,
-        matrix_parameters=plan.matrix_parameters,
-        flops_per_token=round(6 * plan.multiplied) + attention,
+        parameters=plan.parameters if beside is None else beside,
+        matrix_parameters=plan.matrix_parameters if beside is None else beside,
+        flops_per_token=round(multiplied) + attention,
         vocab_size=plan.vocab_size,
         sequence_tokens=facts["sequence_tokens"],
     )

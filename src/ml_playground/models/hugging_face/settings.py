@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import StringConstraints, model_validator
 
-from ml_playground.configuration.base import Component, ConfigPath, Probability
+from ml_playground.configuration.base import ByKind, Component, ConfigPath, Probability
 from ml_playground.core.error_handling import ConfigError
 from ml_playground.models.hugging_face.folder import MOST_CONFIG_BYTES, TOKENIZER, files_sha256, read_config, same_file
 
@@ -19,9 +19,11 @@ class HfCausalLm(Component):
     kind: Literal["hf_causal_lm"] = "hf_causal_lm"
     """Third-party model; needs the extra `hf`."""
     path: ConfigPath
-    """A folder with config.json and *.safetensors, as `save_pretrained` writes it. Read when a run begins; checkpoints do without it."""
+    """A folder with config.json and *.safetensors, as `save_pretrained` writes it. Read as a run begins; an adapter needs it ever after."""
     dropout: Probability | None = None
     """Wherever the architecture drops; none: as its config.json says."""
+    adapter: Annotated[Component, ByKind("adapter")] | None = None
+    """Small weights that are trained in the place of the model's own, which stay as they are; none: all are trained."""
     config: Annotated[str, StringConstraints(min_length=2, max_length=MOST_CONFIG_BYTES)] | None = None
     """What config.json says of the model. Read from the folder and recorded, so that a checkpoint alone suffices; not to be set."""
     files_sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
