@@ -1,7 +1,7 @@
 """Batches: tensors with their shapes written down. B rows, T tokens a row; C, H, W the shape of an image."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Self
 
@@ -10,6 +10,11 @@ from torch import Tensor
 
 NO_TARGET = -100
 """Label of a position without a target, torch's own default."""
+
+
+def labelled_of(labels: Tensor) -> Tensor:
+    """(n,) int64: which of the labels (B, T) name a target, counted along the rows."""
+    return (labels.flatten() != NO_TARGET).nonzero().flatten()
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +34,22 @@ class TokenBatch:
     to its own document alone. With `positions`, or not at all.
     """
 
+    labelled: Tensor | None = None
+    """(n,) int64: which of the B T positions have a label, counted along the rows, so that a device need not be asked how many;
+    none: all of them, or they were not looked for."""
+
     @property
     def rows(self) -> int:
         """B."""
         return len(self.ids)
 
     def to(self, device: torch.device) -> Self:
-        """The same batch on another device."""
-        return self._with_each(lambda tensor: tensor.to(device, non_blocking=True))
+        """The same batch on another device, with its labelled positions: there nobody could count them without waiting."""
+        moved = self._with_each(lambda tensor: tensor.to(device, non_blocking=True))
+        if device.type == "cpu" or self.labels.device == device:
+            return moved
+        found = labelled_of(self.labels)
+        return moved if len(found) == self.labels.numel() else replace(moved, labelled=found.to(device))
 
     def pinned(self) -> Self:
         """The same batch in memory from which a CUDA device fetches while the host goes on."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ml_playground.data_pipeline.batches import NO_TARGET, TokenBatch
-from ml_playground.models.protocols import States
+from ml_playground.models.protocols import Layout, States
 from ml_playground.objectives.next_token import NextTokenObjective, build
 from ml_playground.objectives.settings import NextToken
 
@@ -97,7 +97,7 @@ def test_loss_sum_under_bfloat16_autocast_is_float32() -> None:
 
 
 @pytest.mark.parametrize("z_loss", [0.0, 0.1])
-@pytest.mark.parametrize("positions", [1, 5, 24])
+@pytest.mark.parametrize("positions", [1, 5, 16])
 def test_loss_sum_in_parts_equals_the_whole(positions: int, z_loss: float) -> None:
     """Value and gradients; no part of the head sees more positions than asked for."""
     results = []
@@ -106,7 +106,7 @@ def test_loss_sum_in_parts_equals_the_whole(positions: int, z_loss: float) -> No
         loss = NextTokenObjective(NextToken(z_loss=z_loss), largest_logits=largest).loss_sum(model, a_batch())
         loss.backward()
         results.append((loss, model.out.weight.grad, model.table.weight.grad))
-        assert model.largest_head == min(24, largest // 11)
+        assert model.largest_head == min(16, largest // 11)
     torch.testing.assert_close(results[0], results[1])
 
 
@@ -169,3 +169,98 @@ def test_sums_reports_what_a_model_measures_as_the_mean_over_rows() -> None:
     total, rows = sums["size"].tolist()
     assert rows == 4
     assert total == pytest.approx(model.states(batch.ids).measures["size"].sum().item())
+
+
+def weighted(batch: TokenBatch, weights: Tensor) -> TokenBatch:
+    """The same batch, each target with a weight; what is no target weighs nothing."""
+    return TokenBatch(batch.ids, batch.labels, weights * (batch.labels != NO_TARGET))
+
+
+def results_of(batch: TokenBatch, z_loss: float = 0.1, largest_logits: int = 10**9) -> tuple[Tensor, ...]:
+    """Loss and gradients in float64."""
+    model = Bigrams().double()
+    loss = NextTokenObjective(NextToken(z_loss=z_loss), largest_logits=largest_logits).loss_sum(model, batch)
+    loss.backward()
+    return loss.detach(), *(parameter.grad for parameter in model.parameters() if parameter.grad is not None)
+
+
+def test_targets_of_weighted_labels_is_the_sum_of_their_weights() -> None:
+    """The normaliser of a step: a target of weight 2 counts twice."""
+    batch = weighted(a_batch(), torch.full((4, 6), 0.5))
+    assert build(NextToken()).targets(batch) == 8
+    assert build(NextToken()).sums(Bigrams(), batch)["loss"][1] == 8
+
+
+@pytest.mark.parametrize("largest_logits", [11, 55, 10**9])
+def test_weights_of_one_change_nothing(largest_logits: int) -> None:
+    """Value and gradients, whole and in parts."""
+    batch = weighted(a_batch(), torch.ones(4, 6))
+    torch.testing.assert_close(results_of(batch, largest_logits=largest_logits), results_of(a_batch()))
+
+
+@pytest.mark.parametrize("largest_logits", [11, 55, 10**9])
+def test_weighted_loss_is_that_of_labels_given_so_often(largest_logits: int) -> None:
+    """A weight of 3 is three targets, one of 0 is none, with z_loss too."""
+    generator = torch.Generator().manual_seed(5)
+    often = torch.randint(4, (4, 6), generator=generator)
+    batch, copies = a_batch(), []
+    for more in range(3):
+        labels = torch.where(often > more, batch.labels, NO_TARGET)
+        copies.append(TokenBatch(batch.ids, labels))
+    repeated = [sum(parts) for parts in zip(*map(results_of, copies), strict=True)]
+    got = results_of(weighted(batch, often.double()), largest_logits=largest_logits)
+    torch.testing.assert_close(list(got), repeated)
+
+
+def test_auxiliary_loss_counts_once_for_the_weight_of_each_target() -> None:
+    """It is added to what is divided by the sum of weights."""
+    batch = weighted(a_batch(), torch.full((4, 6), 0.25))
+    model = Opinionated().double()
+    build(NextToken()).loss_sum(model, batch).backward()
+    whole = Opinionated().double()
+    build(NextToken()).loss_sum(whole, a_batch()).backward()
+    assert model.table.weight.grad is not None
+    torch.testing.assert_close(4 * model.table.weight.grad, whole.table.weight.grad)
+
+
+def test_head_sees_labelled_positions_alone() -> None:
+    """Logits that no label asks for are not computed; where each position has a label, nothing is gathered."""
+    model, batch = Bigrams(), a_batch()
+    build(NextToken()).loss_sum(model, batch)
+    assert model.largest_head == 16
+    full = TokenBatch(batch.ids, batch.ids)
+    build(NextToken()).loss_sum(model, full)
+    assert model.largest_head == 24
+
+
+def test_labelled_positions_that_came_with_the_batch_are_believed() -> None:
+    """A device is not asked how many there are: whoever moved the batch there has counted them."""
+    batch = a_batch()
+    counted = TokenBatch(batch.ids, batch.labels, labelled=torch.arange(24)[batch.labels.flatten() != NO_TARGET][:3])
+    model = Bigrams()
+    build(NextToken()).loss_sum(model, counted)
+    assert model.largest_head == 3
+
+
+class Separating(Bigrams):
+    """Remembers the layout that it was given."""
+
+    layout: Layout | None = None
+
+    def hidden(self, ids: Tensor, layout: Layout | None = None) -> Tensor:
+        """As without; a table knows no neighbours."""
+        self.layout = layout
+        return self.table(ids)
+
+
+def test_documents_of_a_batch_reach_the_model() -> None:
+    """In training and in an evaluation."""
+    batch = a_batch()
+    positions, documents = torch.arange(6).expand(4, 6) % 3, torch.arange(6).expand(4, 6) // 3
+    packed = TokenBatch(batch.ids, batch.labels, positions=positions, documents=documents)
+    for ask in (build(NextToken()).loss_sum, build(NextToken()).sums):
+        model = Separating()
+        ask(model, packed)
+        assert model.layout is not None
+        assert torch.equal(model.layout.positions, positions)
+        assert torch.equal(model.layout.documents, documents)
