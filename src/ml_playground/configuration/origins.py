@@ -19,6 +19,7 @@ from ml_playground.configuration.schema import (
     find_shape,
     leaves,
 )
+from ml_playground.core.hub_cache import HUB_MARK, snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,11 +200,15 @@ def absolute_plugin(text: str, folder: Path) -> str:
 def absolute(text: str, folder: Path) -> str:
     """A path as a user writes it, made absolute: `~` and `~user` are home folders, a relative one counts from `folder`.
 
+    `hub:ORG/NAME` is where that model of the Hugging Face hub lies on this machine.
+
     Raises:
-        ValueError: Empty, with a NUL in it, or in the home folder of nobody.
+        ValueError: Empty, with a NUL in it, in the home folder of nobody, or a model that was not fetched.
     """
     if not text or "\0" in text:
         raise ValueError("it is empty" if not text else "it holds a NUL character")
+    if text.startswith(HUB_MARK):
+        return str(snapshot(text.removeprefix(HUB_MARK)))
     try:
         # Path("./~a") is Path("~a"), which would be expanded too.
         path = Path(text).expanduser() if text.startswith("~") else Path(text)
