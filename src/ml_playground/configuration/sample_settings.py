@@ -45,6 +45,8 @@ class SampleSettings(Strict):
     """Of a beam search: a continuation's log-probability is divided by its tokens to this power; above 0 longer ones gain."""
     stop: tuple[Annotated[str, StringConstraints(min_length=1)], ...] = ()
     """Texts that end a continuation; they are not part of it."""
+    processors: bool = True
+    """Of a run trained on chats: answers are drawn with what its profile steers them with, as in previews and evaluations."""
     seed: CountOrZero = 1337
     """Seed of the draws; sample i of prompt j is the same whatever else is drawn."""
     weights: Literal["auto", "raw", "ema"] = "auto"
