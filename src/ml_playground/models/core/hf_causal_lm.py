@@ -1,5 +1,6 @@
 """A causal model of the transformers library, as everything else here knows models. B rows, T tokens, C width, V vocabulary."""
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
@@ -12,11 +13,14 @@ from ml_playground.core.error_handling import ConfigError, DataError
 from ml_playground.core.registry import load_object
 from ml_playground.core.values import ModelContext
 from ml_playground.models.adapters.layers import hold_in
+from ml_playground.models.core.hf_causal_lm_attention import Way, arguments_of, bound_of, way_of
 from ml_playground.models.core.hf_causal_lm_decoder import HfDecoder
 from ml_playground.models.core.hf_causal_lm_loading import blueprint, empty_network, hidden_matrices, loaded_network
 from ml_playground.models.hugging_face.base_files import refuse_changed
 from ml_playground.models.hugging_face.settings import HfCausalLm
+from ml_playground.models.layers.documents import lengths_of
 from ml_playground.models.layers.packed_linear import Precision
+from ml_playground.models.protocols import Layout
 
 COMPARED_TOKENS = 3
 """Enough to see whether our way to the logits is the library's."""
@@ -29,6 +33,8 @@ class HfCausalLmModel(nn.Module):
         super().__init__()
         self.network = network
         self.vocab_size, self.max_context, self.known_ids = vocab_size, max_context, known_ids
+        self._way: Way | None = None
+        self._bound = bound_of(network)
         text: Any = network.config.get_text_config(decoder=True)
         # Gemma bounds its logits, Cohere and Granite scale them, each after the output layer and by a number of its config.
         self._softcap: float | None = getattr(text, "final_logit_softcapping", None)
@@ -40,18 +46,42 @@ class HfCausalLmModel(nn.Module):
         """Logits (B, T, V) of ids (B, T)."""
         return self.head(self.hidden(ids))
 
-    def hidden(self, ids: Tensor) -> Tensor:
+    def hidden(self, ids: Tensor, layout: Layout | None = None) -> Tensor:
         """Final normalised states (B, T, C).
+
+        Args:
+            ids: (B, T).
+            layout: Where rows hold several documents: each is read as if it were alone.
 
         Raises:
             DataError: More tokens than the model has positions.
+            ConfigError: The library cannot read documents of this architecture apart.
         """
-        if self.max_context is not None and ids.shape[1] > self.max_context:
+        lengths = None if layout is None else lengths_of(layout.documents)
+        longest = ids.shape[1] if lengths is None else max(lengths)
+        if self.max_context is not None and longest > self.max_context:
             raise DataError(
                 f"The model reads at most {self.max_context} tokens (max_position_embeddings of its config.json), got rows of "
-                f"{ids.shape[1]}; shorten them."
+                f"{longest}; shorten them."
             )
-        return cast(Tensor, self.network.base_model(input_ids=ids, use_cache=False).last_hidden_state)
+        if layout is None:
+            return self._states(ids, {})
+        alone = self._isolating_way() == "alone" and longest <= self._bound
+        return self._states(ids, arguments_of(layout, lengths if alone else None))
+
+    def _states(self, ids: Tensor, arguments: Mapping[str, Any]) -> Tensor:
+        return cast(Tensor, self.network.base_model(input_ids=ids, use_cache=False, **arguments).last_hidden_state)
+
+    def _isolating_way(self) -> Way:
+        """Found out at the first batch that needs it: before, a checkpoint may still have to bring the weights."""
+        if self._way is None:
+            self._way = way_of(self.network)
+        if self._way == "none":
+            raise ConfigError(
+                f"{type(self.network).__name__} lets several documents of a row see each other; use data that keep each in a row of "
+                'its own, e.g. data.kind = "padded_examples".'
+            )
+        return self._way
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits (..., V) of states (..., C)."""

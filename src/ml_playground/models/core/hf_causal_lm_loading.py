@@ -26,6 +26,7 @@ from ml_playground.core.error_handling import CheckpointError, ConfigError
 from ml_playground.core.registry import did_you_mean
 from ml_playground.core.values import ModelCost
 from ml_playground.models.adapters.layers import adapter_parameters
+from ml_playground.models.core.hf_causal_lm_attention import NAMES, takes_ours
 from ml_playground.models.hugging_face.folder import weight_files
 from ml_playground.models.hugging_face.settings import HfCausalLm
 
@@ -254,9 +255,11 @@ def cost(settings: HfCausalLm, facts: Mapping[str, int]) -> ModelCost:
 
 
 def _implementation(config: PretrainedConfig, attention: Attention) -> str:
-    """How the library calls it; what it cannot fuse (bounded scores, in Gemma 2) it computes written out, to the same numbers."""
-    fuses: bool = getattr(MODEL_FOR_CAUSAL_LM_MAPPING[type(config)], "_supports_sdpa", False)
-    return "sdpa" if attention == "fused" and fuses else "eager"
+    """How the library calls it; what ours cannot compute (bounded scores, in Gemma 2) it writes out, to the same numbers."""
+    network_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    if takes_ours(network_class):
+        return NAMES[attention]
+    return "sdpa" if attention == "fused" and getattr(network_class, "_supports_sdpa", False) else "eager"
 
 
 def _refuse_misfits(folder: Path, found: Mapping[str, Any]) -> None:

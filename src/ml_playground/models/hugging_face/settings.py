@@ -1,7 +1,7 @@
 """Settings of models that other libraries define; free of torch."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import StringConstraints, model_validator
 
@@ -15,6 +15,8 @@ LEARNT_HERE = {"char", "byte", "word", "ngram", "byte_bpe"}
 
 class HfCausalLm(Component):
     """Any causal language model of the transformers library, from a local folder: trained further, sampled, evaluated."""
+
+    isolates_documents: ClassVar[bool] = True
 
     kind: Literal["hf_causal_lm"] = "hf_causal_lm"
     """Third-party model; needs the extra `hf`."""

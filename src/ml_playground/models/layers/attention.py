@@ -25,7 +25,14 @@ def causal_mask(length: int, *, dtype: torch.dtype, device: torch.device, window
 
 
 def math_attention(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor, dropout: float, *, window: int | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor,
+    dropout: float,
+    *,
+    window: int | None = None,
+    scale: float | None = None,
 ) -> Tensor:
     """Attention written out: matrix product, masked softmax, matrix product.
 
@@ -39,17 +46,19 @@ def math_attention(
         mask: (T, T), or (B, 1, T, T) where rows differ; added to the scores.
         dropout: Share of the weights dropped.
         window: Newest tokens that a query attends to, as the mask says too; none: all.
+        scale: Of the scores; none: the square root of D divides them.
 
     Returns:
         (B, H, T, D).
     """
     rows, heads, length, width = q.shape
+    factor = width**-0.5 if scale is None else scale
     if mask.ndim > 2:  # noqa: PLR2004
         mask = mask.expand(rows, heads, length, length).reshape(rows * heads, length, length)
     q, k, v = (x.reshape(rows * heads, length, width) for x in (q, k, v))
     if length > QUERIES_AT_ONCE and not dropout and q.device.type == "cpu" and not torch.compiler.is_compiling():
-        return cast(Tensor, _AttentionInParts.apply(q, k, v, mask, window)).view(rows, heads, length, width)
-    scores = torch.baddbmm(mask, q, k.transpose(1, 2), alpha=width**-0.5)
+        return cast(Tensor, _AttentionInParts.apply(q, k, v, mask, window, factor)).view(rows, heads, length, width)
+    scores = torch.baddbmm(mask, q, k.transpose(1, 2), alpha=factor)
     weights = functional.softmax(scores, dim=-1)
     if dropout:
         weights = dropped(weights, dropout)
@@ -64,9 +73,9 @@ class _AttentionInParts(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, window: int | None) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, window: int | None, scale: float) -> Tensor:
         """(N, T, D) each -> (N, T, D)."""
-        length, scale = q.shape[1], q.shape[2] ** -0.5
+        length = q.shape[1]
         weights: list[Tensor] = []
         mixed: list[Tensor] = []
         for start in range(0, length, QUERIES_AT_ONCE):
@@ -76,11 +85,11 @@ class _AttentionInParts(torch.autograd.Function):
             weights.append(functional.softmax(scores, dim=-1))
             mixed.append(torch.bmm(weights[-1], v[:, first:end]))
         ctx.save_for_backward(q, k, v, *weights)
-        ctx.window = window
+        ctx.window, ctx.scale = window, scale
         return torch.cat(mixed, dim=1)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Part by part; what a part gives to its keys and values is added to what the others gave."""
         q, k, v, *weights = cast(tuple[Tensor, ...], ctx.saved_tensors)
         of_q, of_k, of_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
@@ -91,10 +100,10 @@ class _AttentionInParts(torch.autograd.Function):
             of_v[:, first:end] += torch.bmm(part.mT, of_mixed)
             of_weights = torch.bmm(of_mixed, v[:, first:end].mT)
             of_scores = torch.ops.aten._softmax_backward_data(of_weights, part, -1, part.dtype)
-            of_scores.mul_(q.shape[2] ** -0.5)
+            of_scores.mul_(ctx.scale)
             of_q[:, start:end] = torch.bmm(of_scores, k[:, first:end])
             of_k[:, first:end] += torch.bmm(of_scores.mT, q[:, start:end])
-        return of_q, of_k, of_v, None, None
+        return of_q, of_k, of_v, None, None, None
 
 
 def _first_key(query: int, window: int | None) -> int:
