@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from torch import nn
 
 from ml_playground.configuration import families
 from ml_playground.configuration.fingerprint import existing_data
@@ -139,7 +140,7 @@ def facts_of(ready: Opened, built: Assembly, choice: Choice, report: FlightRepor
     if runtime.activation_checkpointing is True:
         ways.append("activations recomputed")
     facts = {
-        "parameters": f"{sum(p.numel() for p in built.model.parameters()):,}",
+        "parameters": _parameters(built.model),
         "device": f"{runtime.device} ({', '.join(ways)})",
     }
     # Images are not learnt by heart as text is: augmented ones are never the same, and dozens of epochs are usual.
@@ -164,3 +165,12 @@ def facts_of(ready: Opened, built: Assembly, choice: Choice, report: FlightRepor
         if report.notes:
             facts[NOTES] = "; ".join(report.notes)
     return facts
+
+
+def _parameters(model: nn.Module) -> str:
+    """How many there are, and how many of them are trained where that is less."""
+    every = sum(parameter.numel() for parameter in model.parameters())
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    return (
+        f"{every:,}" if trained == every else f"{every:,}, of which {trained:,} trained ({100 * trained / every:.2g} %)"
+    )

@@ -45,6 +45,8 @@ MEANING = {"locked": "decides what the weights are", "recorded": "may be changed
 
 OF_A_BASE = ("model.config", "model.files_sha256")
 """What a job records of a model's folder."""
+MODEL_PATH = "model.path"
+"""The folder."""
 
 DECIDED = ("runtime", "schedule.warmup_steps")
 """Where an "auto" is decided as a run begins, and stays what it was decided to be."""
@@ -100,8 +102,15 @@ def differences(saved: JobConfig, wanted: JobConfig) -> list[Difference]:
         for name, hook in job.hooks.items()
         if isinstance(hook, HookSettings) and hook.decides_the_end
     )
+    # What a folder holds says its hash; where it lies is as free as the name of a machine.
+    moved = (MODEL_PATH,) if old.get(OF_A_BASE[-1]) is not None and old[OF_A_BASE[-1]] == new.get(OF_A_BASE[-1]) else ()
     return [
-        Difference(path, old.get(path), new.get(path), "recorded" if _under(path, deciding) else lock_of(path))
+        Difference(
+            path,
+            old.get(path),
+            new.get(path),
+            "recorded" if _under(path, deciding) else "free" if path in moved else lock_of(path),
+        )
         for path in list(old) + [path for path in new if path not in old]
         if old.get(path) != new.get(path) and not (_under(path, DECIDED) and new.get(path) == "auto")
     ]
