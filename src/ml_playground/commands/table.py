@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, Mapping[str, Row | Group]] = {
         "sample": Row("ml_playground.commands.sample:sample", "Let a trained model write."),
         "sweep": Row("ml_playground.commands.sweep:sweep", "Train with many settings, and say which is best."),
         "evaluate": Row("ml_playground.commands.evaluate:evaluate", "Loss, perplexity and bits per byte on any split."),
+        "export": Row("ml_playground.commands.export:export", "Write a model for other programs, and prove it."),
     },
     "Look and steer": {
         "experiments": Row("ml_playground.commands.experiments:experiments", "List the experiments there are."),

@@ -134,6 +134,11 @@ class RunFolder:
         return self.path / "evaluations"
 
     @property
+    def exports(self) -> Path:
+        """Folder of what `mlp export` wrote, a folder for each kind."""
+        return self.path / "export"
+
+    @property
     def report(self) -> Path:
         """The one-file report."""
         return self.path / "report.html"

@@ -11,6 +11,7 @@ from torch import Tensor
 from ml_playground.core.error_handling import CheckpointError, ConfigError, DataError
 from ml_playground.export.gguf_file import architecture_for, write_gguf
 from ml_playground.export.llama_api import LlamaContext, LlamaModel
+from ml_playground.export.parity import divergence
 from ml_playground.models.layers.packed_linear import Precision
 from ml_playground.models.protocols import Decoder
 from ml_playground.models.settings import Gpt
@@ -65,12 +66,6 @@ def prove(exported: Decoder, checkpoint: Decoder, precision: Precision) -> None:
             f"llama.cpp's predictions are {apart:.3g} nats a token from those of the checkpoint, rounding to {precision} explains "
             f"{MOST_NATS_APART[precision]:g}; the file is not used. Use sample.engine = 'torch', or another sample.precision."
         )
-
-
-def divergence(expected: Tensor, found: Tensor) -> float:
-    """Kullback-Leibler divergence of two predictions from logits (B, T, V): nats a token, 0 where they are equal."""
-    left, right = expected.double().log_softmax(-1), found.double().log_softmax(-1)
-    return float((left.exp() * (left - right)).sum(-1).mean())
 
 
 @dataclass(slots=True)

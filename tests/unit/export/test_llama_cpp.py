@@ -18,7 +18,8 @@ pytest.importorskip("gguf", reason="the extra `export` is not installed: make se
 pytest.importorskip("xllamacpp", reason="the extra `export` is not installed: make setup")
 
 from ml_playground.export import llama_api
-from ml_playground.export.llama_cpp import LlamaDecoder, build, divergence, prove
+from ml_playground.export.llama_cpp import LlamaDecoder, build, prove
+from ml_playground.export.parity import divergence
 from tests.unit.export.test_gguf_file import GPT2, QWEN3, model_of
 
 PROMPTS = [[1, 2, 3, 4, 5, 6, 7, 8, 9], [4], [11, 3, 11], list(range(20))]

@@ -98,7 +98,7 @@ def layout_for(settings: Gpt) -> str:
 def to_hugging_face(
     settings: Gpt, tensors: Mapping[str, Tensor], folder: Path, *, largest_file_bytes: int = LARGEST_FILE_BYTES
 ) -> None:
-    """Write config.json and model.safetensors, or several files of tensors, so that `AutoModelForCausalLM.from_pretrained(folder)` gives this model.
+    """Write config.json and the tensors, so that `AutoModelForCausalLM.from_pretrained(folder)` gives this model.
 
     Args:
         settings: Of the model; vocab_size and block_size are filled in, as in `GptModel.settings`.

@@ -1,0 +1,190 @@
+"""`mlp export --kind hugging_face`: a folder for the transformers library, proved before it gets its name."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from ml_playground.core import atomic
+from ml_playground.core.atomic import write_file
+from ml_playground.core.error_handling import CheckpointError, ConfigError
+from ml_playground.core.humanise import json_text
+from ml_playground.core.installation import installed_version
+from ml_playground.core.registry import load_object
+from ml_playground.core.storage_errors import storage_errors
+from ml_playground.export.model_folder import Dtype, write_generation, write_model
+from ml_playground.export.parity import COMPARED_TOKENS, Parity, Probe, Reopened, Trained, compare, divergence
+from ml_playground.models.weights.shards import LARGEST_FILE_BYTES
+
+LIBRARY_FILES = "ml_playground.tokenization.library_files:library_files"
+REOPENED = "ml_playground.export.reopened:ReopenedFolder"
+
+PARITY, CARD, TEMPLATE, TOKENIZER_CONFIG = "parity.json", "README.md", "chat_template.jinja", "tokenizer_config.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Exportable:
+    """A model, and what goes with it."""
+
+    kind: str
+    """Of the model, as `model.kind` says."""
+    model: nn.Module
+    """Without an adapter beside its weights. It is rounded to the type of the folder."""
+    trained: Trained
+    """The same model, as it is run."""
+    tokenizer: Path | None
+    """Its folder; none: the model is exported alone."""
+    bos: int | None = None
+    pad: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rounding:
+    """What the type of the folder changes, against the float32 of the checkpoint."""
+
+    largest_change: float
+    """Of a logit."""
+    divergence_nats: float
+    """Of the predictions, a token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What stands in parity.json."""
+
+    compared: str
+    """Which rows."""
+    dtype: Dtype
+    parity: Parity
+    rounding: Rounding | None
+    """None in float32, which is not rounded."""
+    versions: Mapping[str, str]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "schema_version": 1,
+            "compared": self.compared,
+            "dtype": self.dtype,
+            **self.parity.as_json(),
+            "rounding": self.rounding and asdict(self.rounding),
+            "versions": dict(self.versions),
+        }
+
+
+def export_folder(
+    what: Exportable,
+    out: Path,
+    *,
+    probes: Sequence[Probe],
+    compared: str,
+    card: Callable[[Report], str],
+    dtype: Dtype = "float32",
+    largest_file_bytes: int = LARGEST_FILE_BYTES,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Report:
+    """Write the folder, open it again with transformers alone, compare, and only then give it its name.
+
+    Args:
+        what: The model.
+        out: A folder; one that is there is replaced.
+        probes: Rows that both sides read, at least one.
+        compared: Where they come from, for the report.
+        card: The text of README.md.
+        dtype: Of the tensors in the folder.
+        largest_file_bytes: Of tensors in one file.
+        progress: Told what is done at the moment.
+
+    Raises:
+        ConfigError: The library has no such model, or no such tokenizer.
+        CheckpointError: What was written is not what was trained; nothing is left.
+        StorageError: It could not be written.
+    """
+    files = {} if what.tokenizer is None else tokenizer_files(what.tokenizer)
+    before = [what.trained.logits(_read(probe, what.trained)) for probe in probes] if dtype != "float32" else []
+    with atomic.folder(out) as folder:
+        progress("writing the tensors")
+        write_model(what.kind, what.model, folder, dtype=dtype, largest_file_bytes=largest_file_bytes)
+        write_generation(folder, sorted(what.trained.stop_ids), bos=what.bos, pad=what.pad)
+        for name, content in files.items():
+            write_file(folder / name, content)
+        progress("opening the folder with transformers")
+        with storage_errors(folder):
+            reopened: Reopened = load_object(REOPENED)(folder, with_tokenizer=bool(files))
+        parity = compare(
+            what.trained, reopened, probes, lambda done: progress(f"{done} of {len(probes)} rows compared")
+        )
+        _refuse(parity)
+        report = Report(compared, dtype, parity, _rounding(what.trained, probes, before), _versions())
+        write_file(folder / PARITY, json_text(report.as_json()) + "\n")
+        write_file(folder / CARD, card(report))
+    return report
+
+
+def tokenizer_files(folder: Path) -> dict[str, bytes]:
+    """What AutoTokenizer reads, of a tokenizer of ours; with the template of its chats, where it was trained on such.
+
+    Raises:
+        ConfigError: The library `tokenizers` has no rules that are equal to this tokenizer's.
+        DataError: The folder holds no whole tokenizer.
+    """
+    files: dict[str, bytes] = load_object(LIBRARY_FILES)(folder)
+    template = folder / TEMPLATE
+    if template.is_file():
+        files[TEMPLATE] = template.read_bytes()
+        # In a rendered chat marks are marks.
+        config: dict[str, Any] = json.loads(files[TOKENIZER_CONFIG])
+        config.pop("split_special_tokens", None)
+        config.pop("chat_template", None)
+        files[TOKENIZER_CONFIG] = (json.dumps(config, indent=2, sort_keys=True) + "\n").encode()
+    return files
+
+
+def refuse_place(out: Path, *, force: bool) -> None:
+    """Say no before anything is computed.
+
+    Raises:
+        ConfigError: Something lies there that is no export, or an export that may not be replaced.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (out / PARITY).is_file():
+        raise ConfigError(
+            f"{out} is there and holds something else than an export (there is no {PARITY}); it is left alone. "
+            "Name another folder: --out FOLDER"
+        )
+    if not force:
+        raise ConfigError(f"{out} holds an export already; replace it with --force, or name another one: --out FOLDER")
+
+
+def _read(probe: Probe, trained: Trained) -> Sequence[int]:
+    return probe.ids[: min(COMPARED_TOKENS, trained.max_context or COMPARED_TOKENS)]
+
+
+def _rounding(trained: Trained, probes: Sequence[Probe], before: Sequence[Tensor]) -> Rounding | None:
+    if not before:
+        return None
+    after = [trained.logits(_read(probe, trained)) for probe in probes]
+    pairs = list(zip(before, after, strict=True))
+    tokens = sum(len(one) for one in before)
+    return Rounding(
+        largest_change=max((one - other).abs().max().item() for one, other in pairs),
+        divergence_nats=sum(divergence(one, other) * len(one) for one, other in pairs) / tokens,
+    )
+
+
+def _refuse(parity: Parity) -> None:
+    if problems := parity.problems():
+        raise CheckpointError(
+            "The folder, opened with transformers alone, is not the model that was trained: "
+            + "; ".join(problems)
+            + ". It was not kept. If the tokenizer is to blame, --without-tokenizer exports the model alone."
+        )
+
+
+def _versions() -> dict[str, str]:
+    names = ("ml-playground", "torch", "transformers", "tokenizers", "safetensors")
+    return {name: version for name in names if (version := installed_version(name)) is not None}
