@@ -188,6 +188,14 @@ OPTIMIZERS = Family(
     {
         "adamw": Kind("ml_playground.training.settings:AdamW", "ml_playground.training.optim.adamw:build"),
         "muon": Kind("ml_playground.training.settings:Muon", "ml_playground.training.optim.muon:build"),
+        "adamw8bit": Kind("ml_playground.training.settings:AdamW8bit", "ml_playground.training.optim.adamw8bit:build"),
+        "paged_adamw": Kind(
+            "ml_playground.training.settings:PagedAdamW", "ml_playground.training.optim.paged_adamw:build"
+        ),
+        "galore": Kind("ml_playground.training.settings:GaLore", "ml_playground.training.optim.galore:build"),
+        "schedule_free": Kind(
+            "ml_playground.training.settings:ScheduleFree", "ml_playground.training.optim.schedule_free:build"
+        ),
     },
 )
 
@@ -200,6 +208,7 @@ SCHEDULES = Family(
             "warmup_stable_decay": "WarmupStableDecay",
             "warmup_linear": "WarmupLinear",
             "warmup_constant": "WarmupConstant",
+            "one_cycle": "OneCycle",
         }.items()
     },
 )

@@ -153,6 +153,8 @@ class ModelCost:
     """Tokens of a training sequence."""
     active_parameters: int | None = None
     """Those among the parameters that work on any one token, where experts share the work; none: all of them."""
+    matrix_sides: tuple[tuple[int, int], ...] = ()
+    """Rows and columns of each of those matrices; empty: nobody says."""
     uncompiled: str = ""
     """Why torch.compile would bring nothing; empty: it may."""
 

@@ -5,21 +5,22 @@
 | program | what the first steps load and make beside the model |
 | weights | 4 P |
 | gradients | 4 P |
-| optimizer | 8 P; of Muon's for a hidden matrix half is the update, which no checkpoint holds |
-| averaged | 4 P where `train.ema_decay` is on |
+| optimizer | 8 P, or what `OPTIMIZERS` says; of Muon's for a hidden matrix half is the update, which no checkpoint holds |
+| averaged | 4 P where `train.ema_decay` is on, or the optimizer keeps a mean |
 | copies | of the weights in bfloat16, where matrix products are: 2 P; their gradients come when activations have gone |
 | activations | N times what a token leaves in the layers, by kind of model |
 | working | the most that is held for a moment: N times what the way back holds, the copies' gradients, Muon's iteration, or a preview |
 | logits | of at most `LARGEST_LOGITS` at once |
 | snapshot | what a checkpoint holds (weights, optimizer, averaged weights), copied before it is written |
+| paged | what an optimizer remembers in the host's memory |
 
 What a token takes is the model's to say (`memory` in its row of configuration/families.py); where a row does not say, nothing is planned.
 `benchmarks/memory_table.py` holds the sum against the peaks of real runs: a tenth at most lies between them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from ml_playground.configuration import families
 from ml_playground.configuration.models import JobConfig, RuntimeSettings
@@ -38,8 +39,17 @@ PROGRAM_BYTES, RECOMPUTING_BYTES = 32_000_000, 77_000_000
 LOGIT_BYTES = {"bfloat16": 16, "float32": 12}
 # The stack of equal shapes, its copy in bfloat16 and the iteration's products, for each number that goes through it at once.
 ITERATION_BYTES = 27
-MOST_STACKED = 1 << 24
-"""As in training.optim.muon, which needs torch."""
+MOST_STACKED, PACKED_BLOCK, CACHED, MOST_UNPACKED, MOST_MOVED, MOST_VISITING = (
+    1 << 24,
+    64,
+    1 << 18,
+    1 << 24,
+    1 << 26,
+    1 << 24,
+)
+"""As in training.optim (muon, adamw8bit, schedule_free, paged_adamw), which needs torch."""
+# Both moments, and what packs one of them: shares, places, two neighbours, what lies between, codes.
+UNPACKED_BYTES = 9 * MASTER_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +76,8 @@ class MemoryPlan:
     """Logits, their softmax and its gradient."""
     snapshot: int
     """The buffer from which checkpoints are written; on the host."""
+    paged: int = 0
+    """What the optimizer remembers on the host, beside a device that has a memory of its own."""
 
     @property
     def device(self) -> int:
@@ -76,7 +88,7 @@ class MemoryPlan:
     @property
     def total(self) -> int:
         """All of it."""
-        return self.device + self.snapshot
+        return self.device + self.snapshot + self.paged
 
     def needed_by(self, device: str) -> int:
         """What must fit into a kind of device; elsewhere than on CUDA it shares the host's memory, where the snapshot lies."""
@@ -92,7 +104,10 @@ def planned_bytes(job: JobConfig, facts: Mapping[str, int]) -> MemoryPlan | None
     """
     memory = families.MODELS[job.model.kind_name].memory
     cost = families.cost_of(job.model, facts)
-    if not memory or cost is None or job.optimizer.kind_name not in STATE_BYTES:
+    if not memory or cost is None or job.optimizer.kind_name not in OPTIMIZERS:
+        return None
+    moved = OPTIMIZERS[job.optimizer.kind_name](job.optimizer, cost, job.runtime.device)
+    if moved is None:
         return None
     rows: int = cast(Any, job.data).micro_batch_rows
     tokens = rows * cost.sequence_tokens
@@ -102,27 +117,26 @@ def planned_bytes(job: JobConfig, facts: Mapping[str, int]) -> MemoryPlan | None
     context = ModelContext(facts, attention=attention, activation_checkpointing=recomputes)
     token: TokenMemory = load_object(memory)(job.model, context, dtype)
     weights = MASTER_BYTES * cost.parameters
-    state = STATE_BYTES[job.optimizer.kind_name](cost)
-    averaged = weights if job.train.ema_decay else 0
+    averaged = weights if job.train.ema_decay or job.optimizer.averages_weights else 0
     activations = tokens * token.activations
     logits = min(tokens * cost.vocab_size, LARGEST_LOGITS) * LOGIT_BYTES[dtype]
     copies = weights // 2 if dtype == "bfloat16" else 0
     previews = any(hook.kind_name == "samples" for hook in job.hooks.values())
     # A preview packs the weights anew; averaged ones stand in for the others, which are kept meanwhile.
     drawing = averaged + (weights if previews else 0)
-    update = UPDATE_BYTES[job.optimizer.kind_name](cost)
-    moments = (activations + logits + tokens * token.working, copies or weights, update, drawing)
+    moments = (activations + logits + tokens * token.working, copies or weights, moved.update, drawing)
     return MemoryPlan(
         program=PROGRAM_BYTES + (RECOMPUTING_BYTES if recomputes else 0),
         weights=weights,
         gradients=weights,
-        optimizer=state + BESIDE_BYTES[job.optimizer.kind_name](cost),
+        optimizer=moved.state + moved.beside,
         averaged=averaged,
         copies=copies,
         activations=activations,
         working=max(moments) - activations - logits,
         logits=logits,
-        snapshot=weights + state + averaged,
+        snapshot=weights + moved.state + moved.paged + averaged,
+        paged=moved.paged,
     )
 
 
@@ -133,31 +147,68 @@ def dtype_of(runtime: RuntimeSettings) -> str:
     return "bfloat16" if runtime.device in {"cuda", "mps"} or has_native_bfloat16() else "float32"
 
 
-def _adamw_state(cost: ModelCost) -> int:
-    return 2 * MASTER_BYTES * cost.parameters
+class OptimizerMemory(NamedTuple):
+    """Bytes that an optimizer takes."""
+
+    state: int
+    """What it remembers on the device, in a checkpoint too."""
+    beside: int = 0
+    """What it keeps beside that."""
+    update: int = 0
+    """What an update holds for a moment."""
+    paged: int = 0
+    """What it remembers on the host, in a checkpoint too."""
 
 
-def _muon_state(cost: ModelCost) -> int:
-    return 2 * MASTER_BYTES * cost.parameters - MASTER_BYTES * cost.matrix_parameters
+def _adamw(_settings: Any, cost: ModelCost, _device: str) -> OptimizerMemory:
+    return OptimizerMemory(2 * MASTER_BYTES * cost.parameters)
 
 
-def _in_place(_cost: ModelCost) -> int:
-    return 0
-
-
-def _muon_update(cost: ModelCost) -> int:
-    return MASTER_BYTES * cost.matrix_parameters
-
-
-def _iteration(cost: ModelCost) -> int:
+def _muon(_settings: Any, cost: ModelCost, _device: str) -> OptimizerMemory:
+    matrices = MASTER_BYTES * cost.matrix_parameters
     # Most matrices of one shape are those of the feed-forward layers, two thirds of a usual block.
     stacked = min(2 * cost.matrix_parameters // 3, MOST_STACKED)
-    return ITERATION_BYTES * stacked
+    return OptimizerMemory(2 * MASTER_BYTES * cost.parameters - matrices, matrices, ITERATION_BYTES * stacked)
 
 
-STATE_BYTES = {"adamw": _adamw_state, "muon": _muon_state}
-"""Kind of optimizer -> bytes that it remembers, in a checkpoint too."""
-BESIDE_BYTES = {"adamw": _in_place, "muon": _muon_update}
-"""Kind of optimizer -> bytes that it keeps beside those."""
-UPDATE_BYTES = {"adamw": _in_place, "muon": _iteration}
-"""Kind of optimizer -> bytes that an update holds for a moment."""
+def _adamw8bit(_settings: Any, cost: ModelCost, device: str) -> OptimizerMemory:
+    # Two codes, and two scales for each block.
+    state = 2 * cost.parameters + 2 * MASTER_BYTES * cost.parameters // PACKED_BLOCK
+    return OptimizerMemory(state, update=UNPACKED_BYTES * min(cost.parameters, _at_once(device)))
+
+
+def _paged_adamw(_settings: Any, cost: ModelCost, _device: str) -> OptimizerMemory:
+    rooms = 2 * MASTER_BYTES * min(cost.parameters, MOST_VISITING)
+    return OptimizerMemory(0, beside=rooms, paged=2 * MASTER_BYTES * cost.parameters)
+
+
+def _galore(settings: Any, cost: ModelCost, _device: str) -> OptimizerMemory | None:
+    if not cost.matrix_sides:
+        return None
+    rank: int = settings.rank
+    projected = [(max(sides), min(sides)) for sides in cost.matrix_sides if min(sides) > rank]
+    others = cost.parameters - sum(longer * shorter for longer, shorter in projected)
+    small = sum(rank * (2 * longer + shorter) for longer, shorter in projected)
+    # The Gram matrix, its eigenvectors and what the routine works in; or the step in both spaces.
+    largest = max((3 * shorter * shorter + 2 * longer * shorter for longer, shorter in projected), default=0)
+    return OptimizerMemory(MASTER_BYTES * (2 * others + small), update=MASTER_BYTES * largest)
+
+
+def _schedule_free(_settings: Any, cost: ModelCost, device: str) -> OptimizerMemory:
+    moved = min(cost.parameters, MOST_MOVED if device == "cuda" else _at_once(device))
+    return OptimizerMemory(MASTER_BYTES * cost.parameters, update=4 * MASTER_BYTES * moved)
+
+
+def _at_once(device: str) -> int:
+    return MOST_UNPACKED if device == "cuda" else CACHED
+
+
+OPTIMIZERS: Mapping[str, Callable[[Any, ModelCost, str], OptimizerMemory | None]] = {
+    "adamw": _adamw,
+    "muon": _muon,
+    "adamw8bit": _adamw8bit,
+    "paged_adamw": _paged_adamw,
+    "galore": _galore,
+    "schedule_free": _schedule_free,
+}
+"""Kind of optimizer -> what it takes by its settings, the model's cost and the kind of device; none: nobody can say for this model."""

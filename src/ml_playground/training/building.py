@@ -23,7 +23,7 @@ from ml_playground.training.hooks.tolerant import Tolerant
 from ml_playground.training.learner import GradientLearner
 from ml_playground.training.precision import DTYPES
 from ml_playground.training.protocols import Data, Objective, Optimizer
-from ml_playground.training.settings import USUAL_WARMUP_STEPS, Schedule
+from ml_playground.training.settings import Schedule
 
 
 def open_data(job: JobConfig) -> Data[Any]:
@@ -66,10 +66,9 @@ def with_decided_warmup(job: JobConfig, max_steps: int) -> JobConfig:
 
 def shortened_warmup(job: JobConfig, max_steps: int) -> int | None:
     """The steps of an "auto" warm-up where the run is too short for the usual one."""
-    if not isinstance(job.schedule, Schedule) or job.schedule.warmup_steps != "auto":
+    if not isinstance(job.schedule, Schedule) or not job.schedule.shortened(max_steps):
         return None
-    steps = job.schedule.warmup(max_steps)
-    return steps if steps < USUAL_WARMUP_STEPS else None
+    return job.schedule.warmup(max_steps)
 
 
 def build_model(job: JobConfig, facts: Mapping[str, int], device: torch.device, *, load_pretrained: bool) -> nn.Module:

@@ -1,10 +1,50 @@
-"""An exponential mean of the weights, which often evaluates better than the weights themselves."""
+"""Means of the weights, which often evaluate better than the weights themselves: an exponential one, or what an optimizer keeps."""
 
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+
+from ml_playground.training.protocols import Optimizer
+
+
+class Averages(Protocol):
+    """A mean of a model's weights."""
+
+    def update(self, step: int, bad: Tensor | None = None) -> None:
+        """Take in the weights after update number `step` (from 0), but where `bad`, (), is 1."""
+        ...
+
+    def in_place(self) -> AbstractContextManager[None]:
+        """The model holds the mean inside, its own weights again after."""
+        ...
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """The mean by parameter name, by reference."""
+        ...
+
+    def load_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore a mean whose names and shapes were checked."""
+        ...
+
+
+@runtime_checkable
+class AveragesWeights(Protocol):
+    """What an optimizer offers that keeps a mean itself."""
+
+    @property
+    def averaged(self) -> Averages:
+        """The weights that are evaluated, sampled and exported."""
+        ...
+
+
+def averages_of(model: nn.Module, optimizer: Optimizer, ema_decay: float) -> Averages | None:
+    """The mean that the optimizer keeps, or an exponential one where `ema_decay` is not 0; None where the weights are what counts."""
+    if isinstance(optimizer, AveragesWeights):
+        return optimizer.averaged
+    return AveragedWeights(model, ema_decay) if ema_decay else None
 
 
 class AveragedWeights:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ml_playground.core.seeding import seed_for
-from ml_playground.training.ema import AveragedWeights
+from ml_playground.training.ema import averages_of
 from ml_playground.training.gradients import Leaves, clipped_norm
 from ml_playground.training.memory import not_in_parts
 from ml_playground.training.protocols import Movable, Objective, Optimizer, StepNumbers, TensorGroups
@@ -41,7 +41,7 @@ class GradientLearner:
         self._grad_clip = grad_clip
         self._dtype = dtype
         self._skips_bad = skips_bad
-        self._averaged = AveragedWeights(model, ema_decay) if ema_decay else None
+        self._averaged = averages_of(model, optimizer, ema_decay)
         self._device = next(model.parameters()).device
         self._leaves = Leaves(model, dtype)
         # The whole loss is compiled, not model.__call__: the objective enters the model through `hidden` and `head`.

@@ -36,6 +36,44 @@ class AdamW(Component):
     """Decay of tensors with two or more dimensions."""
 
 
+class AdamW8bit(AdamW):
+    """AdamW whose two moments are kept in 8 bits each: 2.1 bytes for each weight instead of 8."""
+
+    kind: Literal["adamw8bit"] = "adamw8bit"  # pyright: ignore[reportIncompatibleVariableOverride]
+    """AdamW in 8 bits."""
+
+
+class PagedAdamW(AdamW):
+    """AdamW whose moments lie in the host's memory and visit the device piece by piece; on CUDA alone, where these are two memories."""
+
+    kind: Literal["paged_adamw"] = "paged_adamw"  # pyright: ignore[reportIncompatibleVariableOverride]
+    """AdamW, paged."""
+
+
+class GaLore(AdamW):
+    """AdamW in a small space for the matrices inside the blocks: moments of a projected gradient, turned anew now and then."""
+
+    kind: Literal["galore"] = "galore"  # pyright: ignore[reportIncompatibleVariableOverride]
+    """Projected gradients."""
+    rank: Count = 128
+    """Dimensions of the space; matrices whose shorter side is no longer are moved by AdamW as it is."""
+    update_proj_gap: Count = 200
+    """Steps between two projections, each made of the gradient of its step."""
+    scale: Positive = 0.25
+    """Factor on the steps of the projected matrices; what remains of their gradients is smaller than the whole."""
+
+
+class ScheduleFree(AdamW):
+    """AdamW without a descent of the rate: gradients are taken beside a mean of all weights so far, which is evaluated and kept."""
+
+    averages_weights: ClassVar[bool] = True
+
+    kind: Literal["schedule_free"] = "schedule_free"  # pyright: ignore[reportIncompatibleVariableOverride]
+    """Schedule-free AdamW."""
+    beta1: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    """How near the mean gradients are taken: 1 would be at it, 0 at the weights that it is the mean of."""
+
+
 class Muon(Component):
     """Orthogonalised momentum for the matrices inside the blocks, AdamW for everything else."""
 
@@ -64,6 +102,8 @@ class Muon(Component):
 USUAL_WARMUP_STEPS = 100
 SHORT_RUN = 10
 """A run of fewer steps than this many usual warm-ups warms up for one part in as many."""
+RISING = 0.3
+"""Share of one cycle that goes up, as in torch.optim.lr_scheduler.OneCycleLR."""
 
 
 class Schedule(Component):
@@ -76,9 +116,15 @@ class Schedule(Component):
         """The steps of the warm-up in a run of so many."""
         return min(USUAL_WARMUP_STEPS, max_steps // SHORT_RUN) if self.warmup_steps == "auto" else self.warmup_steps
 
+    def shortened(self, max_steps: int) -> bool:
+        """Whether the run is too short for the usual warm-up, which nobody has said otherwise."""
+        return self.warmup_steps == "auto" and max_steps // SHORT_RUN < USUAL_WARMUP_STEPS
+
 
 class WarmupCosine(Schedule):
     """Up in a line, down in half a cosine."""
+
+    descends: ClassVar[bool] = True
 
     kind: Literal["warmup_cosine"] = "warmup_cosine"
     """Half a cosine."""
@@ -88,6 +134,8 @@ class WarmupCosine(Schedule):
 
 class WarmupStableDecay(Schedule):
     """Up in a line, flat, then down in a line over the last part."""
+
+    descends: ClassVar[bool] = True
 
     kind: Literal["warmup_stable_decay"] = "warmup_stable_decay"
     """WSD."""
@@ -100,6 +148,8 @@ class WarmupStableDecay(Schedule):
 class WarmupLinear(Schedule):
     """Up in a line, down in a line."""
 
+    descends: ClassVar[bool] = True
+
     kind: Literal["warmup_linear"] = "warmup_linear"
     """A straight line."""
     floor: Probability = 0.0
@@ -111,6 +161,28 @@ class WarmupConstant(Schedule):
 
     kind: Literal["warmup_constant"] = "warmup_constant"
     """Flat."""
+
+
+class OneCycle(Schedule):
+    """Up in a line over nearly a third of the run, down in half a cosine to nearly nothing."""
+
+    descends: ClassVar[bool] = True
+
+    kind: Literal["one_cycle"] = "one_cycle"
+    """One cycle."""
+    warmup_steps: CountOrZero | Literal["auto"] = "auto"
+    """Steps from nothing to the peak, in a line; the first step already moves. auto: 30 % of all steps."""
+    floor: Probability = 4e-6
+    """Share of the peak that the schedule comes down to as the run ends."""
+
+    def warmup(self, max_steps: int) -> int:
+        """The steps of the way up in a run of so many."""
+        return round(RISING * max_steps) if self.warmup_steps == "auto" else self.warmup_steps
+
+    def shortened(self, max_steps: int) -> bool:
+        """Never: it is a share of the run."""
+        del max_steps
+        return False
 
 
 class Console(HookSettings):

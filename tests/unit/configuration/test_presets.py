@@ -97,6 +97,6 @@ def test_presets_of_an_experiment_are_listed_too(tmp_path: Path, capsys: pytest.
     (tmp_path / "presets" / "size").mkdir(parents=True)
     (tmp_path / "presets" / "size" / "own.toml").write_text("[model]\nn_layer = 3\n")
     presets(str(tmp_path))
-    assert "size/own           model.n_layer = 3" in capsys.readouterr().out
+    assert "size/own model.n_layer = 3" in " ".join(capsys.readouterr().out.split())
     with pytest.raises(ConfigError, match="no experiment 'nobody'"):
         presets("nobody")

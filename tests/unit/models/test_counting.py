@@ -74,6 +74,7 @@ def test_cost_equals_what_the_built_model_has(variant: str) -> None:
     block = [p for name, p in named if ".experts." not in name or ".experts.0." in name]
     assert found.parameters == sum(p.numel() for p in model.parameters())
     assert found.matrix_parameters == sum(p.numel() for p in model.hidden_matrices())
+    assert sorted(found.matrix_sides) == sorted(tuple(p.shape) for p in model.hidden_matrices())
     # What leaves a block's matrices for each token: q, k, v; attention's and the feed-forward's outputs; the inner layer.
     inner = up_matrices(settings) * settings.inner_width
     assert qkv_width(settings) + 2 * settings.n_embd + inner == sum(p.shape[0] for p in block)

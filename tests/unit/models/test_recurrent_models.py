@@ -299,6 +299,8 @@ def test_cost_by_formula_equals_the_model(variant: str) -> None:
     head = model.token_embedding if model.output is None else model.output
     assert cost.parameters == sum(parameter.numel() for parameter in model.parameters())
     assert cost.matrix_parameters == matrices
+    if cost.matrix_sides:
+        assert sorted(cost.matrix_sides) == sorted(tuple(matrix.shape) for matrix in model.hidden_matrices())
     assert cost.flops_per_token == 6 * (matrices + head.weight.numel())
     assert (cost.vocab_size, cost.sequence_tokens) == (VOCAB, LENGTH)
 

@@ -5,15 +5,8 @@ import pytest
 from ml_playground.configuration.families import OPTIMIZERS
 from ml_playground.configuration.loading import load
 from ml_playground.core.registry import load_object
-from ml_playground.planning.memory import (
-    BESIDE_BYTES,
-    LARGEST_LOGITS,
-    MOST_STACKED,
-    STATE_BYTES,
-    UPDATE_BYTES,
-    MemoryPlan,
-    planned_bytes,
-)
+from ml_playground.planning import memory
+from ml_playground.planning.memory import LARGEST_LOGITS, MOST_STACKED, MemoryPlan, planned_bytes
 
 FACTS = {"vocab_size": 65, "sequence_tokens": 64}
 
@@ -29,7 +22,7 @@ def plan(*sets: str, vocab_size: int = 65) -> MemoryPlan:
 
 def test_plan_knows_every_optimizer() -> None:
     """A new kind says what it remembers."""
-    assert STATE_BYTES.keys() == BESIDE_BYTES.keys() == UPDATE_BYTES.keys() == OPTIMIZERS.keys()
+    assert memory.OPTIMIZERS.keys() == OPTIMIZERS.keys()
 
 
 def test_plan_computes_as_many_logits_as_the_objective() -> None:
@@ -51,6 +44,8 @@ def test_plan_twice_the_rows_doubles_what_tokens_take_and_nothing_else() -> None
         ("runtime.attention=fused", "runtime.attention=math"),
         ("train.ema_decay=0.0", "train.ema_decay=0.9"),
         ('optimizer={kind="muon"}', 'optimizer={kind="adamw"}'),
+        ('optimizer={kind="adamw8bit"}', 'optimizer={kind="adamw"}'),
+        ('optimizer={kind="galore", rank=16}', 'optimizer={kind="galore", rank=32}'),
     ],
 )
 def test_plan_what_spares_memory_is_planned_smaller(less: str, more: str) -> None:

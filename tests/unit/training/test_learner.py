@@ -5,8 +5,8 @@ import torch
 
 from ml_playground.core.error_handling import CheckpointError
 from ml_playground.training.learner import GradientLearner
-from ml_playground.training.optim import adamw, muon
-from ml_playground.training.settings import AdamW, Muon
+from ml_playground.training.optim import adamw, adamw8bit, galore, muon, paged_adamw, schedule_free
+from ml_playground.training.settings import AdamW, AdamW8bit, GaLore, Muon, PagedAdamW, ScheduleFree
 from tests.fakes.toy_task import ToyBatch, ToyData, ToyModel, ToyObjective
 
 
@@ -173,6 +173,10 @@ def state_of(learner: GradientLearner) -> dict[str, bytes]:
 OPTIMIZERS = {
     "adamw": lambda model: adamw.build(AdamW(lr=0.01), model, torch.float32),
     "muon": lambda model: muon.build(Muon(lr=0.01, matrix_lr=0.02, matrix_weight_decay=0.1), model, torch.float32),
+    "adamw8bit": lambda model: adamw8bit.build(AdamW8bit(lr=0.01), model, torch.float32),
+    "paged_adamw": lambda model: paged_adamw.paged(PagedAdamW(lr=0.01), model, at_once=64),
+    "galore": lambda model: galore.build(GaLore(lr=0.01, rank=2, scale=1.0, update_proj_gap=4), model, torch.float32),
+    "schedule_free": lambda model: schedule_free.build(ScheduleFree(lr=0.01), model, torch.float32),
 }
 
 

@@ -5,17 +5,22 @@ import torch
 from torch import nn
 
 from ml_playground.core.error_handling import CheckpointError, ConfigError
+from ml_playground.training.ema import averages_of
 from ml_playground.training.gradients import Leaves
-from ml_playground.training.optim import adamw, muon
+from ml_playground.training.optim import adamw, adamw8bit, galore, muon, paged_adamw, schedule_free
 from ml_playground.training.optim.flat import ALIGNMENT, FlatParameters
 from ml_playground.training.optim.muon import orthogonalise
 from ml_playground.training.optim.parts import OptimizerOfParts
-from ml_playground.training.settings import AdamW, Muon
+from ml_playground.training.settings import AdamW, AdamW8bit, GaLore, Muon, PagedAdamW, ScheduleFree
 from tests.fakes.toy_task import ToyData, ToyModel, ToyObjective
 
 BUILDERS = {
     "adamw": lambda model: adamw.build(AdamW(lr=0.05), model, torch.float32),
     "muon": lambda model: muon.build(Muon(lr=0.05, matrix_lr=0.02, matrix_weight_decay=0.1), model, torch.float64),
+    "adamw8bit": lambda model: adamw8bit.build(AdamW8bit(lr=0.05), model, torch.float32),
+    "paged_adamw": lambda model: paged_adamw.paged(PagedAdamW(lr=0.05), model, at_once=64),
+    "galore": lambda model: galore.build(GaLore(lr=0.05, rank=2, scale=1.0, update_proj_gap=4), model, torch.float32),
+    "schedule_free": lambda model: schedule_free.build(ScheduleFree(lr=0.05), model, torch.float32),
 }
 
 
@@ -25,6 +30,12 @@ def descend(model: ToyModel, optimizer: OptimizerOfParts, steps: range, factor: 
         ToyObjective().loss_sum(model, ToyData().batch_at(step)).backward()
         leaves.collect(optimizer.gradients, first=True)
         optimizer.step(factor)
+
+
+def means(optimizer: OptimizerOfParts) -> list[torch.Tensor]:
+    """What is kept as the model's averaged weights, which a learner saves beside the state."""
+    averaged = averages_of(nn.Linear(1, 1), optimizer, 0.0)
+    return [] if averaged is None else list(averaged.state_tensors().values())
 
 
 def loss_of(model: ToyModel) -> float:
@@ -42,6 +53,8 @@ def test_optimizer_restored_in_the_middle_goes_on_bit_for_bit(kind: str) -> None
     second.load_state_dict(first.state_dict())
     optimizer = BUILDERS[kind](second)
     optimizer.load_state_tensors({name: t.clone() for name, t in saved_optimizer.state_tensors().items()})
+    for mean, other in zip(means(optimizer), means(saved_optimizer), strict=True):
+        mean.copy_(other)
     descend(second, optimizer, range(3, 6))
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), second.parameters(), strict=True))
 

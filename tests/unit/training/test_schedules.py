@@ -8,8 +8,14 @@ from hypothesis import strategies as st
 
 from ml_playground.configuration.families import SCHEDULES
 from ml_playground.core.registry import load_object
-from ml_playground.training.optim.schedules import warmup_constant, warmup_cosine, warmup_linear, warmup_stable_decay
-from ml_playground.training.settings import WarmupConstant, WarmupCosine, WarmupLinear, WarmupStableDecay
+from ml_playground.training.optim.schedules import (
+    one_cycle,
+    warmup_constant,
+    warmup_cosine,
+    warmup_linear,
+    warmup_stable_decay,
+)
+from ml_playground.training.settings import OneCycle, WarmupConstant, WarmupCosine, WarmupLinear, WarmupStableDecay
 
 KINDS = sorted(SCHEDULES)
 
@@ -70,6 +76,22 @@ def test_linear_halfway_is_the_middle_of_peak_and_floor() -> None:
     assert warmup_linear(WarmupLinear(warmup_steps=0, floor=0.5), 100)(50) == pytest.approx(0.75)
 
 
+def test_one_cycle_at_its_first_step_its_peak_and_its_last_step() -> None:
+    """Up in a line over three tenths; halfway down half the peak; to nearly nothing one step after the last."""
+    factor_at = one_cycle(OneCycle(), 1000)
+    assert [factor_at(step) for step in (0, 149, 299, 300, 650, 1000)] == pytest.approx(
+        [1 / 300, 0.5, 1, 1, 0.5, 4e-6], rel=1e-4
+    )
+    assert 4e-6 < factor_at(999) < 1e-5
+
+
+@pytest.mark.parametrize("max_steps", [2, 100, 10_000])
+def test_one_cycle_is_never_shortened(max_steps: int) -> None:
+    """Its way up is a share of the run, of which nobody need be told."""
+    assert not OneCycle().shortened(max_steps)
+    assert WarmupCosine().shortened(max_steps) == (max_steps < 1000)
+
+
 def test_constant_last_step_is_the_peak() -> None:
     """Flat to the end."""
     assert warmup_constant(WarmupConstant(warmup_steps=5), 100)(99) == 1.0
@@ -94,8 +116,8 @@ def test_stable_decay_warmup_into_the_decay_peaks_first() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(max_steps=st.integers(1, 3000))
-def test_every_schedule_as_it_comes_warms_up_for_a_tenth_or_a_hundred_steps(kind: str, max_steps: int) -> None:
-    """The usual warm-up, in a short run as much as fits; the same as if its user had said the number."""
-    steps = min(100, max_steps // 10)
+def test_every_schedule_as_it_comes_warms_up_as_if_its_user_had_said_the_number(kind: str, max_steps: int) -> None:
+    """The usual warm-up, in a short run a tenth; one cycle goes up for three tenths of any run."""
+    steps = round(0.3 * max_steps) if kind == "one_cycle" else min(100, max_steps // 10)
     as_it_comes, said = build(kind, max_steps), build(kind, max_steps, warmup_steps=steps)
     assert [as_it_comes(step) for step in range(max_steps)] == [said(step) for step in range(max_steps)]

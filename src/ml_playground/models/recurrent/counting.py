@@ -35,7 +35,10 @@ def min_gru_cost(settings: MinGru, facts: Mapping[str, int]) -> ModelCost:
     # Two norms, the taps of the convolution, and the bias of the gate; one norm at the end.
     vectors = settings.n_layer * ((2 + settings.conv_tokens) * width + state) + width
     tables = vocab_size * width * (1 if settings.tied_head else 2)
-    return _cost(facts, parameters=tables + matrices + vectors, matrices=matrices, head=vocab_size * width)
+    inner, ups = settings.inner_width, 2 if settings.feed_forward == "swiglu" else 1
+    block = ((state, width), (state, width), (width, state), *ups * ((inner, width),), (width, inner))
+    found = _cost(facts, parameters=tables + matrices + vectors, matrices=matrices, head=vocab_size * width)
+    return replace(found, matrix_sides=settings.n_layer * block)
 
 
 def _cost(facts: Mapping[str, int], *, parameters: int, matrices: int, head: int) -> ModelCost:

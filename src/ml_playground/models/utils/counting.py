@@ -35,6 +35,7 @@ def cost(settings: Gpt, facts: Mapping[str, int]) -> ModelCost:
         flops_per_token=flops_per_token(settings, vocab_size=vocab_size, sequence_tokens=sequence_tokens),
         vocab_size=vocab_size,
         sequence_tokens=sequence_tokens,
+        matrix_sides=settings.n_layer * _matrix_sides(settings),
     )
 
 
@@ -98,6 +99,14 @@ def _block_matrices(settings: Gpt, experts: int) -> int:
 def _feed_forward_matrices(settings: Gpt) -> int:
     """Weights of one feed-forward layer."""
     return (up_matrices(settings) + 1) * settings.n_embd * settings.inner_width
+
+
+def _matrix_sides(settings: Gpt) -> tuple[tuple[int, int], ...]:
+    """Rows and columns of the matrices of one block; together they are `_block_matrices` of all experts."""
+    width, inner = settings.n_embd, settings.inner_width
+    attention = ((qkv_width(settings), width), (width, settings.n_head * settings.head_width))
+    feed_forward = (*up_matrices(settings) * ((inner, width),), (width, inner))
+    return attention + max(1, settings.n_expert) * feed_forward
 
 
 def _router(settings: Gpt) -> int:

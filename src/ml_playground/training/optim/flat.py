@@ -35,6 +35,16 @@ class FlatParameters:
             start += _room(views[name])
         return views
 
+    def views_of_blocks(self, buffer: Tensor) -> dict[str, Tensor]:
+        """A buffer with a number for each ALIGNMENT numbers of `weights`, as the blocks of the parameters by name."""
+        views: dict[str, Tensor] = {}
+        start = 0
+        for name, shape in self._shapes.items():
+            blocks = -(-shape.numel() // ALIGNMENT)
+            views[name] = buffer[start : start + blocks]
+            start += blocks
+        return views
+
 
 def flat_groups(
     parameters: Mapping[str, nn.Parameter], key: Callable[[nn.Parameter], bool]

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 
 from ml_playground.training.settings import (
+    OneCycle,
     Schedule,
     WarmupConstant,
     WarmupCosine,
@@ -45,6 +46,16 @@ def warmup_stable_decay(settings: WarmupStableDecay, max_steps: int) -> Callable
         return _down_to(settings.floor, 1 - (step - decay_begins) / max(1, max_steps - decay_begins))
 
     return factor_at
+
+
+def one_cycle(settings: OneCycle, max_steps: int) -> Callable[[int], float]:
+    """Up in a line over nearly a third of the run, down in half a cosine to nearly nothing.
+
+    Source: Smith and Topin 2017, arXiv 1708.07120, in two phases as torch.optim.lr_scheduler.OneCycleLR has it.
+    """
+    return _after_warmup(
+        settings, max_steps, lambda done: _down_to(settings.floor, 0.5 * (1 + math.cos(math.pi * done)))
+    )
 
 
 def _after_warmup(settings: Schedule, max_steps: int, shape: Callable[[float], float]) -> Callable[[int], float]:
