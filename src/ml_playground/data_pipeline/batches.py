@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,9 +13,10 @@ NO_TARGET = -100
 """Label of a position without a target, torch's own default."""
 
 
-def labelled_of(labels: Tensor) -> Tensor:
-    """(n,) int64: which of the labels (B, T) name a target, counted along the rows."""
-    return (labels.flatten() != NO_TARGET).nonzero().flatten()
+def labelled_of(labels: Tensor) -> Tensor | None:
+    """(n,) int64: which of the labels (B, T), on the host, name a target, counted along the rows; None: all of them."""
+    known = labels.numpy() != NO_TARGET
+    return None if known.all() else torch.from_numpy(np.flatnonzero(known))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +48,10 @@ class TokenBatch:
     def to(self, device: torch.device) -> Self:
         """The same batch on another device, with its labelled positions: there nobody could count them without waiting."""
         moved = self._with_each(lambda tensor: tensor.to(device, non_blocking=True))
-        if device.type == "cpu" or self.labels.device == device:
+        if device.type == "cpu" or self.labels.device.type != "cpu":
             return moved
         found = labelled_of(self.labels)
-        return moved if len(found) == self.labels.numel() else replace(moved, labelled=found.to(device))
+        return moved if found is None else replace(moved, labelled=found.to(device))
 
     def pinned(self) -> Self:
         """The same batch in memory from which a CUDA device fetches while the host goes on."""

@@ -100,8 +100,7 @@ def _labelled(batch: TokenBatch) -> Tensor | None:
     if torch.compiler.is_compiling():
         return None
     if batch.labelled is None and batch.labels.device.type == "cpu":
-        found = labelled_of(batch.labels)
-        return None if len(found) == batch.labels.numel() else found
+        return labelled_of(batch.labels)
     return batch.labelled
 
 
