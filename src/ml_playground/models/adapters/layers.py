@@ -93,7 +93,8 @@ def merged_weight(layer: Any) -> Tensor:
         return weight
     inputs = 0 if isinstance(layer.get_base_layer(), Conv1D) else 1
     lengths: Tensor = layer.lora_magnitude_vector[NAME].weight
-    return weight * (lengths.unsqueeze(inputs) / weight.norm(dim=inputs, keepdim=True))
+    own = weight.square().sum(dim=inputs, keepdim=True).sqrt()
+    return weight * (lengths.unsqueeze(inputs) / own)
 
 
 @torch.no_grad()
