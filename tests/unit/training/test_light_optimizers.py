@@ -89,7 +89,7 @@ def test_mean_square_comes_down_where_gradients_have_gone() -> None:
     moved(plain, steps)
     state = optimizer.state_tensors()
     codes, scale = state["exp_avg_sq/weight"].float(), state["exp_avg_sq_scale/weight"]
-    kept, true = (codes / 255) ** 4 * scale, plain.state_tensors()["exp_avg_sq/weight"]
+    kept, true = (codes / 255 * scale) ** 4, plain.state_tensors()["exp_avg_sq/weight"]
     assert (kept.sum() / true.sum()).item() == pytest.approx(1.0, abs=0.1)
     assert other.weight.shape == model.weight.shape
 
