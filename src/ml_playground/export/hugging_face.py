@@ -39,6 +39,8 @@ class Exportable:
     """Its folder; none: the model is exported alone."""
     bos: int | None = None
     pad: int | None = None
+    unknown: Sequence[int] = ()
+    """Ids that the model has and its tokenizer has not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ def export_folder(
     with atomic.folder(out) as folder:
         progress("writing the tensors")
         write_model(what.kind, what.model, folder, dtype=dtype, largest_file_bytes=largest_file_bytes)
-        write_generation(folder, sorted(what.trained.stop_ids), bos=what.bos, pad=what.pad)
+        write_generation(folder, sorted(what.trained.stop_ids), bos=what.bos, pad=what.pad, unknown=what.unknown)
         for name, content in files.items():
             write_file(folder / name, content)
         progress("opening the folder with transformers")

@@ -80,8 +80,17 @@ def write_gpt(model: Any, folder: Path, *, dtype: torch.dtype, largest_file_byte
     to_hugging_face(cast(Gpt, model.settings), tensors, folder, largest_file_bytes=largest_file_bytes)
 
 
-def write_generation(folder: Path, stop_ids: Sequence[int], *, bos: int | None, pad: int | None) -> None:
-    """Write generation_config.json: where a text ends, and what fills up the shorter ones; greedy, so that nothing is drawn unasked.
+def write_generation(
+    folder: Path, stop_ids: Sequence[int], *, bos: int | None, pad: int | None, unknown: Sequence[int] = ()
+) -> None:
+    """Write generation_config.json.
+
+    Args:
+        folder: Where to.
+        stop_ids: Each ends a text.
+        bos: Begins one; none: there is no such id.
+        pad: Fills up rows that have ended; none: the first of `stop_ids`.
+        unknown: Ids that the model has and its tokenizer has not, where a vocabulary was padded: they are never drawn, as here.
 
     Raises:
         StorageError: It could not be written.
@@ -92,6 +101,7 @@ def write_generation(folder: Path, stop_ids: Sequence[int], *, bos: int | None, 
         "eos_token_id": stops[0] if len(stops) == 1 else stops or None,
         # Rows that have ended are filled up with something; with what does not matter, for nobody reads it.
         "pad_token_id": pad if pad is not None else next(iter(stops), None),
+        "suppress_tokens": list(unknown) or None,
     }
     present = {name: value for name, value in content.items() if value is not None}
     write_file(folder / GENERATION, json_text({"_from_model_config": False, **present}) + "\n")
