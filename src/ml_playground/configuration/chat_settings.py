@@ -4,6 +4,10 @@ from typing import Literal
 
 from ml_playground.configuration.base import NonNegative, Probability, Strict
 
+SHIPPED_TEMPLATES = ("chatml", "plain")
+OWN_TEMPLATES = ("auto", *SHIPPED_TEMPLATES)
+"""What names no file."""
+
 
 class ChatSettings(Strict):
     """`[prepare.chat]`: from messages to tokens, and which of them are targets."""
@@ -18,6 +22,8 @@ class ChatSettings(Strict):
     """The same of the system's messages."""
     tool_weight: NonNegative = 0.0
     """The same of what tools answer."""
+    altered_turns: Literal["error", "rows"] = "error"
+    """Where a template writes an answer otherwise once the chat goes on (Qwen3 drops its thoughts): `rows` gives each its own row."""
     least_masked: Probability = 0.0
     """Share of tokens that are no targets, below which something is thought to be wrong, and nothing is prepared."""
     most_masked: Probability = 0.99

@@ -214,6 +214,7 @@ EXTRA_OF = {
     "transformers": "hf",
     "datasets": "hf",
     "peft": "hf",
+    "jinja2": "hf",
     "pyarrow": "data",
     "zstandard": "data",
     "tiktoken": "tokenizers",

@@ -106,6 +106,11 @@ class MarkedTokenizer(Tokenizer, Protocol):
         """Those among them that steer: what a message says in these words is text."""
         ...
 
+    @property
+    def chat_template(self) -> str | None:
+        """The Jinja template that it brings; none where it has none."""
+        ...
+
     def encode_marked(self, texts: Sequence[str]) -> list[Spans]:
         """Ids of each text with special tokens found in it and none added, as templates are encoded in inference."""
         ...

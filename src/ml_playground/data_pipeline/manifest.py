@@ -44,6 +44,7 @@ Windows gives the time of the making as that of the last change of the inode; th
 KINDS: Mapping[str, str] = {
     "text": "ml_playground.data_pipeline.text_dataset:TextManifest",
     "images": "ml_playground.data_pipeline.image_dataset:ImageManifest",
+    "chats": "ml_playground.data_pipeline.chats.chat_dataset:ChatManifest",
 }
 """What a data set holds -> how it is described; a manifest that does not say what it holds is of a text."""
 

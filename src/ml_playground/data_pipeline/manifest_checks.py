@@ -24,8 +24,10 @@ LARGEST_VOCABULARY = 1 << 32
 class Look(Protocol):
     """Looks at a file while it is hashed."""
 
-    problem: str
-    """The first thing that cannot be, in words; empty where there is none."""
+    @property
+    def problem(self) -> str:
+        """The first thing that cannot be, in words; empty where there is none."""
+        ...
 
     def __call__(self, block: bytes) -> None:
         """The next bytes, whole numbers."""
@@ -52,14 +54,18 @@ def contradictions(
         vocab_size: Ids there are.
         stored_as: The type of the ids.
     """
-    found = misplaced(files, splits)
-    if vocab_size > LARGEST_VOCABULARY:
-        found.append(f"vocab_size is {vocab_size}, more than 32 bits can number")
-    elif stored_as != token_type(vocab_size):
-        found.append(f"token_type is {stored_as}, a vocabulary of {vocab_size} has {token_type(vocab_size)}")
+    found = [*misplaced(files, splits), *misfits(vocab_size, stored_as)]
     for split, counts in splits.items():
         found += _sizes(split, counts, files, stored_type(stored_as).itemsize)
     return found
+
+
+def misfits(vocab_size: int, stored_as: TokenType) -> Iterator[str]:
+    """How a vocabulary and the type of its ids do not go together, in words."""
+    if vocab_size > LARGEST_VOCABULARY:
+        yield f"vocab_size is {vocab_size}, more than 32 bits can number"
+    elif stored_as != token_type(vocab_size):
+        yield f"token_type is {stored_as}, a vocabulary of {vocab_size} has {token_type(vocab_size)}"
 
 
 def _sizes(split: str, counts: SplitCounts, files: Mapping[str, FileAccount], id_bytes: int) -> Iterator[str]:

@@ -19,12 +19,17 @@ from ml_playground.core.error_handling import DataError, PlaygroundError
 from ml_playground.core.registry import kind_of, load_object
 from ml_playground.core.storage_errors import storage_errors
 from ml_playground.data_pipeline.building import build_dataset
+from ml_playground.data_pipeline.chats.protocol import ChatSource
 from ml_playground.data_pipeline.image_building import build_images
 from ml_playground.data_pipeline.image_protocol import ImageSource
 from ml_playground.data_pipeline.manifest import ANEW, Manifest, Prepared, open_prepared, read_manifest
 from ml_playground.data_pipeline.progress import PrepareProgress, Report, no_report
 from ml_playground.data_pipeline.source_protocol import RefetchedSource, Source, changes
-from ml_playground.data_pipeline.tokenizer_files import changed_files, tokenizer_files
+from ml_playground.data_pipeline.tokenizer_files import changed_files, files_named_by
+
+BUILD_CHATS = "ml_playground.data_pipeline.chats.building:build_chats"
+
+AnySource = Source | ImageSource | ChatSource
 
 
 def prepare(
@@ -54,7 +59,7 @@ def prepare(
         WorkerError: A process that shared the work has ended, or was killed; nothing half-written is left.
     """
     folder = prepared_folder(settings)
-    source: Source | ImageSource = load_object(kind_of(SOURCES, settings.source.kind_name).build)(settings.source, deps)
+    source: AnySource = load_object(kind_of(SOURCES, settings.source.kind_name).build)(settings.source, deps)
     with _alone(folder, report):
         # What a preparation that was killed has left may be as large as the data set.
         sweep(folder.parent)
@@ -73,14 +78,17 @@ def prepare(
 def _filled(
     folder: Path,
     settings: PrepareSettings,
-    source: Source | ImageSource,
+    source: AnySource,
     now: datetime,
     workers: int | None,
     report: Report,
 ) -> Manifest:
-    """An empty folder filled with what the source gives; images are read and written by this process alone."""
+    """An empty folder filled with what the source gives; images and chats are read and written by this process alone."""
     if settings.source.modality == "images":
         return build_images(folder, settings, cast(ImageSource, source), now, report)
+    if settings.source.modality == "chats":
+        # By its name: rendering chats needs jinja2, and texts and images do without it.
+        return load_object(BUILD_CHATS)(folder, settings, source, now, report)
     return build_dataset(folder, settings, cast(Source, source), now, workers, report)
 
 
@@ -101,7 +109,7 @@ def _alone(folder: Path, report: Report) -> Generator[None]:
         lock.release()
 
 
-def _reuse(folder: Path, source: Source | ImageSource, settings: PrepareSettings, report: Report) -> Prepared:
+def _reuse(folder: Path, source: AnySource, settings: PrepareSettings, report: Report) -> Prepared:
     report(PrepareProgress("checking"))
     prepared = open_prepared(folder)
     recorded, found = prepared.manifest.source, source.provenance()
@@ -110,7 +118,7 @@ def _reuse(folder: Path, source: Source | ImageSource, settings: PrepareSettings
             f"The source changed since {folder} was prepared from it: {changes(recorded, found)}. "
             f"{ANEW}, or bring the old source back."
         )
-    if changed := changed_files(prepared.manifest.tokenizer_files, tokenizer_files(settings.tokenizer)):
+    if changed := changed_files(prepared.manifest.tokenizer_files, files_named_by(settings)):
         raise DataError(
             f"The tokenizer's files changed since {folder} was prepared with them: {changed}. "
             f"{ANEW}, or bring the old files back."
@@ -126,10 +134,10 @@ def changed_source(settings: PrepareSettings, deps: Deps) -> str | None:
     prepared is whole in itself.
     """
     here = replace(deps, fetch=_no_network, sleep=_at_once)
-    source: Source | ImageSource = load_object(kind_of(SOURCES, settings.source.kind_name).build)(settings.source, here)
+    source: AnySource = load_object(kind_of(SOURCES, settings.source.kind_name).build)(settings.source, here)
     try:
         manifest, found = read_manifest(prepared_folder(settings)), source.provenance()
-        changed = changed_files(manifest.tokenizer_files, tokenizer_files(settings.tokenizer))
+        changed = changed_files(manifest.tokenizer_files, files_named_by(settings))
     except PlaygroundError:
         return None
     if manifest.source.content != found.content:

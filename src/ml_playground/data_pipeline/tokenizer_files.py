@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from ml_playground.configuration.base import Component
+from ml_playground.configuration.chat_settings import OWN_TEMPLATES
 from ml_playground.configuration.families import TOKENIZERS
+from ml_playground.configuration.models import PrepareSettings
 from ml_playground.core.error_handling import DataError
 from ml_playground.core.registry import kind_of, load_object
 from ml_playground.core.tokenizer_protocol import NamedFilesKind
@@ -26,6 +28,20 @@ def tokenizer_files(settings: Component | None) -> tuple[SourceFile, ...]:
     if not isinstance(kind, NamedFilesKind):
         return ()
     return tuple(_account(path) for path in kind.named_files(settings))
+
+
+def files_named_by(settings: PrepareSettings) -> tuple[SourceFile, ...]:
+    """Those that tokenizer and chat template are made of: other ones, another data set.
+
+    Raises:
+        DataError: As for `tokenizer_files`.
+        ConfigError: As for `tokenizer_files`.
+    """
+    found = tokenizer_files(settings.tokenizer)
+    template = Path(settings.chat.template)
+    if settings.source.modality != "chats" or settings.chat.template in OWN_TEMPLATES or not template.is_file():
+        return found
+    return (*found, _account(template))
 
 
 def _account(path: Path) -> SourceFile:

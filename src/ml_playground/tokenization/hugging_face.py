@@ -35,6 +35,8 @@ OPEN_FOLDER = "ml_playground.tokenization.hugging_face_folder:open_folder"
 INSIDE = "hugging_face"
 """The folder, within the tokenizer's own, that AutoTokenizer opens again."""
 RULES = f"{INSIDE}/tokenizer.json"
+CONFIGURATION = f"{INSIDE}/tokenizer_config.json"
+TEMPLATE = f"{INSIDE}/chat_template.jinja"
 
 # What tokenizers are made of; weights and texts that lie beside them decide nothing.
 FILES_OF_TOKENIZERS = (
@@ -136,6 +138,14 @@ class HuggingFaceTokenizer:
     def control(self) -> Sequence[str]:
         """Those that the folder calls special."""
         return tuple(text for text, index in self.marks.items() if index in self._special_ids)
+
+    @property
+    def chat_template(self) -> str | None:
+        """The folder's own; of several the default one."""
+        if (found := self._files.get(TEMPLATE)) is not None:
+            return found.decode()
+        own = json_table(self._files.get(CONFIGURATION, b"{}")).get("chat_template")
+        return own if isinstance(own, str) else None
 
     def encode_marked(self, texts: Sequence[str]) -> list[Spans]:
         """Ids of each text, special tokens found in it, none added; half a surrogate pair becomes U+FFFD."""

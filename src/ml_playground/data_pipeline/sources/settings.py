@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from ml_playground.configuration.base import ByKind, Component, ConfigPath, Positive
+from ml_playground.configuration.base import ByKind, Component, ConfigPath, Modality, Positive
 from ml_playground.configuration.models import Name
 from ml_playground.core.registry import did_you_mean
 from ml_playground.data_pipeline.sources.templates import Template
@@ -72,6 +72,31 @@ class JsonlText(RowSettings):
     """A file, a folder (all of it that matches `pattern`), or a glob; gzip and zstd are unpacked on the way."""
     pattern: str = "**/*.jsonl"
     """Which files of a folder; packed ones (.gz, .zst) too."""
+
+
+class ChatFiles(Component):
+    """What sources of chats in files share."""
+
+    modality: ClassVar[Modality | None] = "chats"
+
+    path: ConfigPath
+    """A file, a folder (all of it that matches `pattern`), or a glob; gzip and zstd are unpacked on the way."""
+    pattern: str = "**/*.jsonl"
+    """Which files of a folder; packed ones (.gz, .zst) too."""
+
+
+class JsonlChat(ChatFiles):
+    """Chats as JSON Lines: messages (role and content, or from and value), prompt and completion, instruction and output."""
+
+    kind: Literal["jsonl_chat"] = "jsonl_chat"
+    """Chats, one a line."""
+
+
+class JsonlPreference(ChatFiles):
+    """Preferences as JSON Lines: a better answer and a worse one to the same prompt."""
+
+    kind: Literal["jsonl_preference"] = "jsonl_preference"
+    """Pairs of answers, one a line."""
 
 
 class Parquet(RowSettings):

@@ -12,6 +12,8 @@ from ml_playground.core.tokenizer_protocol import Ids, ids_dtype
 
 TokenType = Literal["uint16", "uint32"]
 INDEX_TYPE: np.dtype[np.uint64] = np.dtype("<u8")
+WEIGHT_TYPE: np.dtype[np.float32] = np.dtype("<f4")
+"""Of tokens of chats as targets."""
 
 ScalarT = TypeVar("ScalarT", bound=np.generic)
 

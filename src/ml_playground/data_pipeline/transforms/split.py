@@ -14,6 +14,7 @@ from ml_playground.core.values import Document
 from ml_playground.data_pipeline.source_protocol import AGAIN, changed_meanwhile
 
 SPLITS = ("train", "val", "test")
+_MORE = {"image": "images", "chat": "chats"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,15 @@ def image_ends(images: int, val_fraction: float, test_fraction: float) -> tuple[
     return _ends(images, "image", val_fraction, test_fraction, lambda limit: math.ceil(images * limit))
 
 
+def chat_ends(chats: int, val_fraction: float, test_fraction: float) -> tuple[int, int, int]:
+    """Which chat train, val and test end before.
+
+    Raises:
+        DataError: There are fewer chats than splits.
+    """
+    return _ends(chats, "chat", val_fraction, test_fraction, lambda limit: math.ceil(chats * limit))
+
+
 def _ends(
     count: int, unit: str, val_fraction: float, test_fraction: float, end_at: Callable[[Fraction], int]
 ) -> tuple[int, int, int]:
@@ -101,7 +111,7 @@ def _ends(
     if count < len(splits):
         raise DataError(
             f"The source has {plural(count, unit)}, too few for {', '.join(splits)} "
-            f"(one {unit} each at least); give it more {'images' if unit == 'image' else 'text'}"
+            f"(one {unit} each at least); give it more {_MORE.get(unit, 'text')}"
             + (", or set prepare.split_by = 'position'." if unit == "document" else ".")
         )
     tested = len(splits) - 2

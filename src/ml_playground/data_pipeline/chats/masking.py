@@ -1,0 +1,219 @@
+"""Which characters of a rendered chat are targets: found by rendering the beginnings of the chat with the template itself.
+
+What an answer adds is what stands between the prompt for it, `render(messages before it, add_generation_prompt=True)`, and
+`render(messages up to it)`: what the model would have to write. It ends with the answer's end mark, the last special token of that
+stretch; the line break that many templates put behind it is written by the template, never by a model, which has stopped.
+No family's markers are looked for, so this holds for every template.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ml_playground.configuration.chat_settings import ChatSettings
+from ml_playground.core.chat_encoding import Border
+from ml_playground.core.chat_template import ChatTemplate, Rendered, TemplateRefusal
+from ml_playground.core.values import Message
+from ml_playground.data_pipeline.chats.protocol import RowFault
+
+ASSISTANT = "assistant"
+ASKING = frozenset({"user", "tool"})
+"""Roles that an answer answers."""
+ROLES: Mapping[str, str] = {
+    "assistant": "assistant_weight",
+    "user": "user_weight",
+    "system": "system_weight",
+    "developer": "system_weight",
+    "tool": "tool_weight",
+    "ipython": "tool_weight",
+    "function": "tool_weight",
+}
+"""Role -> the setting of its weight; a role that is not here is read only."""
+EXCERPT = 40
+"""Characters of a text in a message about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A stretch of the text whose tokens are targets."""
+
+    start: int
+    end: int
+    weight: float
+    answer: bool
+    """Whether the assistant says it, and its last token ends a turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class MaskedChat:
+    """A row to be encoded."""
+
+    messages: tuple[Message, ...]
+    rendered: Rendered
+    targets: tuple[Target, ...]
+
+    @property
+    def borders(self) -> list[Border]:
+        """Where targets begin and end, two for each: at the beginning of an answer a token must begin."""
+        return [
+            border
+            for target in self.targets
+            for border in (Border(target.start, hard=target.answer), Border(target.end, hard=False))
+        ]
+
+
+class Masking:
+    """Renders chats and finds their targets."""
+
+    def __init__(
+        self, template: ChatTemplate, settings: ChatSettings, control: Sequence[str], marks: Sequence[str]
+    ) -> None:
+        """For a tokenizer.
+
+        Args:
+            template: Of the chats.
+            settings: Weights, and what is done where a template alters turns.
+            control: How its special tokens are spelled.
+            marks: Those and other tokens that it never cuts: they end a turn where no special one does.
+        """
+        self._template = template
+        self._settings = settings
+        self._marks = [_any_of(texts) for texts in (control, marks) if texts]
+
+    def rows(self, messages: tuple[Message, ...], tools: Any = None) -> list[MaskedChat]:
+        """The rows of a chat: one, and another one for each answer that the template alters once the chat goes on.
+
+        Raises:
+            RowFault: It cannot be rendered, nothing of it is a target, an answer is empty or answers nobody, has no end mark, or is
+                altered by later turns.
+        """
+        whole = self._rendered(messages, tools)
+        targets: list[Target] = []
+        rows: list[MaskedChat] = []
+        for number, message in enumerate(messages):
+            weight = self.weight_of(message)
+            if not weight:
+                continue
+            until = whole if number == len(messages) - 1 else self._rendered(messages[: number + 1], tools)
+            target = self._target(messages, number, until, weight, tools)
+            if whole.text.startswith(until.text[: target.end]):
+                targets.append(target)
+            elif self._settings.altered_turns == "rows" and target.answer:
+                rows.append(MaskedChat(messages[: number + 1], until, (target,)))
+            else:
+                raise RowFault(_altered(until.text[: target.end], whole.text, number, message.role))
+        if targets:
+            rows.append(MaskedChat(messages, whole, tuple(targets)))
+        if not rows:
+            raise RowFault(_no_target(messages, self._settings))
+        return rows
+
+    def weight_of(self, message: Message) -> float:
+        """What the row says, else what the settings give to the role."""
+        if message.weight is not None:
+            return message.weight
+        setting = ROLES.get(message.role)
+        return 0.0 if setting is None else getattr(self._settings, setting)
+
+    def _target(self, messages: Sequence[Message], number: int, until: Rendered, weight: float, tools: Any) -> Target:
+        """What a message adds to the text before it."""
+        answers = messages[number].role == ASSISTANT
+        if answers:
+            _check_answer(messages, number)
+        # A chat begins with nothing before it; most templates cannot render no messages.
+        before = self._rendered(messages[:number], tools, prompt=answers).text if number else ""
+        if not until.text.startswith(before):
+            raise RowFault(_disagreement(before, until.text, number, messages[number].role))
+        if not until.text[len(before) :].strip():
+            raise RowFault(
+                f"the template writes nothing of message {number + 1} ({messages[number].role}); leave it out"
+            )
+        end = self._end(until, len(before)) if answers else len(until.text)
+        if end is None:
+            raise RowFault(
+                f"the template writes no end mark after the answer in message {number + 1} (it ends in "
+                f"{until.text[-EXCERPT:]!r}), so that a model would never learn to stop; take a template that ends answers "
+                "with a special token, such as {{ eos_token }}"
+            )
+        return Target(len(before), end, weight, answers)
+
+    def _end(self, until: Rendered, start: int) -> int | None:
+        """Where the end mark of an answer ends; None: there is none, or something is written after it."""
+        text = until.text
+        for marks in self._marks:
+            ends = [
+                found.end()
+                for found in marks.finditer(text, start)
+                if not any(first < found.end() and found.start() < last for first, last in until.literal)
+            ]
+            if ends and not text[ends[-1] :].strip():
+                return ends[-1]
+        return None
+
+    def _rendered(self, messages: Sequence[Message], tools: Any, *, prompt: bool = False) -> Rendered:
+        try:
+            return self._template.rendered(messages, add_generation_prompt=prompt, tools=tools)
+        except TemplateRefusal as error:
+            roles = ", ".join(message.role for message in messages[:8])
+            raise RowFault(f"the template does not take these messages ({roles}): {error}") from error
+
+
+def only_last_answer(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The same messages, of which the last one alone is a target."""
+    return (*(replace(message, weight=0.0) for message in messages[:-1]), replace(messages[-1], weight=1.0))
+
+
+def _any_of(texts: Sequence[str]) -> re.Pattern[str]:
+    return re.compile("|".join(re.escape(text) for text in sorted(texts, key=lambda text: (-len(text), text))))
+
+
+def _check_answer(messages: Sequence[Message], number: int) -> None:
+    answer = messages[number]
+    if not answer.content.strip() and not any(answer.extra.values()):
+        raise RowFault(f"message {number + 1} is an empty answer; write one, or give it the weight 0")
+    if not any(message.role in ASKING for message in messages[:number]):
+        raise RowFault(
+            f"message {number + 1} is an answer to nobody: no user's message stands before it; add one, or give it the weight 0"
+        )
+
+
+def _altered(before: str, whole: str, number: int, role: str) -> str:
+    place = _first_difference(before, whole)
+    return (
+        f"the template alters earlier turns: message {number + 1} ({role}) is written as {_at(before, place)} while it is the last "
+        f"one, and as {_at(whole, place)} once the chat goes on; set prepare.chat.altered_turns = 'rows', which trains such an "
+        "answer in a row of its own, as it is in inference"
+        + ("" if role == ASSISTANT else f"; of the role {role!r} the weight must be 0")
+    )
+
+
+def _disagreement(before: str, until: str, number: int, role: str) -> str:
+    place = _first_difference(before, until)
+    if role != ASSISTANT:
+        return (
+            f"the template does not write message {number + 1} ({role}) behind those before it, so that its tokens cannot be told "
+            f"apart; give the role {role!r} the weight 0"
+        )
+    return (
+        f"the template asks for message {number + 1} with {_at(before, place)} and writes {_at(until, place)} in its place, so that "
+        "what a model is asked for is not what it was trained on; take a template whose prompt is the beginning of the answer's turn"
+    )
+
+
+def _no_target(messages: Sequence[Message], settings: ChatSettings) -> str:
+    roles = sorted({message.role for message in messages})
+    if ASSISTANT not in roles:
+        return f"no token of it would be a target: it has no answer of an assistant (roles: {', '.join(roles) or 'none'}); add one"
+    if not settings.assistant_weight:
+        return "no token of it would be a target, for prepare.chat.assistant_weight = 0; raise it"
+    return "no token of it would be a target: each of its answers has the weight 0; give one of them another weight"
+
+
+def _first_difference(one: str, other: str) -> int:
+    pairs = zip(one, other, strict=False)
+    return next((place for place, (left, right) in enumerate(pairs) if left != right), min(len(one), len(other)))
+
+
+def _at(text: str, place: int) -> str:
+    return repr(text[max(0, place - 8) : place + EXCERPT]) if place < len(text) else "nothing"
