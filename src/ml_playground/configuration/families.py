@@ -4,7 +4,7 @@ One signature per family:
 
 | family    | `build` names                                                                                   |
 |-----------|-------------------------------------------------------------------------------------------------|
-| source    | `build(settings, deps) -> Source` of text, or `ImageSource`: a stream, and `provenance()` says of what |
+| source    | `build(settings, deps) -> Source` of text, `ImageSource` or `ChatSource`: a stream, and `provenance()` says of what |
 | profile   | `build(settings, seed) -> DataProfile` (profiles.protocol): how chats are decorated, drawn and scored |
 | tokenizer | a class with `train(texts, settings)` and `load(folder)` (core.tokenizer_protocol)               |
 | data      | `build(settings, folder, seed) -> Data` (training.protocols): batches over a prepared data set   |
@@ -54,6 +54,14 @@ SOURCES = Family(
         "jsonl_text": Kind(
             "ml_playground.data_pipeline.sources.settings:JsonlText",
             "ml_playground.data_pipeline.sources.jsonl_text:build",
+        ),
+        "jsonl_chat": Kind(
+            "ml_playground.data_pipeline.sources.settings:JsonlChat",
+            "ml_playground.data_pipeline.sources.jsonl_chat:build_chats",
+        ),
+        "jsonl_preference": Kind(
+            "ml_playground.data_pipeline.sources.settings:JsonlPreference",
+            "ml_playground.data_pipeline.sources.jsonl_chat:build_preferences",
         ),
         "parquet": Kind(
             "ml_playground.data_pipeline.sources.settings:Parquet",
