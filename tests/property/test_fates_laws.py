@@ -29,12 +29,14 @@ windows = st.builds(
 )
 pictures = st.builds(ImageBatches, micro_batch_rows=st.integers(1, 7), order=st.sampled_from(["random", "sequential"]))
 SETTINGS: Mapping[str, st.SearchStrategy[Component]] = {"token_windows": windows, "image_batches": pictures}
+OF_CHATS = {"padded_examples", "packed_examples"}
+"""Under the same law in test_examples_laws."""
 
 
 def test_every_kind_of_data_is_under_the_law() -> None:
     """A new kind says where tokens go, and is counted here."""
     assert (
-        set(SETTINGS)
+        set(SETTINGS) | OF_CHATS
         == {kind for kind, row in families.DATA.shipped.items() if row.fates}
         == set(families.DATA.shipped)
     )

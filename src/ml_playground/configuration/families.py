@@ -117,6 +117,16 @@ DATA = Family(
             "ml_playground.data_pipeline.sampling.token_windows:build",
             fates="ml_playground.data_pipeline.sampling.fates:of_windows",
         ),
+        "padded_examples": Kind(
+            "ml_playground.data_pipeline.settings:PaddedExamples",
+            "ml_playground.data_pipeline.sampling.example_batches:build_padded",
+            fates="ml_playground.data_pipeline.sampling.fates:of_padded",
+        ),
+        "packed_examples": Kind(
+            "ml_playground.data_pipeline.settings:PackedExamples",
+            "ml_playground.data_pipeline.sampling.example_batches:build_packed",
+            fates="ml_playground.data_pipeline.sampling.fates:of_packed",
+        ),
         "image_batches": Kind(
             "ml_playground.data_pipeline.settings:ImageBatches",
             "ml_playground.data_pipeline.sampling.image_batches:build",

@@ -123,6 +123,39 @@ class TokenWindows(Component):
     """`random`: a keyed permutation of all windows each epoch; `sequential`: as they stand."""
 
 
+class ExampleRows(Component):
+    """What the kinds of data share that cut batches from prepared chats."""
+
+    modality: ClassVar[Modality | None] = "chats"
+
+    sequence_tokens: Annotated[int, Field(ge=1)] = 1024
+    """T: tokens a batch row holds; a chat of T + 1 tokens fits, for its last one is only a target."""
+    micro_batch_rows: Count = 8
+    """B: rows the device sees at once."""
+    truncation: Literal["error", "drop", "left", "right", "split"] = "error"
+    """A chat that is too long: `error` names it, `drop` leaves it out, `left`, `right` cut off that side, `split` makes several rows of it."""
+    order: Literal["random", "sequential"] = "random"
+    """`random`: a keyed permutation of all rows each epoch; `sequential`: as they stand."""
+
+
+class PaddedExamples(ExampleRows):
+    """A chat a row, each exactly once an epoch; rows are filled up to the longest of their batch."""
+
+    kind: Literal["padded_examples"] = "padded_examples"
+    """A chat a row."""
+    padding_multiple: Count | Literal["auto"] = "auto"
+    """Rows are as long as the longest of their batch, rounded up to a multiple of this; auto: of T / 8, so that there are eight shapes at most."""
+
+
+class PackedExamples(ExampleRows):
+    """Several chats a row, each exactly once an epoch and read as if it were alone; hardly a position is wasted."""
+
+    packs: ClassVar[bool] = True
+
+    kind: Literal["packed_examples"] = "packed_examples"
+    """Rows of T tokens, filled with chats by best fit."""
+
+
 class ImageBatches(Component):
     """Images in batches, each exactly once an epoch; normalised by the mean and deviation of the training images."""
 

@@ -13,15 +13,9 @@ import torch
 
 from ml_playground.core.error_handling import DataError
 from ml_playground.data_pipeline.batches import NO_TARGET
-from ml_playground.data_pipeline.sampling.token_windows import (
-    MOST_TRAINING_BATCHES as FOUR,
-)
-from ml_playground.data_pipeline.sampling.token_windows import (
-    TOKENS_AT_ONCE,
-    TokenWindowData,
-    build,
-    rows_without_gradient,
-)
+from ml_playground.data_pipeline.sampling.epoch_order import MOST_TRAINING_BATCHES as FOUR
+from ml_playground.data_pipeline.sampling.epoch_order import TOKENS_AT_ONCE, rows_without_gradient
+from ml_playground.data_pipeline.sampling.token_windows import TokenWindowData, build
 from ml_playground.data_pipeline.settings import TokenWindows
 from ml_playground.data_pipeline.text_dataset import PreparedText
 from tests.fakes.prepared_text import prepared_text

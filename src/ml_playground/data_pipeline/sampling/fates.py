@@ -3,8 +3,13 @@
 from pathlib import Path
 
 from ml_playground.core.values import Fates
+from ml_playground.data_pipeline.chats.chat_dataset import open_chats
 from ml_playground.data_pipeline.manifest import read_manifest
-from ml_playground.data_pipeline.settings import ImageBatches, TokenWindows
+from ml_playground.data_pipeline.sampling.cutting import Cut, cut
+from ml_playground.data_pipeline.sampling.fitting_rows import check_fit
+from ml_playground.data_pipeline.sampling.packing import best_fit_decreasing
+from ml_playground.data_pipeline.sampling.shapes import padding_of_epoch, padding_of_evaluation
+from ml_playground.data_pipeline.settings import ExampleRows, ImageBatches, PackedExamples, PaddedExamples, TokenWindows
 
 
 def of_windows(settings: TokenWindows, folder: Path) -> dict[str, Fates]:
@@ -26,6 +31,55 @@ def of_images(settings: ImageBatches, folder: Path) -> dict[str, Fates]:
         name: Fates(tokens=images, trained=images, batches=images / settings.micro_batch_rows)
         for name, images in read_manifest(folder).sizes.items()
     }
+
+
+def of_padded(settings: PaddedExamples, folder: Path) -> dict[str, Fates]:
+    """`padded_examples` over prepared chats, by split.
+
+    Raises:
+        DataError: The data set is missing or damaged, or holds chats that are too long.
+    """
+    return {split: padded_fates(held, settings, split) for split, held in _cuts(settings, folder).items()}
+
+
+def of_packed(settings: PackedExamples, folder: Path) -> dict[str, Fates]:
+    """`packed_examples` over prepared chats, by split.
+
+    Raises:
+        DataError: The data set is missing or damaged, or holds chats that are too long.
+    """
+    return {split: packed_fates(held, settings) for split, held in _cuts(settings, folder).items()}
+
+
+def padded_fates(held: Cut, settings: PaddedExamples, split: str = "train") -> Fates:
+    """A piece a row. The padding of the training is what is to be expected of a random order; that of other splits is exact."""
+    padding = padding_of_epoch if split == "train" else padding_of_evaluation
+    return _fates(held, len(held.rows), padding(held.positions, settings), settings)
+
+
+def packed_fates(held: Cut, settings: PackedExamples) -> Fates:
+    """Several pieces a row; what they leave of it is padding."""
+    bins = len(best_fit_decreasing(held.positions, settings.sequence_tokens))
+    return _fates(held, bins, bins * settings.sequence_tokens - int(held.positions.sum()), settings)
+
+
+def _fates(held: Cut, rows: int, padding: int, settings: ExampleRows) -> Fates:
+    return Fates(
+        tokens=held.tokens,
+        trained=held.trained,
+        masked=held.masked,
+        truncated=held.truncated,
+        dropped=held.dropped,
+        padding=padding,
+        batches=rows / settings.micro_batch_rows,
+    )
+
+
+def _cuts(settings: ExampleRows, folder: Path) -> dict[str, Cut]:
+    prepared = open_chats(folder)
+    examples = {split: prepared.rows(split) for split in prepared.manifest.splits}
+    check_fit(folder, examples, settings)
+    return {split: cut(held, settings.sequence_tokens, settings.truncation) for split, held in examples.items()}
 
 
 def window_fates(tokens: int, settings: TokenWindows) -> Fates:

@@ -1,8 +1,8 @@
 """Images in batches, each exactly once an epoch. B rows, C channels, H rows of pixels, W pixels a row."""
 
 import os
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from ml_playground.core.seeding import seed_for
 from ml_playground.data_pipeline.batches import ImageBatch
 from ml_playground.data_pipeline.image_dataset import PreparedImages, open_images
 from ml_playground.data_pipeline.sampling.epoch_order import ChosenBatches, EpochOrder
-from ml_playground.data_pipeline.sampling.read_ahead import ReadAhead, Source
+from ml_playground.data_pipeline.sampling.read_ahead import Source, TrainingSource
 from ml_playground.data_pipeline.settings import ImageBatches
 from ml_playground.data_pipeline.storage.array_file import LABEL_TYPE, PIXEL_TYPE
 from ml_playground.data_pipeline.storage.open_array import OpenArray
@@ -107,7 +107,7 @@ class ImageBatchData:
         self._splits = {name: self._opened(name) for name in prepared.manifest.splits}
         self._facts_folder = SteadyFolder(prepared.facts_folder, prepared.manifest.files)
         self._batches = TrainingImages(self._splits["train"], settings, seed)
-        self._train: Source[ImageBatch] = self._batches
+        self._ahead = TrainingSource(self._batches, ImageBatch.pinned)
 
     @property
     def fingerprint(self) -> str:
@@ -131,7 +131,7 @@ class ImageBatchData:
     @property
     def train(self) -> Source[ImageBatch]:
         """The training batches, without end."""
-        return self._train
+        return self._ahead.source
 
     def rows_at(self, index: int) -> Sequence[Mapping[str, Any]]:
         """For each row of training micro-batch `index`: position, epoch, image and its class."""
@@ -154,20 +154,9 @@ class ImageBatchData:
             manifest.image,
         )
 
-    @contextmanager
-    def reading_ahead(self, device: torch.device) -> Generator[None]:
+    def reading_ahead(self, device: torch.device) -> AbstractContextManager[None]:
         """Within the block, batches for a CUDA device are made and pinned beside the training; elsewhere there is nothing to gain."""
-        plain = self._train
-        if device.type != "cuda":
-            yield
-            return
-        ahead = ReadAhead(plain, ImageBatch.pinned)
-        self._train = ahead
-        try:
-            yield
-        finally:
-            self._train = plain
-            ahead.close()
+        return self._ahead.reading_ahead(device)
 
     @property
     def micro_batches_per_epoch(self) -> float:

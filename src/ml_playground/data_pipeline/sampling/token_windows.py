@@ -1,8 +1,8 @@
 """Windows of consecutive tokens, each exactly once an epoch. B rows, T tokens a row."""
 
 import os
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from ml_playground.core.error_handling import DataError
 from ml_playground.core.registry import load_object
 from ml_playground.data_pipeline.batches import NO_TARGET, TokenBatch
-from ml_playground.data_pipeline.sampling.epoch_order import ChosenBatches, EpochOrder
-from ml_playground.data_pipeline.sampling.read_ahead import ReadAhead, Source
+from ml_playground.data_pipeline.sampling.epoch_order import ChosenBatches, EpochBatches, EpochOrder, evaluated
+from ml_playground.data_pipeline.sampling.read_ahead import Source, TrainingSource
 from ml_playground.data_pipeline.sampling.window_rows import described_rows
 from ml_playground.data_pipeline.settings import TokenWindows
 from ml_playground.data_pipeline.storage.open_array import OpenArray
@@ -24,12 +24,6 @@ from ml_playground.data_pipeline.text_dataset import PreparedText, open_text
 
 PADDING_ID = 0
 LOAD_TOKENIZER = "ml_playground.tokenization.loading:load_tokenizer"
-
-TOKENS_AT_ONCE = 4096
-"""Above this an evaluation on the CPU is slower again: its states no longer fit the caches (docs/LOG.md, evaluation batches)."""
-
-MOST_TRAINING_BATCHES = 4
-"""Training batches that are evaluated at once; a training step keeps the activations of at least as many blocks."""
 
 
 def _nothing_can_change() -> None:
@@ -85,20 +79,12 @@ class Windows:
         return TokenBatch(torch.from_numpy(ids), torch.from_numpy(labels))
 
 
-class TrainingBatches:
-    """Batches without end: row r of batch i is position i * B + r, epoch after epoch."""
+class TrainingBatches(EpochBatches[TokenBatch]):
+    """Batches of windows without end: row r of batch i is position i * B + r, epoch after epoch."""
 
     def __init__(self, windows: Windows, settings: TokenWindows, seed: int) -> None:
-        self._windows = windows
-        self._order = EpochOrder(len(windows), settings.micro_batch_rows, settings.order, seed, "windows")
-
-    def batch_at(self, index: int) -> TokenBatch:
-        """Micro-batch number `index` of the run; a function of seed and index alone."""
-        return self._windows.batch(self.windows_at(index))
-
-    def windows_at(self, index: int) -> NDArray[np.int64]:
-        """Which windows that is, (B,)."""
-        return self._order.numbers_at(index)
+        order = EpochOrder(len(windows), settings.micro_batch_rows, settings.order, seed, "windows")
+        super().__init__(windows.batch, order)
 
 
 class TokenWindowData:
@@ -121,7 +107,7 @@ class TokenWindowData:
         self._tokenizer = SteadyFolder(prepared.tokenizer_folder, prepared.manifest.files)
         self._training = self._splits["train"]
         self._batches = TrainingBatches(self._training, settings, seed)
-        self._train: Source[TokenBatch] = self._batches
+        self._ahead = TrainingSource(self._batches, TokenBatch.pinned)
 
     @property
     def fingerprint(self) -> str:
@@ -148,12 +134,12 @@ class TokenWindowData:
     @property
     def train(self) -> Source[TokenBatch]:
         """The training batches, without end."""
-        return self._train
+        return self._ahead.source
 
     def rows_at(self, index: int) -> Sequence[Mapping[str, Any]]:
         """For each row of training micro-batch `index`: position, epoch, window, first token, document, and its text."""
         return described_rows(
-            self._batches.windows_at(index),
+            self._batches.numbers_at(index),
             first_position=index * self._settings.micro_batch_rows,
             windows=len(self._training),
             sequence_tokens=self._settings.sequence_tokens,
@@ -170,24 +156,9 @@ class TokenWindowData:
         tokens = OpenArray(path, kind, manifest.files[path.name].sha256, self._before.get(path))
         return Windows(tokens.numbers, self._settings.sequence_tokens, tokens.check)
 
-    @contextmanager
-    def reading_ahead(self, device: torch.device) -> Generator[None]:
-        """Within the block, batches for a CUDA device are made and pinned beside the training.
-
-        Elsewhere there is nothing to gain: a batch is made in 0.05 to 0.2 ms by the processor that is to compute, and handing it over
-        costs as much (docs/LOG.md, read-ahead).
-        """
-        plain = self._train
-        if device.type != "cuda":
-            yield
-            return
-        ahead = ReadAhead(plain, TokenBatch.pinned)
-        self._train = ahead
-        try:
-            yield
-        finally:
-            self._train = plain
-            ahead.close()
+    def reading_ahead(self, device: torch.device) -> AbstractContextManager[None]:
+        """Within the block, batches for a CUDA device are made and pinned beside the training."""
+        return self._ahead.reading_ahead(device)
 
     @property
     def micro_batches_per_epoch(self) -> float:
@@ -205,21 +176,9 @@ class TokenWindowData:
         """
         if name not in self._splits:
             self._prepared.tokens(name)  # It says which splits there are.
-        windows = self._splits[name]
-        training_rows = self._settings.micro_batch_rows
-        wanted = len(windows) if max_batches is None else min(len(windows), max_batches * training_rows)
-        chosen = np.arange(wanted, dtype=np.int64) * len(windows) // wanted
-        rows = rows_without_gradient(training_rows, self._settings.sequence_tokens)
-        return ChosenBatches(windows.batch, [chosen[start : start + rows] for start in range(0, wanted, rows)])
-
-
-def rows_without_gradient(training_rows: int, sequence_tokens: int) -> int:
-    """Rows of a batch that is only looked at: a multiple of the training's, about `TOKENS_AT_ONCE` tokens.
-
-    Without a gradient one block's activations exist at a time, so a few times the rows take no more memory than a training step.
-    """
-    training_tokens = training_rows * sequence_tokens
-    return training_rows * max(1, min(MOST_TRAINING_BATCHES, TOKENS_AT_ONCE // training_tokens))
+        windows, settings = self._splits[name], self._settings
+        chosen = evaluated(len(windows), settings.micro_batch_rows, settings.sequence_tokens, max_batches)
+        return ChosenBatches(windows.batch, chosen)
 
 
 def build(settings: TokenWindows, folder: Path, seed: int) -> TokenWindowData:
