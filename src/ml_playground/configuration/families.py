@@ -48,6 +48,10 @@ SOURCES = Family(
             "ml_playground.data_pipeline.settings:PythonDocstrings",
             "ml_playground.data_pipeline.sources.python_docstrings:build",
         ),
+        "symbolic_problems": Kind(
+            "ml_playground.data_pipeline.sources.symbolic_settings:SymbolicProblems",
+            "ml_playground.data_pipeline.sources.symbolic_problems:build",
+        ),
         "csv_text": Kind(
             "ml_playground.data_pipeline.sources.settings:CsvText", "ml_playground.data_pipeline.sources.csv_text:build"
         ),

@@ -42,15 +42,23 @@ class GrammarEnforcer:
         self._automaton = Automaton(moves, others, texts)
         self._empty = np.array([not text for text in texts])
         self._rows = Following(_Place(1, 0, 0), self._moved)
-        self._masks: dict[tuple[int, int, torch.device], Tensor] = {}
+        self._masks: dict[tuple[int, int, torch.device], Tensor | None] = {}
 
     def __call__(self, logits: Tensor, drawn: Sequence[Sequence[int]]) -> Tensor:
         """Logits (R, V), -inf where the grammar is left; as they are where no token would keep it."""
-        width, device = logits.shape[-1], logits.device
-        allowed = torch.stack([self._mask(self._rows.of(ids).state, width, device) for ids in drawn])
-        held = logits.masked_fill(~allowed, -torch.inf)
+        masks = {
+            row: mask
+            for row, ids in enumerate(drawn)
+            if (mask := self._mask(self._rows.of(ids).state, logits)) is not None
+        }
+        if not masks:
+            return logits
+        rows = torch.tensor(list(masks), device=logits.device)
+        before = logits[rows]
+        held = before.masked_fill(~torch.stack(list(masks.values())), -torch.inf)
         # A row of which nothing would be left has no softmax.
-        return torch.where(held.isneginf().all(dim=-1, keepdim=True), logits, held)
+        held = torch.where(held.isneginf().all(dim=-1, keepdim=True), before, held)
+        return logits.index_copy(0, rows, held)
 
     def statistics(self, drawn: Sequence[int]) -> Mapping[str, Any]:
         """How many answers were completed and broken off, and whether the row ended within one."""
@@ -62,14 +70,16 @@ class GrammarEnforcer:
         found = self._automaton.after(state) != NOWHERE
         return found & ~self._empty if state > self._outside else found
 
-    def _mask(self, state: int, width: int, device: torch.device) -> Tensor:
-        if (known := self._masks.get((state, width, device))) is None:
+    def _mask(self, state: int, logits: Tensor) -> Tensor | None:
+        """Which ids keep the grammar, (V,), on the device of the logits; None: all of them."""
+        key = state, logits.shape[-1], logits.device
+        if key not in self._masks:
             # A model may know more ids than its tokenizer: these stand for nothing.
-            found = np.full(width, state <= self._outside)
-            tokens = self.allowed(state)[:width]
+            found = np.full(logits.shape[-1], state <= self._outside)
+            tokens = self.allowed(state)[: len(found)]
             found[: len(tokens)] = tokens
-            known = self._masks[state, width, device] = torch.from_numpy(found).to(device)
-        return known
+            self._masks[key] = None if found.all() else torch.from_numpy(found).to(logits.device)
+        return self._masks[key]
 
     def _moved(self, before: _Place, drawn: Sequence[int]) -> _Place:
         state = self._automaton.moved(before.state, drawn[-1])
