@@ -61,10 +61,11 @@ def save_run(
     run_id: str = "20260101-000000-abcd",
     averaged: bool = False,
     weights: float | None = None,
+    attachments: Mapping[str, Path] | None = None,
 ) -> RunFolder:
     """A run with a checkpoint for each step of `losses`, evaluated where there is a loss.
 
-    Weights are random, seeded by the step, or all the number `weights`.
+    Weights are random, seeded by the step, or all the number `weights`. `attachments` come in the place of the data's own.
     """
     prepared = prepare(job.prepare, Deps())
     data: Any = load_object(families.DATA[job.data.kind_name].build)(job.data, prepared.folder, job.seed)
@@ -87,7 +88,7 @@ def save_run(
                 config=job.model_dump_json(),
                 data_fingerprint=data.fingerprint,
                 metrics=None if loss is None else {"loss": loss},
-                attachments=data.attachments,
+                attachments=data.attachments if attachments is None else attachments,
             ),
         )
     return run

@@ -5,12 +5,39 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
-from ml_playground.commands.options import Json, complete_experiment
-from ml_playground.commands.sample_texts import SEPARATOR, Screen, Text, gather, whole_text
+from ml_playground.commands.options import Json
+from ml_playground.commands.sample_chat import AS_TEXT, Asked, Way, asked_of
+from ml_playground.commands.sample_options import (
+    OPTIONS,
+    Checkpoint,
+    Engine,
+    LengthPenalty,
+    MaxNewTokens,
+    MinP,
+    NoRepeatNgram,
+    NumBeams,
+    NumSamples,
+    Out,
+    Precision,
+    Processors,
+    Prompts,
+    Raw,
+    RecordedSets,
+    RepetitionPenalty,
+    Seed,
+    Stop,
+    System,
+    Target,
+    Temperature,
+    TopK,
+    TopP,
+    Weights,
+)
+from ml_playground.commands.sample_texts import SEPARATOR, Screen, Text, gather, processor_lines, whole_text
 from ml_playground.commands.train import stop_on_signals
 from ml_playground.configuration.origins import Layer
 from ml_playground.core.atomic import write_file
@@ -23,88 +50,6 @@ if TYPE_CHECKING:
     from ml_playground.models.protocols import Decoder
     from ml_playground.sampling.classifier import LoadedClassifier
     from ml_playground.sampling.runner import LoadedRun, Which
-
-Target = Annotated[
-    str,
-    typer.Argument(
-        metavar="TARGET",
-        help="An experiment (its newest run), a run's id or folder, a checkpoint's folder, or a Hugging Face model's.",
-        autocompletion=complete_experiment,
-        show_default=False,
-    ),
-]
-Checkpoint = Annotated[
-    str,
-    typer.Option("--checkpoint", metavar="WHICH", help="best (by checkpointing.best_by), latest, or a step."),
-]
-Weights = Annotated[
-    str | None,
-    typer.Option("--weights", metavar="KIND", help="auto, raw, or ema: the averaged ones."),
-]
-Precision = Annotated[
-    str | None,
-    typer.Option("--precision", metavar="TYPE", help="Of the weights: auto (float32), float32, bfloat16 or int8."),
-]
-Engine = Annotated[
-    str | None, typer.Option("--engine", metavar="NAME", help="torch, or llama_cpp, which is faster on a CPU.")
-]
-RecordedSets = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Set a key of sample, or runtime.device or threads."),
-]
-
-Prompts = Annotated[
-    list[str] | None,
-    typer.Option("--prompt", metavar="TEXT", help="Go on from this, or from FILE:path; may be repeated."),
-]
-NumSamples = Annotated[int | None, typer.Option("--num-samples", help="Texts for each prompt.")]
-MaxNewTokens = Annotated[int | None, typer.Option("--max-new-tokens", help="Longest continuation.")]
-Temperature = Annotated[float | None, typer.Option("--temperature", help="0 takes the likeliest token.")]
-TopK = Annotated[int | None, typer.Option("--top-k", help="Only the k likeliest tokens; 0 is off.")]
-TopP = Annotated[
-    float | None, typer.Option("--top-p", help="Only the likeliest tokens that reach this probability; 1 is off.")
-]
-MinP = Annotated[
-    float | None, typer.Option("--min-p", help="Only tokens this share as likely as the likeliest; 0 is off.")
-]
-RepetitionPenalty = Annotated[
-    float | None, typer.Option("--repetition-penalty", help="Above 1: fewer repeats; 1 is off.")
-]
-NoRepeatNgram = Annotated[
-    int | None, typer.Option("--no-repeat-ngram", help="No run of so many tokens twice; 0 is off.")
-]
-NumBeams = Annotated[
-    int | None,
-    typer.Option(
-        "--num-beams", help="Search for the likeliest text instead of drawing: temperature 0, one text a prompt."
-    ),
-]
-LengthPenalty = Annotated[
-    float | None,
-    typer.Option("--length-penalty", help="Of a beam search; above 0 longer texts gain, below shorter ones."),
-]
-Stop = Annotated[
-    list[str] | None, typer.Option("--stop", metavar="TEXT", help="End before this text; may be repeated.")
-]
-Seed = Annotated[int | None, typer.Option("--seed", help="Equal seed, equal texts.")]
-Out = Annotated[
-    Path | None, typer.Option("--out", metavar="FILE", help="Write the texts here instead of the run's samples/.")
-]
-
-OPTIONS = (
-    *(
-        "num_samples",
-        "max_new_tokens",
-        "temperature",
-        "top_k",
-        "top_p",
-        "min_p",
-        "repetition_penalty",
-        "no_repeat_ngram",
-    ),
-    *("num_beams", "length_penalty", "seed", "weights", "precision", "engine"),
-)
-"""Keys of `[sample]` that have an option of their own name."""
 
 
 def sample(
@@ -126,6 +71,9 @@ def sample(
     weights: Weights = None,
     precision: Precision = None,
     engine: Engine = None,
+    processors: Processors = None,
+    system: System = None,
+    raw: Raw = False,
     sets: RecordedSets = None,
     json_output: Json = False,
     out: Out = None,
@@ -133,8 +81,9 @@ def sample(
     """Let a trained model write; what it writes appears as it is drawn.
 
     Settings are those that the run recorded, but for the options given here. A text is its prompt and what follows;
-    several are separated by a line of dashes. Texts go to stdout, everything else to stderr. They are also saved in
-    the run's samples/, unless TARGET is a checkpoint's folder. Ctrl-C ends with what was drawn so far.
+    several are separated by a line of dashes. Of a run trained on chats, a prompt is a user's turn, and what follows the
+    answer; without a prompt it is asked held-out questions of its data. Texts go to stdout, everything else to stderr.
+    They are also saved in the run's samples/, unless TARGET is a checkpoint's folder. Ctrl-C ends with what was drawn so far.
     """
     given = locals()
     options: dict[str, tuple[str, Any]] = {key: (f"--{key.replace('_', '-')}", given[key]) for key in OPTIONS}
@@ -143,7 +92,7 @@ def sample(
     which = checkpoint_named(checkpoint)
     from ml_playground.sampling.runner import load_run  # noqa: PLC0415 - torch takes seconds; refusals come first
 
-    draw_from(load_run(target, which=which, layers=layers), json_output=json_output, out=out)
+    draw_from(load_run(target, which=which, layers=layers), json_output=json_output, out=out, way=Way(system, raw))
 
 
 def _implied_by(num_beams: int | None) -> Layer | None:
@@ -154,42 +103,51 @@ def _implied_by(num_beams: int | None) -> Layer | None:
 
 
 def draw_from(
-    run: "LoadedRun", *, json_output: bool = False, quiet: bool = False, out: Path | None = None
+    run: "LoadedRun",
+    *,
+    json_output: bool = False,
+    quiet: bool = False,
+    out: Path | None = None,
+    way: Way = AS_TEXT,
 ) -> list[Text]:
     """Draw the texts that the job of a loaded run asks for, show and save them; `quiet` leaves stdout alone.
 
     Raises:
         ConfigError: A prompt cannot be read, or the model does not know it.
+        DataError: Template or profile of the run's chats are damaged.
         StorageError: The texts could not be saved.
     """
-    from ml_playground.sampling.prompts import encode_prompt  # noqa: PLC0415 - as in `sample`
-    from ml_playground.sampling.texts import draw_texts  # noqa: PLC0415
+    from ml_playground.sampling.texts import draw_texts  # noqa: PLC0415 - as in `sample`
 
     run, greedy = _without_copies(run)
     settings = run.job.sample
+    asked = asked_of(run, way)
     decoder = run.decoder()
-    prompts = [encode_prompt(text, run.tokenizer, run.model.max_context) for text in settings.prompts]
-    notes = [
-        *run.notes,
-        *greedy,
-        *precision_notes(run, decoder),
-        *(note for prompt in prompts for note in prompt.notes),
-    ]
+    notes = _notes_of(run, decoder, [*greedy, *asked.notes], asked)
     engine = "llama.cpp" if run.job.sample.engine == "llama_cpp" else run.execution.device.type
     typer.echo(heading(run, f"{engine}, {run.precision}"), err=True)
     for note in notes:
         typer.echo(f"note: {note}", err=True)
-    texts = [Text(prompt.text, sample) for prompt in prompts for sample in range(settings.num_samples)]
+    texts = [text for question in asked.questions for text in question.texts(settings.num_samples)]
     screen = None if json_output or quiet else Screen(texts)
-    pieces = draw_texts(decoder, run.tokenizer, [prompt.ids for prompt in prompts], settings)
+    prompts = [question.ids for question in asked.questions]
+    pieces = draw_texts(decoder, run.tokenizer, prompts, settings, steering=asked.steering)
     with stop_on_signals() as signals:
         texts = gather(pieces, texts, settings.num_samples, screen, signals.requested)
+    for line in processor_lines(texts):
+        typer.echo(line, err=True)
     place = save(texts, run, notes, as_json=json_output, out=out) if texts else None
     if json_output and not quiet:
         typer.echo(record_of(texts, run, notes, place))
     elif place is not None:
         typer.echo(f"saved: {place}", err=True)
     return texts
+
+
+def _notes_of(run: "LoadedRun", decoder: "Decoder", notes: Sequence[str], asked: Asked) -> list[str]:
+    """What there is to say before the first text, in its order."""
+    of_prompts = [note for question in asked.questions for note in question.notes]
+    return [*run.notes, *notes, *precision_notes(run, decoder), *of_prompts]
 
 
 def _without_copies(run: "LoadedRun") -> "tuple[LoadedRun, list[str]]":
@@ -235,7 +193,14 @@ def record_of(texts: Sequence[Text], run: "LoadedRun", notes: Sequence[str], pla
         "settings": run.job.sample.model_dump(mode="json"),
         "notes": list(notes),
         "saved": str(place) if place else None,
-        "texts": [asdict(text) for text in texts],
+        "texts": [
+            {
+                key: value
+                for key, value in asdict(text).items()
+                if key != "lead" and (value is not None or key == "score")
+            }
+            for text in texts
+        ],
     }
     return json.dumps(record)
 

@@ -1,9 +1,10 @@
 """The texts of `mlp sample` on a screen or in a pipe, as they grow."""
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -28,6 +29,12 @@ class Text:
     end: Literal["length", "stop", "interrupted"] = "interrupted"
     score: float | None = None
     """Of a beam search, in nats."""
+    statistics: Sequence[Mapping[str, Any]] = ()
+    """What each processor of the run's profile did, beside its label."""
+    wanted: str | None = None
+    """The answer of the data, where the prompt is one of its held-out questions."""
+    lead: str | None = None
+    """What is shown before it; none: the prompt."""
 
 
 def gather(
@@ -42,7 +49,7 @@ def gather(
         text = texts[piece.prompt * num_samples + piece.sample]
         text.text += piece.text
         text.tokens = piece.tokens
-        text.end, text.score = piece.end or "interrupted", piece.score
+        text.end, text.score, text.statistics = piece.end or "interrupted", piece.score, piece.statistics
         if screen is not None:
             screen.show()
         if stop_requested():
@@ -97,8 +104,27 @@ class Screen:
 
 
 def whole_text(text: Text) -> str:
-    """The prompt and what follows it."""
-    return text.prompt + text.text
+    """The prompt and what follows it; of a held-out question, also what would be right."""
+    lead = text.prompt if text.lead is None else text.lead
+    wanted = f"\nwanted: {text.wanted}" if text.wanted is not None and text.end != "interrupted" else ""
+    return lead + text.text + wanted
+
+
+def processor_lines(texts: Sequence[Text]) -> list[str]:
+    """What the processors did to all texts together: their counts, summed; nothing of those that did nothing."""
+    found: dict[str, Counter[str]] = {}
+    for text in texts:
+        for statistics in text.statistics:
+            counts = found.setdefault(str(statistics["label"]), Counter())
+            # How long a text is, and how strong a bias, is said of every text; what happened is counted.
+            counts.update(
+                {key: value for key, value in statistics.items() if isinstance(value, int) and key != "drawn" and value}
+            )
+    return [
+        f"processor {label}: {', '.join(f'{key} {value:,}' for key, value in counts.items())}"
+        for label, counts in found.items()
+        if counts
+    ]
 
 
 def _write(text: str) -> None:

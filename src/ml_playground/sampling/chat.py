@@ -22,6 +22,7 @@ from ml_playground.core.tokenizer_protocol import BulkTokenizer, Tokenizer
 from ml_playground.core.values import ChatExample, Message
 from ml_playground.models.protocols import LogitsProcessor
 from ml_playground.sampling.generate import window_start
+from ml_playground.sampling.prompts import first_ids, unknown_parts
 
 # Private use: no template trims or escapes it, and no message of a person holds it.
 _MARK = "\ue000{number}\ue001"
@@ -63,6 +64,15 @@ class ChatPrompt:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldOutQuestion:
+    """A chat of the validation part up to its last answer, as it was prepared, and that answer."""
+
+    messages: tuple[Message, ...]
+    wanted: str
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class ChatPrompter:
     """A template, a profile and a tokenizer that belong together."""
 
@@ -78,6 +88,16 @@ class ChatPrompter:
     def stop_ids(self) -> frozenset[int]:
         """Ids that end an answer; they are not part of it."""
         return frozenset(self.facts.stop_ids)
+
+    @property
+    def held_out(self) -> tuple[HeldOutQuestion, ...]:
+        """Those that the data keep for whoever has no question: training never saw them."""
+        chats = [held_out.example for held_out in self.facts.held_out]
+        return tuple(
+            HeldOutQuestion(chat.messages[:-1], chat.messages[-1].content, chat.facts)
+            for chat in chats
+            if len(chat.messages) > 1 and chat.messages[-1].role == "assistant"
+        )
 
     def processors(self) -> Sequence[LogitsProcessor]:
         """What the profile steers drawing with."""
@@ -125,6 +145,21 @@ class ChatPrompter:
                 f"the chat is too long for the model's context of {self.max_context} tokens; "
                 f"the oldest {plural(left_out, 'turn')} of it: left out"
             )
+        return self._said(ids, notes)
+
+    def raw(self, text: str) -> ChatPrompt:
+        """Ids of a text with nothing around it; what spells a special token in it is one."""
+        return self._said(ChatEncoder(self.tokenizer).ids(Rendered(text)) or first_ids(self.tokenizer), [])
+
+    def unknown(self, text: str) -> list[str]:
+        """What of a message the tokenizer does not know, in words; of most tokenizers, nothing."""
+        unknown = self.tokenizer.specials.unknown
+        if unknown is None or unknown not in self.tokenizer.encode(text):
+            return []
+        return [f"the model does not know of the message: {' '.join(map(repr, unknown_parts(text, self.tokenizer)))}"]
+
+    def _said(self, ids: list[int], notes: list[str]) -> ChatPrompt:
+        """With a note where the model reads only the end."""
         if skipped := window_start(len(ids), self.max_context):
             notes.append(
                 f"the prompt has {len(ids)} tokens, more than the model's context of {self.max_context}; "

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ml_playground.configuration.sample_settings import SampleSettings
+from ml_playground.core.chat_facts import has_chat_facts
 from ml_playground.core.error_handling import ConfigError
 from ml_playground.core.registry import load_object
 from ml_playground.core.tokenizer_protocol import Tokenizer
@@ -16,6 +17,7 @@ from ml_playground.sampling.prompts import encode_prompt
 from ml_playground.sampling.texts import draw_texts
 
 LOAD_TOKENIZER = "ml_playground.tokenization.loading:load_tokenizer"
+CHAT_PREVIEW = "ml_playground.sampling.chat_preview:ChatPreview"
 
 
 class TextPreview:
@@ -43,13 +45,17 @@ class TextPreview:
             return [str(error)]
 
 
-def build(model: nn.Module, attachments: Mapping[str, Path], settings: SampleSettings) -> TextPreview:
-    """A preview of the model with the tokenizer that its checkpoints carry.
+def build(model: nn.Module, attachments: Mapping[str, Path], settings: SampleSettings) -> Any:
+    """A preview of the model with the tokenizer that its checkpoints carry; where that belongs to chats, one that asks.
 
     Raises:
-        DataError: The tokenizer cannot be read.
+        DataError: The tokenizer cannot be read, or what it says of chats.
+        ConfigError: Chats need a library that is not installed, or their profile cannot be built.
     """
-    tokenizer: Tokenizer = load_object(LOAD_TOKENIZER)(attachments["tokenizer"])
+    folder = attachments["tokenizer"]
+    tokenizer: Tokenizer = load_object(LOAD_TOKENIZER)(folder)
+    if has_chat_facts(folder):
+        return load_object(CHAT_PREVIEW)(model, tokenizer, folder, settings)
     return TextPreview(model, tokenizer, settings)
 
 

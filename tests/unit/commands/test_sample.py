@@ -84,11 +84,11 @@ def test_sample_options_override_the_record(run: RunFolder, capsys: pytest.Captu
         "--seed": 9,
     }
     words = [word for option, value in options.items() for word in (option, str(value))]
-    words += ["--precision", "bfloat16", "--engine", "torch"]
+    words += ["--precision", "bfloat16", "--engine", "torch", "--no-processors"]
     record = record_of(capsys, "bottles", *words, "--prompt", "a", "--stop", "x", "--stop", "yz", "--weights", "raw")
     expected = {option[2:].replace("-", "_"): value for option, value in options.items()}
     expected |= {"prompts": ["a"], "stop": ["x", "yz"], "weights": "raw", "precision": "bfloat16", "engine": "torch"}
-    expected |= {"num_beams": 1, "length_penalty": 1.0}
+    expected |= {"num_beams": 1, "length_penalty": 1.0, "processors": False}
     assert record["settings"] == expected
 
 

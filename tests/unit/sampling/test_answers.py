@@ -82,7 +82,7 @@ def test_draw_answers_profile_steers_unless_the_settings_say_no(tmp_path: Path) 
         next(draw_answers(model, prompter, CHATS[:1], WAY.model_copy(update={"processors": on})))
         for on in (True, False)
     )
-    assert steered.text.startswith("~~")
+    assert steered.text.startswith("~")
     assert steered.statistics
     assert not plain.text.startswith("~")
     assert plain.statistics == ()
