@@ -74,11 +74,11 @@ class HfState:
 class HfDecoder:
     """Next tokens of rows that share a cache."""
 
-    def __init__(self, model: "HfCausalLmModel", precision: Precision) -> None:
+    def __init__(self, model: "HfCausalLmModel", precision: Precision, *, packed_bytes: int = PACKED_BYTES) -> None:
         self.vocab_size, self.max_context, self._known = model.vocab_size, model.max_context, model.known_ids
         self.device = next(model.parameters()).device
         self._finished = model.finished
-        self._network = with_packed_matrices(model.network, precision)
+        self._network = with_packed_matrices(model.network, precision, packed_bytes)
         # Frozen matrices that training holds in fewer bits multiply in that type only, and what they read must be cast to it.
         self._held_in = torch.bfloat16 if self._network is model.network and holds_less(model.network) else None
         self._output = cast(nn.Module, self._network.get_output_embeddings())
@@ -151,14 +151,14 @@ class PackedLinear(nn.Module):
         return self._linear(x.reshape(-1, x.shape[-1])).to(x.dtype).view(*x.shape[:-1], -1)
 
 
-def with_packed_matrices(network: PreTrainedModel, precision: Precision) -> PreTrainedModel:
+def with_packed_matrices(network: PreTrainedModel, precision: Precision, packed_bytes: int) -> PreTrainedModel:
     """The same network with other matrices: all else is shared, so that only what is packed takes memory.
 
     Raises:
         ConfigError: The precision does not work where the model is.
     """
     matrices = [module for module in network.modules() if isinstance(module, nn.Linear | Conv1D)]
-    if precision == "float32" and sum(FLOAT32_BYTES * module.weight.numel() for module in matrices) > PACKED_BYTES:
+    if precision == "float32" and sum(FLOAT32_BYTES * module.weight.numel() for module in matrices) > packed_bytes:
         return network
     shared: dict[int, Any] = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
     twin = copy.deepcopy(network, shared).eval()
