@@ -115,6 +115,8 @@ def lines_of(report: "Report") -> Iterator[str]:
     yield f"  greedy text  equal, {plural(parity.drawn, 'token')} after {plural(parity.rows, 'prompt')}{ties}"
     stops = ", ".join(map(str, parity.stop_ids)) or "none"
     yield f"  end          equal, at ids {stops}; {plural(parity.ended, 'text')} ended so"
+    if report.merging is not None:
+        yield f"  adapter      merged, which moves logits by at most {report.merging:.1e}"
     if report.rounding is not None:
         yield (
             f"  {report.dtype}     moves logits by at most {report.rounding.largest_change:.1e}, "

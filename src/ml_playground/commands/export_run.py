@@ -100,6 +100,7 @@ def exportable(run: LoadedRun, *, with_tokenizer: bool) -> Generator[Exportable]
             tokenizer=folder if with_tokenizer else None,
             bos=specials.bos,
             pad=specials.pad,
+            adapted=getattr(run.job.model, "adapter", None) is not None,
             unknown=range(run.tokenizer.vocab_size, run.model.vocab_size),
         )
 

@@ -137,5 +137,7 @@ def _parity(report: Report) -> Iterator[str]:
             f"| rounding to {report.dtype} | moves logits by at most {report.rounding.largest_change:.2g}, predictions by "
             f"{report.rounding.divergence_nats:.2g} nats a token, against the float32 of the checkpoint |"
         )
+    if report.merging is not None:
+        yield f"| merging the adapter | moves logits by at most {report.merging:.2g} |"
     yield ""
     yield f"With {', '.join(f'{name} {version}' for name, version in report.versions.items())}. All numbers: parity.json."

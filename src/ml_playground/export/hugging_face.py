@@ -21,6 +21,7 @@ from ml_playground.models.weights.shards import LARGEST_FILE_BYTES
 
 LIBRARY_FILES = "ml_playground.tokenization.library_files:library_files"
 REOPENED = "ml_playground.export.reopened:ReopenedFolder"
+MERGE = "ml_playground.models.adapters.merging:merge_adapter"
 
 PARITY, CARD, TEMPLATE, TOKENIZER_CONFIG = "parity.json", "README.md", "chat_template.jinja", "tokenizer_config.json"
 
@@ -32,7 +33,7 @@ class Exportable:
     kind: str
     """Of the model, as `model.kind` says."""
     model: nn.Module
-    """Without an adapter beside its weights. It is rounded to the type of the folder."""
+    """An adapter beside its weights is merged into them, and they are rounded to the type of the folder, in place."""
     trained: Trained
     """The same model, as it is run."""
     tokenizer: Path | None
@@ -41,6 +42,8 @@ class Exportable:
     pad: int | None = None
     unknown: Sequence[int] = ()
     """Ids that the model has and its tokenizer has not."""
+    adapted: bool = False
+    """Whether there is an adapter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,8 @@ class Report:
     parity: Parity
     rounding: Rounding | None
     """None in float32, which is not rounded."""
+    merging: float | None
+    """Largest change of a logit by merging the adapter; none: there was no adapter."""
     versions: Mapping[str, str]
 
     def as_json(self) -> dict[str, Any]:
@@ -73,6 +78,7 @@ class Report:
             "dtype": self.dtype,
             **self.parity.as_json(),
             "rounding": self.rounding and asdict(self.rounding),
+            "merging": self.merging,
             "versions": dict(self.versions),
         }
 
@@ -106,7 +112,10 @@ def export_folder(
         StorageError: It could not be written.
     """
     files = {} if what.tokenizer is None else tokenizer_files(what.tokenizer)
-    before = [what.trained.logits(_read(probe, what.trained)) for probe in probes] if dtype != "float32" else []
+    before = _logits(what.trained, probes)
+    if what.adapted:
+        load_object(MERGE)(what.model)
+    merged = _logits(what.trained, probes)
     with atomic.folder(out) as folder:
         progress("writing the tensors")
         write_model(what.kind, what.model, folder, dtype=dtype, largest_file_bytes=largest_file_bytes)
@@ -119,8 +128,10 @@ def export_folder(
         parity = compare(
             what.trained, reopened, probes, lambda done: progress(f"{done} of {len(probes)} rows compared")
         )
-        _refuse(parity)
-        report = Report(compared, dtype, parity, _rounding(what.trained, probes, before), _versions())
+        merging = _largest_change(before, merged) if what.adapted else None
+        _refuse(parity, merging)
+        rounding = None if dtype == "float32" else _rounding(merged, _logits(what.trained, probes))
+        report = Report(compared, dtype, parity, rounding, merging, _versions())
         write_file(folder / PARITY, json_text(report.as_json()) + "\n")
         write_file(folder / CARD, card(report))
     return report
@@ -162,24 +173,27 @@ def refuse_place(out: Path, *, force: bool) -> None:
         raise ConfigError(f"{out} holds an export already; replace it with --force, or name another one: --out FOLDER")
 
 
-def _read(probe: Probe, trained: Trained) -> Sequence[int]:
-    return probe.ids[: min(COMPARED_TOKENS, trained.max_context or COMPARED_TOKENS)]
+def _logits(trained: Trained, probes: Sequence[Probe]) -> list[Tensor]:
+    most = min(COMPARED_TOKENS, trained.max_context or COMPARED_TOKENS)
+    return [trained.logits(probe.ids[:most]) for probe in probes]
 
 
-def _rounding(trained: Trained, probes: Sequence[Probe], before: Sequence[Tensor]) -> Rounding | None:
-    if not before:
-        return None
-    after = [trained.logits(_read(probe, trained)) for probe in probes]
-    pairs = list(zip(before, after, strict=True))
-    tokens = sum(len(one) for one in before)
-    return Rounding(
-        largest_change=max((one - other).abs().max().item() for one, other in pairs),
-        divergence_nats=sum(divergence(one, other) * len(one) for one, other in pairs) / tokens,
-    )
+def _largest_change(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
+    return max((one - other).abs().max().item() for one, other in zip(before, after, strict=True))
 
 
-def _refuse(parity: Parity) -> None:
-    if problems := parity.problems():
+def _rounding(before: Sequence[Tensor], after: Sequence[Tensor]) -> Rounding:
+    nats = sum(divergence(one, other) * len(one) for one, other in zip(before, after, strict=True))
+    return Rounding(_largest_change(before, after), nats / sum(map(len, before)))
+
+
+def _refuse(parity: Parity, merging: float | None) -> None:
+    problems = list(parity.problems())
+    if merging is not None and not merging <= parity.allowed_difference:
+        problems.append(
+            f"merging the adapter moves logits by {merging:.3g}, rounding explains {parity.allowed_difference:.3g}"
+        )
+    if problems:
         raise CheckpointError(
             "The folder, opened with transformers alone, is not the model that was trained: "
             + "; ".join(problems)
