@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ml_playground.commands.chat_text import chat_ledger_lines
 from ml_playground.commands.image_text import image_ledger_lines
 from ml_playground.commands.ledger_text import ledger_lines
 from ml_playground.commands.options import ConfigFiles, Json, Sets, as_typed, complete_experiment, named, naming
@@ -17,6 +18,7 @@ from ml_playground.configuration.models import JobConfig
 from ml_playground.core.error_handling import ConfigError, DataError
 from ml_playground.core.humanise import count, json_text, plural
 from ml_playground.data_pipeline.books import Books, open_books
+from ml_playground.data_pipeline.chats.chat_dataset import ChatManifest
 from ml_playground.data_pipeline.image_dataset import ImageManifest
 from ml_playground.data_pipeline.manifest import MANIFEST_NAME
 from ml_playground.data_pipeline.text_dataset import TextManifest
@@ -33,7 +35,7 @@ Target = Annotated[
 
 
 def ledger(target: Target, sets: Sets = None, files: ConfigFiles = None, json_output: Json = False) -> None:
-    """Show where every token of a prepared text, or every image, goes: into which split, and what an epoch does with it.
+    """Show where every token of a prepared text or of chats, or every image, goes: into which split, and what an epoch does with it.
 
     Each token of a split is trained (a target of the loss), masked (read, never a target), truncated or dropped; padding lies
     beside them. Below stands what is lost though no setting asks for it, and where: files that are no text, characters the
@@ -64,6 +66,8 @@ def _lines(books: Books, job: JobConfig | None) -> Iterator[str]:
     title, manifest = job.name if job else "prepared data", books.manifest
     if isinstance(manifest, ImageManifest):
         yield from image_ledger_lines(books, manifest, title)
+    elif isinstance(manifest, ChatManifest):
+        yield from chat_ledger_lines(books, manifest, title, sys.stdout.encoding or "utf-8")
     elif isinstance(manifest, TextManifest):
         yield from ledger_lines(books, manifest.ledger, title, sys.stdout.encoding or "utf-8")
     train = books.epoch.get("train")

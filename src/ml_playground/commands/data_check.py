@@ -200,6 +200,11 @@ def _of_experiment(job: JobConfig, kind: Kind | None, most_characters: int | Non
         )
     source: Source = load_object(kind_of(SOURCES, settings.source.kind_name).build)(settings.source, Deps())
     if not isinstance(source, FileSource):
+        if settings.source.modality == "chats":
+            raise ConfigError(
+                f"{job.name} makes its chats itself (source.kind = {settings.source.kind_name!r}), so there is no file to check; "
+                f"mlp prepare {job.name} refuses chats that cannot be trained on."
+            )
         if kind == "chat":
             raise ConfigError(
                 f"--kind chat is for files, and prepare.source.kind = {settings.source.kind_name!r} gives texts; leave it out, or "
@@ -208,7 +213,7 @@ def _of_experiment(job: JobConfig, kind: Kind | None, most_characters: int | Non
         return Job("text", lambda: document_inputs(source), 0, lambda: SplitWatcher(settings))
     named = [named_input(file) for file in source.files()]
     size_bytes = sum(one.size_bytes for one in named)
-    if kind == "chat":
+    if kind == "chat" or settings.source.modality == "chats":
         return Job("chat", lambda: iter(named), size_bytes, most_characters=most_characters or characters_that_fit(job))
     return Job("text", lambda: iter(named), size_bytes, lambda: SplitWatcher(settings))
 

@@ -1,4 +1,4 @@
-"""`mlp prepare`: from a source to what is trained on: token files, or arrays of images."""
+"""`mlp prepare`: from a source to what is trained on: token files, of chats with weights, or arrays of images."""
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from ml_playground.commands.chat_text import chat_facts_of, chat_lines
 from ml_playground.commands.image_text import image_facts_of, image_lines
 from ml_playground.commands.ledger_text import copies_text, lost_text, offered_lines, right_aligned
 from ml_playground.commands.options import ConfigFiles, Experiment, Json, Sets, as_typed, named, naming
@@ -17,6 +18,7 @@ from ml_playground.core.deps import Deps
 from ml_playground.core.humanise import json_text, plural
 from ml_playground.core.values import Fates
 from ml_playground.data_pipeline.books import open_books
+from ml_playground.data_pipeline.chats.chat_dataset import PreparedChats
 from ml_playground.data_pipeline.image_dataset import PreparedImages
 from ml_playground.data_pipeline.manifest import Prepared
 from ml_playground.data_pipeline.preparer import prepare as prepare_data
@@ -58,7 +60,7 @@ def prepare(
     workers: Workers = None,
     json_output: Json = False,
 ) -> None:
-    """Turn a source of text into token files, or one of images into arrays, or check that those on disk still belong to it."""
+    """Turn a source of text or chats into token files, or one of images into arrays, or check that those on disk still belong to it."""
     job = load(experiment, sets=sets or (), files=files or ()).job
     typed = as_typed(experiment, sets, files)
     with naming(typed):
@@ -133,6 +135,8 @@ def facts_of(prepared: Prepared, job: JobConfig) -> dict[str, Any]:
     }
     if isinstance(prepared, PreparedImages):
         return common | image_facts_of(prepared.manifest)
+    if isinstance(prepared, PreparedChats):
+        return common | chat_facts_of(prepared.manifest, books)
     manifest = as_text(prepared).manifest
     return common | {
         "tokenizer": manifest.tokenizer.kind,
@@ -157,6 +161,8 @@ def summary_of(prepared: Prepared, job: JobConfig, typed: str) -> str:
     lines = [f"{job.name}: {state}"]
     if isinstance(prepared, PreparedImages):
         lines += image_lines(prepared.manifest, epoch)
+    elif isinstance(prepared, PreparedChats):
+        lines += chat_lines(prepared.manifest, epoch, typed)
     else:
         lines += _text_lines(as_text(prepared).manifest, epoch, typed)
     if prepared.set_aside is not None:

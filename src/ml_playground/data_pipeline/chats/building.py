@@ -1,46 +1,39 @@
 """Making a data set of chats: count them, find copies, deal them out, render, mask, encode, describe; a chat at a time."""
 
-import hashlib
-import json
 import re
-from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
-
-import numpy as np
 
 from ml_playground.configuration.base import Component
 from ml_playground.configuration.families import PROFILES, TOKENIZERS
 from ml_playground.configuration.models import PrepareSettings
 from ml_playground.core.atomic import write_file
-from ml_playground.core.chat_encoding import SPELLINGS, ChatEncoder, control_of, marks_of, tokens_of
+from ml_playground.core.chat_encoding import ChatEncoder, control_of, tokens_of
 from ml_playground.core.chat_facts import NAME, TEMPLATE_NAME, ChatFacts
 from ml_playground.core.chat_template import ChatTemplate
 from ml_playground.core.error_handling import DataError
 from ml_playground.core.registry import kind_of, load_object
-from ml_playground.core.tokenizer_protocol import BulkTokenizer, TokenizerClass
+from ml_playground.core.tokenizer_protocol import SPELLINGS, BulkTokenizer, TokenizerClass, marks_of
 from ml_playground.core.values import ChatExample
+from ml_playground.data_pipeline.chats.census import OR_DROP, Dealt, deal_of, dealt_out, size_of, take_census
 from ml_playground.data_pipeline.chats.chat_dataset import ChatManifest
 from ml_playground.data_pipeline.chats.chat_ledger import BAD_ROW, BadRowPlace, ChatLedger, chat_imbalances
 from ml_playground.data_pipeline.chats.checking import check_result
 from ml_playground.data_pipeline.chats.masking import Masking
 from ml_playground.data_pipeline.chats.protocol import BadRow, ChatProfile, ChatSource, RowFault
-from ml_playground.data_pipeline.chats.row_making import RowMaker, table_of
+from ml_playground.data_pipeline.chats.row_making import RowMaker
 from ml_playground.data_pipeline.chats.templates import PROVISIONAL, check_ends, template_text
 from ml_playground.data_pipeline.chats.writing import ChatWriter, Row
-from ml_playground.data_pipeline.ledger import DUPLICATE
 from ml_playground.data_pipeline.manifest import MANIFEST_NAME, TOKENIZER_FOLDER, account_of
 from ml_playground.data_pipeline.progress import Phase, PrepareProgress, Report
 from ml_playground.data_pipeline.source_protocol import SourceFile, changed_meanwhile, changes
 from ml_playground.data_pipeline.storage.token_file import token_type
-from ml_playground.data_pipeline.survey import DIGEST_BYTES, originals_of
 from ml_playground.data_pipeline.text_dataset import TokenizerFacts
 from ml_playground.data_pipeline.tokenizer_files import changed_files, files_named_by, tokenizer_files
-from ml_playground.data_pipeline.transforms.split import SPLITS, chat_ends, split_of_id, wanted
+from ml_playground.data_pipeline.transforms.split import wanted
 
 BATCH_CHARACTERS = 1 << 19
 """Of rendered chats that are encoded together: enough for all cores."""
@@ -48,22 +41,6 @@ MOST_PLACES = 10
 """Bad rows that the ledger names; the counts say the rest."""
 PROFILE_SEED = 0
 """Profiles are seeded by their own settings; data sets do not depend on the seed of a run."""
-OR_DROP = "correct the row, or leave such rows out with prepare.chat.on_bad_row = 'drop'"
-
-
-@dataclass(frozen=True, slots=True)
-class Census:
-    """What one pass over the source counted; 17 bytes for each chat while it is taken, 1 for each copy or bad row afterwards."""
-
-    total: int
-    """Rows of the source."""
-    copies: frozenset[int]
-    bad: frozenset[int]
-    """Numbers of the rows that are no chats."""
-    dealt: int
-    """Chats to be dealt out: those that are neither bad nor left out as copies."""
-    characters: int
-    pairs: bool
 
 
 def build_chats(
@@ -80,11 +57,11 @@ def build_chats(
     report(PrepareProgress("fetching"))
     before = source.provenance()
     census = take_census(source, settings, report)
-    deal = _deal(settings, census)
+    deal = deal_of(settings, census)
     profile = _profile(settings)
 
     def dealt(phase: Phase) -> Iterator[Dealt]:
-        return _dealt(source, census, deal, phase, report, drops=settings.duplicates == "drop")
+        return dealt_out(source, census, deal, phase, report, drops=settings.duplicates == "drop")
 
     if tokenizer is None:
         maker = _maker(settings, text, PROVISIONAL, tuple(SPELLINGS.values()), (), profile, now)
@@ -163,97 +140,6 @@ def _described(
     return manifest
 
 
-def take_census(source: ChatSource, settings: PrepareSettings, report: Report) -> Census:
-    """Count chats, and find those that say the same.
-
-    Raises:
-        DataError: A row is none, and the settings do not say that it is dropped; or only some are preferences.
-    """
-    prints = bytearray()
-    numbers: array[int] = array("Q")
-    bad: set[int] = set()
-    total = characters = preferences = 0
-    for number, chat in enumerate(source.chats()):
-        total += 1
-        if isinstance(chat, BadRow):
-            if settings.chat.on_bad_row == "error":
-                raise DataError(f"{chat.id}: {chat.reason}; {OR_DROP}.")
-            bad.add(number)
-            continue
-        numbers.append(number)
-        prints += _digest(chat)
-        characters += _size(chat)
-        preferences += bool(chat.rejected)
-        report(PrepareProgress("reading", characters))
-    if preferences not in (0, len(numbers)):
-        raise DataError(
-            f"{preferences} of {len(numbers)} chats are preferences, with an answer that is rejected, and the others are none; "
-            "give them to two experiments."
-        )
-    originals = originals_of(array("Q", bytes(8 * len(numbers))), prints)
-    copies = frozenset(numbers[int(place)] for place in np.flatnonzero(originals != np.arange(len(originals))))
-    left_out = len(copies) if settings.duplicates == "drop" else 0
-    return Census(total, copies, frozenset(bad), len(numbers) - left_out, characters, bool(preferences))
-
-
-def _digest(chat: ChatExample) -> bytes:
-    said = [table_of(chat.messages), table_of(chat.rejected), chat.facts.get("tools")]
-    return hashlib.blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=DIGEST_BYTES).digest()
-
-
-def _size(chat: ChatExample) -> int:
-    return sum(len(message.content) for message in (*chat.messages, *chat.rejected))
-
-
-Deal = Callable[[ChatExample, int], str]
-"""The split of a chat; the number counts those that are dealt out."""
-
-
-def _deal(settings: PrepareSettings, census: Census) -> Deal:
-    """How chats are dealt out, each whole.
-
-    Raises:
-        DataError: There are too few.
-    """
-    fractions = settings.val_fraction, settings.test_fraction
-    ends = chat_ends(census.dealt, *fractions)
-    if settings.split_by == "hash":
-        return lambda chat, _number: split_of_id(chat.id, *fractions)
-    return lambda _chat, number: next(split for split, end in zip(SPLITS, ends, strict=True) if number < end)
-
-
-@dataclass(frozen=True, slots=True)
-class Dealt:
-    """A row of the source, and where it goes."""
-
-    number: int
-    chat: ChatExample | BadRow
-    place: str
-    """A split, or why it is left out."""
-
-
-def _dealt(
-    source: ChatSource, census: Census, deal: Deal, phase: Phase, report: Report, *, drops: bool
-) -> Iterator[Dealt]:
-    dealt = characters = 0
-    number = -1
-    for number, chat in enumerate(source.chats()):
-        if number >= census.total or isinstance(chat, BadRow) != (number in census.bad):
-            raise changed_meanwhile(f"{chat.id} is another row than before")
-        if isinstance(chat, BadRow):
-            yield Dealt(number, chat, BAD_ROW)
-        elif drops and number in census.copies:
-            yield Dealt(number, chat, DUPLICATE)
-        else:
-            yield Dealt(number, chat, deal(chat, dealt))
-            dealt += 1
-        if not isinstance(chat, BadRow):
-            characters += _size(chat)
-            report(PrepareProgress(phase, characters, census.characters))
-    if number + 1 < census.total:
-        raise changed_meanwhile(f"it has {number + 1} rows, where {census.total} were counted before")
-
-
 def _learning_texts(dealt: Iterator[Dealt], maker: RowMaker) -> Iterator[str]:
     """The training part as it will be rendered, cut at special tokens, which are none of the text."""
     marks = re.compile("|".join(map(re.escape, SPELLINGS.values())))
@@ -316,7 +202,7 @@ def _write(
         except RowFault as error:
             if settings.chat.on_bad_row == "error":
                 raise DataError(f"{one.chat.id}: {error}; {OR_DROP}.") from error
-            leave_out(one.chat.id, str(error), _size(one.chat))
+            leave_out(one.chat.id, str(error), size_of(one.chat))
             continue
         rows += [Row(one.chat.id, one.place, row, one.chat.facts, first=not place) for place, row in enumerate(found)]
         held += sum(len(row.rendered.text) for row in found)

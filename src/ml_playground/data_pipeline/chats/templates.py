@@ -4,12 +4,11 @@ from importlib.resources import files
 from pathlib import Path
 
 from ml_playground.configuration.chat_settings import OWN_TEMPLATES, SHIPPED_TEMPLATES
-from ml_playground.core.chat_encoding import SPELLINGS, marks_of
 from ml_playground.core.chat_template import MOST_TEMPLATE_BYTES
 from ml_playground.core.error_handling import ConfigError
 from ml_playground.core.foreign_files import read_at_most
 from ml_playground.core.registry import did_you_mean
-from ml_playground.core.tokenizer_protocol import MarkedTokenizer, Tokenizer
+from ml_playground.core.tokenizer_protocol import SPELLINGS, MarkedTokenizer, Tokenizer, marks_of
 
 AUTO = "auto"
 KEY = "prepare.chat.template"

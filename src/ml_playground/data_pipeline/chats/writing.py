@@ -11,9 +11,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_playground.core.chat_encoding import EncodedChat, marks_of
+from ml_playground.core.chat_encoding import EncodedChat
 from ml_playground.core.chat_facts import HeldOut, json_of
-from ml_playground.core.tokenizer_protocol import Tokenizer
+from ml_playground.core.tokenizer_protocol import Tokenizer, marks_of
 from ml_playground.data_pipeline.chats.chat_ledger import ChatCounts
 from ml_playground.data_pipeline.chats.masking import MaskedChat
 from ml_playground.data_pipeline.chats.row_making import table_of

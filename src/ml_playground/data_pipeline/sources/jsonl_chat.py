@@ -7,7 +7,7 @@ from typing import Any
 from ml_playground.core.deps import Deps
 from ml_playground.core.values import ChatExample
 from ml_playground.data_pipeline.chats.protocol import BadRow
-from ml_playground.data_pipeline.source_protocol import Provenance
+from ml_playground.data_pipeline.source_protocol import NamedFile, Provenance
 from ml_playground.data_pipeline.sources.chat_rows import whole_chat_of
 from ml_playground.data_pipeline.sources.file_list import FileList, ListedFile
 from ml_playground.data_pipeline.sources.jsonl_rows import MOST_LINE_BYTES, Line, RowError, lines, parse_row
@@ -33,6 +33,10 @@ class JsonlChats:
             for line in lines(blocks(file.path)):
                 if line.raw.strip() or line.size_bytes > MOST_LINE_BYTES:
                     yield self._chat(file, line)
+
+    def files(self) -> list[NamedFile]:
+        """The files, for whoever looks at their bytes."""
+        return [NamedFile(file.id, file.path, "utf-8") for file in self._list.files()]
 
     def provenance(self) -> Provenance:
         """Names, sizes and hashes of the files."""
