@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml_playground.configuration.sample_settings import SampleSettings
-from ml_playground.sampling.texts import StopTexts, StreamDecoder, TextWriter, draw_texts
+from ml_playground.core.stream_decoder import StreamDecoder
+from ml_playground.sampling.texts import StopTexts, TextWriter, draw_texts
 from ml_playground.tokenization.byte import ByteTokenizer
 from tests.fakes.history_model import HistoryModel
 

@@ -6,7 +6,7 @@ the prompt is encoded before there is an answer. The ids of a prompt are therefo
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -14,10 +14,15 @@ from typing import NamedTuple
 import numpy as np
 
 from ml_playground.core.chat_template import Rendered
-from ml_playground.core.tokenizer_protocol import Ids, MarkedTokenizer, Spans, Tokenizer, ids_dtype
-
-SPELLINGS: Mapping[str, str] = {"bos": "<|startoftext|>", "eos": "<|endoftext|>", "pad": "<|pad|>"}
-"""What templates write for special ids of tokenizers that spell none: only these and the template ever see it."""
+from ml_playground.core.tokenizer_protocol import (
+    SPELLINGS,
+    Ids,
+    MarkedTokenizer,
+    Spans,
+    Tokenizer,
+    ids_dtype,
+    marks_of,
+)
 
 
 class Border(NamedTuple):
@@ -37,14 +42,6 @@ class EncodedChat:
     """(tokens,)"""
     borders: tuple[int, ...]
     """Tokens before each border, in their order."""
-
-
-def marks_of(tokenizer: Tokenizer) -> Mapping[str, int]:
-    """Special tokens by how templates spell them, and other tokens that are never cut."""
-    if isinstance(tokenizer, MarkedTokenizer):
-        return tokenizer.marks
-    found = {SPELLINGS[name]: getattr(tokenizer.specials, name) for name in SPELLINGS}
-    return {text: index for text, index in found.items() if index is not None}
 
 
 def control_of(tokenizer: Tokenizer) -> tuple[str, ...]:

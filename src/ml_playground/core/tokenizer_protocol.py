@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 Ids = NDArray[np.uint16 | np.uint32]
 
+SPELLINGS: Mapping[str, str] = {"bos": "<|startoftext|>", "eos": "<|endoftext|>", "pad": "<|pad|>"}
+"""What templates write for special ids of tokenizers that spell none: only these and the template ever see it."""
+
 
 def ids_dtype(vocab_size: int) -> type[np.uint16] | type[np.uint32]:
     """The smaller unsigned type that holds every id."""
@@ -114,6 +117,14 @@ class MarkedTokenizer(Tokenizer, Protocol):
     def encode_marked(self, texts: Sequence[str]) -> list[Spans]:
         """Ids of each text with special tokens found in it and none added, as templates are encoded in inference."""
         ...
+
+
+def marks_of(tokenizer: Tokenizer) -> Mapping[str, int]:
+    """Special tokens by how templates spell them, and other tokens that are never cut."""
+    if isinstance(tokenizer, MarkedTokenizer):
+        return tokenizer.marks
+    found = {SPELLINGS[name]: getattr(tokenizer.specials, name) for name in SPELLINGS}
+    return {text: index for text, index in found.items() if index is not None}
 
 
 class BulkTokenizer(Tokenizer, Protocol):

@@ -6,12 +6,12 @@ from typing import Any, Literal
 
 from ml_playground.configuration.sample_settings import SampleSettings
 from ml_playground.core.seeding import seed_for
+from ml_playground.core.stream_decoder import StreamDecoder
 from ml_playground.core.tokenizer_protocol import Tokenizer
 from ml_playground.models.protocols import Decoder, LogitsProcessor
 from ml_playground.sampling.beam import Continuation, search
 from ml_playground.sampling.generate import Token, generate
 
-UNDECODABLE = "\ufffd"
 ROWS_AT_ONCE = 16
 """Rows of a batch: the cache of a 124M model at 1024 positions takes 75 MB a row in float32, 1.2 GB for 16."""
 
@@ -184,33 +184,6 @@ class TextWriter:
     def finish(self) -> str:
         """What was held back and is certain at the end."""
         return self._stops.add(self._decoder.finish()) + self._stops.finish()
-
-
-class StreamDecoder:
-    """Token by token, the text that decoding them all together gives; a character comes out when its bytes are whole."""
-
-    def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:
-        self._decode = decode
-        self._ids: list[int] = []
-        self._shown = 0
-
-    def add(self, token: int) -> str:
-        """New whole characters."""
-        self._ids.append(token)
-        text = self._decode(self._ids)
-        # An unfinished sequence of bytes at the end decodes to exactly one U+FFFD; the next token may complete it.
-        certain = len(text) - text.endswith(UNDECODABLE)
-        fresh = text[self._shown : certain]
-        self._shown = max(self._shown, certain)
-        if certain == len(text):
-            # The last token stays as context, for decoders that treat the first token of a text differently.
-            self._ids = [token]
-            self._shown = len(self._decode(self._ids))
-        return fresh
-
-    def finish(self) -> str:
-        """The rest; bytes that were never completed as U+FFFD."""
-        return self._decode(self._ids)[self._shown :]
 
 
 class StopTexts:

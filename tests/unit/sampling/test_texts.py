@@ -6,8 +6,9 @@ import pytest
 
 from ml_playground.configuration.sample_settings import SampleSettings
 from ml_playground.core.seeding import seed_for
+from ml_playground.core.stream_decoder import StreamDecoder
 from ml_playground.sampling.generate import generate
-from ml_playground.sampling.texts import Piece, Steering, StopTexts, StreamDecoder, TextWriter, draw_texts, stop_ids
+from ml_playground.sampling.texts import Piece, Steering, StopTexts, TextWriter, draw_texts, stop_ids
 from ml_playground.tokenization.byte import END_OF_TEXT, ByteTokenizer
 from ml_playground.tokenization.char import CharTokenizer
 from tests.fakes.forbids_last import ForbidsLast
