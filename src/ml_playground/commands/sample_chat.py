@@ -150,25 +150,19 @@ def _raw(prompter: "ChatPrompter", prompt: str) -> Question:
 
 
 def _turn(prompter: "ChatPrompter", run: "LoadedRun", way: Way, prompt: str, index: int) -> Question:
-    from ml_playground.sampling.chat import Turn  # noqa: PLC0415 - templates need jinja2
+    from ml_playground.sampling.chat import Turn, shown  # noqa: PLC0415 - templates need jinja2
     from ml_playground.sampling.prompts import prompt_text  # noqa: PLC0415 - as above
 
     text = prompt_text(prompt)
     messages = prompter.dressed([Message("user", text)], index=index, system=way.system)
     asked = prompter.prompt([Turn(message) for message in messages], room=run.job.sample.max_new_tokens)
-    return Question(text, asked.ids, lead_of(text), [*prompter.unknown(text), *asked.notes])
+    return Question(text, asked.ids, shown([Message("user", text)]), [*prompter.unknown(text), *asked.notes])
 
 
 def _held_out(prompter: "ChatPrompter", run: "LoadedRun", way: Way, example: "HeldOutQuestion") -> Question:
-    from ml_playground.sampling.chat import Turn  # noqa: PLC0415 - templates need jinja2
+    from ml_playground.sampling.chat import Turn, shown  # noqa: PLC0415 - templates need jinja2
 
     messages = example.messages if way.system is None else prompter.dressed(example.messages, system=way.system)
     turns = [Turn(message) for message in messages]
     asked = prompter.prompt(turns, facts=example.facts, room=run.job.sample.max_new_tokens)
-    text = messages[-1].content
-    return Question(text, asked.ids, lead_of(text), asked.notes, wanted=example.wanted)
-
-
-def lead_of(question: str) -> str:
-    """What stands on a screen before an answer."""
-    return f"user: {question}\nassistant: "
+    return Question(messages[-1].content, asked.ids, shown(messages), asked.notes, wanted=example.wanted)

@@ -228,6 +228,12 @@ def load_prompter(
     return ChatPrompter(tokenizer, template, profile, facts, day, max_context)
 
 
+def shown(messages: Sequence[Message]) -> str:
+    """The turns as people read them, and who speaks next; the system's messages are not part of the talk."""
+    lines = [f"{message.role}: {message.content}\n" for message in messages if message.role != "system"]
+    return "".join([*lines, "assistant: "])
+
+
 def _ever_shorter(turns: Sequence[Turn]) -> Iterator[Sequence[Turn]]:
     """All turns, then without the oldest question and its answer, and so on; the system and the last question stay."""
     turns = list(turns)

@@ -9,7 +9,7 @@ from ml_playground.core.error_handling import PlaygroundError
 from ml_playground.core.tokenizer_protocol import BulkTokenizer
 from ml_playground.core.values import Message
 from ml_playground.sampling.answers import steering_of
-from ml_playground.sampling.chat import ChatPrompt, Turn, load_prompter
+from ml_playground.sampling.chat import ChatPrompt, Turn, load_prompter, shown
 from ml_playground.sampling.preview import evaluating
 from ml_playground.sampling.prompts import prompt_text
 from ml_playground.sampling.texts import draw_texts
@@ -43,7 +43,7 @@ class ChatPreview:
             for asked, question in zip(turns, self._held_out, strict=True)
         ]
         return "\n".join(
-            f"user: {question.messages[-1].content}\nassistant: {answer}\nwanted: {question.wanted}"
+            f"{shown(question.messages)}{answer}\nwanted: {question.wanted}"
             for question, answer in zip(self._held_out, self._answers(prompts, max_new_tokens, seed), strict=True)
         )
 
