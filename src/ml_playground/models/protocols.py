@@ -35,7 +35,9 @@ class NextTokenModel(Protocol):
     """A torch.nn.Module that gives, for each position, logits of the next token from it and what came before.
 
     One that adds to its loss, or has something to report, offers `states(ids) -> States` beside `hidden`. One whose settings say
-    `isolates_documents` takes a `Layout` as the second argument of `hidden`, and of `states` if it has that.
+    `isolates_documents` takes a `Layout` as the second argument of `hidden`, and of `states` if it has that. Where each document then
+    costs what its own tokens cost, and gives the same whatever else is in its row, it offers `longest_alone`: the most tokens of one
+    for which that holds (`objectives.needed`).
     """
 
     @property

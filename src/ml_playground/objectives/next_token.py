@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint  # pyright: ignore[reportUnknownVa
 
 from ml_playground.data_pipeline.batches import NO_TARGET, TokenBatch, labelled_of
 from ml_playground.models.protocols import Layout, NextTokenModel, States, states_of
+from ml_playground.objectives.needed import needed_of
 from ml_playground.objectives.settings import NextToken
 
 LARGEST_LOGITS = 1 << 26
@@ -34,6 +35,7 @@ class NextTokenObjective:
         What the model adds of its own (`States.auxiliary`) is in the gradient and not in the value: the loss of a step is that
         of the text, comparable between models and with an evaluation.
         """
+        batch = needed_of(model, batch)
         states = states_of_batch(model, batch)
         nats = self._nats(model, states.hidden, batch, self._z_loss)
         if states.auxiliary is None:
@@ -44,6 +46,7 @@ class NextTokenObjective:
     @torch.no_grad()
     def sums(self, model: NextTokenModel, batch: TokenBatch) -> Mapping[str, Tensor]:
         """Nats and targets, (2,), without z_loss; what the model measures of itself, and rows."""
+        batch = needed_of(model, batch)
         states = states_of_batch(model, batch)
         nats = self._nats(model, states.hidden, batch, 0.0)
         sums = {"loss": torch.stack([nats, _counts(batch).sum().to(nats.dtype)])}

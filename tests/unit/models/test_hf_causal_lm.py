@@ -168,7 +168,7 @@ def test_weights_decay_and_gains_do_not_and_muon_has_the_matrices_between_states
     saved(kind, tmp_path)
     model = loaded(tmp_path)
     decay, plain = build_adamw(AdamW(weight_decay=0.1), model, torch.float32)._parts
-    assert (decay.weight_decay, plain.weight_decay) == (0.1, 0.0)
+    assert (decay._rule._weight_decay, plain._rule._weight_decay) == (0.1, 0.0)
     assert all(parameter.ndim > 1 for parameter in decay.flat.parameters.values())
     assert all("norm" in name or "ln_" in name or "bias" in name for name in plain.flat.parameters)
     *_, muon = build_muon(Muon(), loaded(tmp_path), torch.float32)._parts

@@ -93,6 +93,11 @@ class GptModel(nn.Module):
         """Longest context in tokens."""
         return self.block_size
 
+    @property
+    def longest_alone(self) -> int:
+        """Tokens of a document that costs what they cost, whatever else is in its row; experts are balanced over rows."""
+        return 0 if self.settings.n_expert else self.block_size
+
     def forward(self, ids: Tensor) -> Tensor:
         """Logits (B, T, V) of ids (B, T)."""
         return self.head(self.hidden(ids))

@@ -66,8 +66,17 @@ class HfCausalLmModel(nn.Module):
             )
         if layout is None:
             return self._states(ids, {})
-        alone = self._isolating_way() == "alone" and longest <= self._bound
-        return self._states(ids, arguments_of(layout, lengths if alone else None))
+        if self._isolating_way() == "none":
+            raise ConfigError(
+                f"{type(self.network).__name__} lets several documents of a row see each other; use data that keep each in a row of "
+                'its own, e.g. data.kind = "padded_examples".'
+            )
+        return self._states(ids, arguments_of(layout, lengths if longest <= self.longest_alone else None))
+
+    @property
+    def longest_alone(self) -> float:
+        """Tokens of a document that costs what they cost, whatever else is in its row."""
+        return self._bound if self._isolating_way() == "alone" else 0
 
     def _states(self, ids: Tensor, arguments: Mapping[str, Any]) -> Tensor:
         return cast(Tensor, self.network.base_model(input_ids=ids, use_cache=False, **arguments).last_hidden_state)
@@ -76,11 +85,6 @@ class HfCausalLmModel(nn.Module):
         """Found out at the first batch that needs it: before, a checkpoint may still have to bring the weights."""
         if self._way is None:
             self._way = way_of(self.network)
-        if self._way == "none":
-            raise ConfigError(
-                f"{type(self.network).__name__} lets several documents of a row see each other; use data that keep each in a row of "
-                'its own, e.g. data.kind = "padded_examples".'
-            )
         return self._way
 
     def head(self, hidden: Tensor) -> Tensor:

@@ -70,6 +70,8 @@ def _alone(q: Tensor, k: Tensor, v: Tensor, *, fused: bool, dropout: float, scal
         return functional.scaled_dot_product_attention(
             q, k, v, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=group > 1
         )
+    # Gains in float32 make queries and keys so, where values are products in bfloat16.
+    q, k = q.to(v.dtype), k.to(v.dtype)
     if group > 1:
         k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
     return math_attention(q, k, v, causal_mask(q.shape[2], dtype=q.dtype, device=q.device), dropout, scale=scaling)
