@@ -43,8 +43,10 @@ class ProfileSettings(Component):
     @field_validator("date")
     @classmethod
     def _real_day(cls, value: str | None) -> str | None:
-        if value is not None:
-            datetime.date.fromisoformat(value)
+        try:
+            datetime.date.fromisoformat(value or "2026-01-01")
+        except ValueError as error:
+            raise ValueError(f"{value} is no day of the calendar") from error
         return value
 
     @model_validator(mode="after")
