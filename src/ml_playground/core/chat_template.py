@@ -217,7 +217,8 @@ class _PlainNamespace(Namespace):
         Namespace.__init__(self, values)
 
     def __setitem__(self, name: str, value: Any) -> None:
-        self._check(name)
+        # Namespace takes each attribute of an instance for one of its values.
+        _PlainNamespace._check(name)
         super().__setitem__(name, value)
 
     @staticmethod
