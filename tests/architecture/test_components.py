@@ -10,10 +10,11 @@ from pydantic import BaseModel
 
 from ml_playground.configuration.base import Component, Strict
 from ml_playground.configuration.families import FAMILIES
-from ml_playground.configuration.loading import experiment_names, group_names, load, load_without_files
+from ml_playground.configuration.loading import experiment_names, group_names, load
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.registry import load_object
 from tests.architecture.source import sources
+from tests.fakes.shipped_jobs import shipped_job
 
 ROWS = [(family, kind) for family, table in FAMILIES.items() for kind in table]
 SETTINGS = sorted({row.settings for table in FAMILIES.values() for row in table.values()})
@@ -82,7 +83,7 @@ def test_settings_annotations_hold_no_callable(settings: type[BaseModel]) -> Non
 @pytest.mark.parametrize("experiment", experiment_names())
 def test_experiment_loads_and_round_trips(experiment: str) -> None:
     """What is recorded is the job itself, to the last value."""
-    job = load_without_files(experiment)[0].job
+    job = shipped_job(experiment)
     assert JobConfig.model_validate_json(job.model_dump_json()) == job
     assert not holds_callable(job)
 

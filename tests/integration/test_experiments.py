@@ -5,7 +5,7 @@ import re
 import shlex
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,11 @@ from tests.fakes.tiny_job import TEXT
 
 NAMES = sorted(file.parent.name for file in SHIPPED.glob("*/config.toml"))
 OF_IMAGES = ("digits", "mnist")
-WITH_A_TEST_PART = ("bundestag_char", "bundestag_tiktoken", "digits", "got_char", "mnist")
+WITH_A_TEST_PART = ("bundestag_char", "bundestag_tiktoken", "digits", "got_char", "mnist", "speakger")
+OF_THEIR_USER = ("bundestag", "got", "speakger")
+"""How names begin of experiments whose source is their user's."""
+OF_A_BASE = ("bundestag_qwen15b_lora_mps", "speakger")
+"""Those whose model is their user's, too."""
 HEADINGS = ["Overview", "Data", "Model", "Run", "Config highlights", "Outputs", "Troubleshooting"]
 STEPS = 160
 LONG = (
@@ -141,6 +145,19 @@ def parsed(words: list[str]) -> dict[str, Any]:
     return LazyCommand(first, row, None).make_context(first, rest).params
 
 
+def missing_of(name: str, sets: Sequence[str]) -> list[str]:
+    """The files of its user's that an experiment needs and these settings do not name."""
+    whole = {
+        "prepare.source.path": "prepare.source=",
+        "prepare.tokenizer.path": "prepare.tokenizer=",
+        "model.path": "model=",
+    }
+    keys = [
+        key for key in whole if name in OF_A_BASE or (key == "prepare.source.path" and name.startswith(OF_THEIR_USER))
+    ]
+    return [f"{key}=FILE" for key in keys if not any(text.startswith((f"{key}=", whole[key])) for text in sets)]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_readme_has_the_parts_in_order_and_every_command_in_it_means_something(name: str) -> None:
     """Commands and options are read by their commands, settings by the loader; files of the reader's need not be there."""
@@ -154,15 +171,12 @@ def test_readme_has_the_parts_in_order_and_every_command_in_it_means_something(n
         assert program == "mlp"
         options = parsed(words)
         if "experiment" in options and "FILE.toml" not in line:
-            sets = list(options.get("sets") or ())
-            mine = (
-                ()
-                if any(re.match(r"prepare\.source(\.path)?=", text) for text in sets)
-                else ("prepare.source.path=FILE",)
-            )
-            given = mine if name.startswith(("bundestag", "got")) and not options.get("files") else ()
+            # What lies on a reader's machine is found there alone.
+            sets = [re.sub(r"hub:[^\s\"]+", "FILE", text) for text in options.get("sets") or ()]
             files = [SHIPPED / name / file for file in options.get("files") or ()]
-            assert load(options["experiment"], sets=[*given, *sets], files=files, environ={}).job.name == name
+            given = () if files else missing_of(name, sets)
+            loaded = load(options["experiment"], sets=[*given, *sets], files=files, environ={}, reads_files=False)
+            assert loaded.job.name == name
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -247,7 +261,7 @@ def test_ranks_decide_the_vocabulary() -> None:
     assert prepared("bundestag_tiktoken").manifest.vocab_size == len(ranks) + 1
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith(("bundestag", "got"))])
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith(OF_THEIR_USER)])
 @pytest.mark.parametrize("command", ["run", "prepare", "train"])
 def test_without_the_file_of_its_user_it_is_said_what_to_type(
     command: str, name: str, home: Path, capfd: pytest.CaptureFixture[str]
@@ -255,8 +269,9 @@ def test_without_the_file_of_its_user_it_is_said_what_to_type(
     """Before anything is begun."""
     assert main([command, name]) == 2
     error = capfd.readouterr().err
-    assert error.startswith(f"error: {name} reads what only you have: prepare.source.path must be set.\n")
-    assert "\nType behind the command: --set prepare.source.path=FILE\n" in error
+    keys = [text.removesuffix("=FILE") for text in missing_of(name, [])]
+    assert error.startswith(f"error: {name} reads what only you have: {' and '.join(keys)} must be set.\n")
+    assert f"\nType behind the command: {' '.join(f'--set {key}=FILE' for key in keys)}\n" in error
     assert f"What it must hold: {SHIPPED / name / 'README.md'}\n" in error
     assert not home.exists()
 

@@ -32,6 +32,8 @@ class Strict(BaseModel):
 
 
 Modality = Literal["text", "images", "chats"]
+READS_FILES = "reads_files"
+"""Key of the context in which settings are validated."""
 Direction = Literal["lower", "higher"]
 """Which way a number of an evaluation is better."""
 
@@ -45,6 +47,8 @@ class Component(Strict):
     """Of data: whether a row may hold several documents, each to be read as if it were alone."""
     isolates_documents: ClassVar[bool] = False
     """Of a model: whether it can read them so (`Layout` in models.protocols)."""
+    pairs: ClassVar[bool] = False
+    """Whether a source gives, data cut or an objective compares pairs: a better and a worse answer to the same prompt."""
     averages_weights: ClassVar[bool] = False
     """Of an optimizer: whether what it trains is evaluated as a mean that it keeps itself."""
     descends: ClassVar[bool] = False
@@ -115,6 +119,12 @@ def kinds_of(family: str) -> Mapping[str, type[Component]]:
     return found
 
 
+def reads_files(info: core_schema.ValidationInfo[Any]) -> bool:
+    """Whether settings may read the files that they name; not where it is only asked what an experiment says."""
+    context = cast(Mapping[str, object] | None, info.context)
+    return context is None or bool(context.get(READS_FILES, True))
+
+
 @dataclass(frozen=True)
 class ByKind:
     """Marks a field as a component of a family: its table's row for `kind` validates it."""
@@ -122,11 +132,11 @@ class ByKind:
     family: str
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        return core_schema.no_info_plain_validator_function(
+        return core_schema.with_info_plain_validator_function(
             self._validate, serialization=core_schema.plain_serializer_function_ser_schema(_dump)
         )
 
-    def _validate(self, value: Any) -> Component:
+    def _validate(self, value: Any, info: core_schema.ValidationInfo[Any]) -> Component:
         if isinstance(value, Component):
             return value
         table = FAMILIES[self.family]
@@ -146,7 +156,7 @@ class ByKind:
                 "{got}{hint} (allowed: {allowed})",
                 {"got": got, "hint": hint, "allowed": table.listed()},
             )
-        return settings_of(self.family, kind).model_validate_json(json.dumps(fields))
+        return settings_of(self.family, kind).model_validate_json(json.dumps(fields), context=info.context)
 
 
 def _dump(value: Component) -> dict[str, Any]:

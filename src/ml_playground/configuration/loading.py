@@ -56,6 +56,7 @@ def load(
     environ: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     plan: Layer | None = None,
+    reads_files: bool = True,
 ) -> Loaded:
     """The job of an experiment.
 
@@ -66,6 +67,7 @@ def load(
         plan: What the program planned: laid over the experiment, under all that its user says.
         environ: Where the `ML_PLAYGROUND_*` variables are; none: this process's own.
         cwd: Paths in `sets`, `files` and variables count from here; none: the working directory.
+        reads_files: Whether settings may read the files that they name.
 
     Raises:
         ConfigError: Everything that is wrong, one line each.
@@ -74,7 +76,7 @@ def load(
     folder = find_experiment(experiment, here)
     merged = assemble(folder / CONFIG, sets=sets, files=files, environ=environ, cwd=here, plan=plan)
     try:
-        return _loaded(merged, folder)
+        return _loaded(merged, folder, reads_files=reads_files)
     except UnnamedFilesError as error:
         readme = folder / "README.md"
         more = f"What it must hold: {readme}" if readme.is_file() else ""
@@ -93,7 +95,7 @@ def load_without_files(
         return load(experiment, sets=sets, files=files, environ={}), ()
     except UnnamedFilesError as error:
         named = [*sets, *(f"{key}=FILE" for key in error.names)]
-        return load(experiment, sets=named, files=files, environ={}), tuple(error.names)
+        return load(experiment, sets=named, files=files, environ={}, reads_files=False), tuple(error.names)
 
 
 def load_file(file: Path, *, sets: Sequence[str] = (), files: Sequence[Path] = ()) -> Loaded:
@@ -118,8 +120,8 @@ def read_job(file: Path) -> JobConfig:
     return validated(merge([_file_layer("recorded job", file)]))
 
 
-def _loaded(merged: Merged, folder: Path) -> Loaded:
-    job = validated(merged)
+def _loaded(merged: Merged, folder: Path, *, reads_files: bool = True) -> Loaded:
+    job = validated(merged, files=reads_files)
     return Loaded(job, histories(merged, job.model_dump(mode="json")), folder)
 
 
@@ -233,7 +235,7 @@ def find_experiment(name_or_folder: str, cwd: Path | None = None) -> Path:
         ConfigError: There is none; names the nearest one and lists all.
     """
     if NAME.fullmatch(name_or_folder):
-        for place in _places():
+        for place in (home() / "experiments", SHIPPED):
             if is_file(place / name_or_folder / CONFIG):
                 return place / name_or_folder
     if name_or_folder and "\0" not in name_or_folder:
@@ -270,10 +272,6 @@ def is_file(path: Path) -> bool:
     return os.path.isfile(path)  # noqa: PTH113
 
 
-def _places() -> list[Path]:
-    return [home() / "experiments", SHIPPED]
-
-
 def experiment_names() -> list[str]:
     """Names of all experiments, sorted."""
     return [entry.name for entry in list_experiments()]
@@ -282,7 +280,7 @@ def experiment_names() -> list[str]:
 def list_experiments() -> list[ExperimentEntry]:
     """All experiments, by name; one's own hides a shipped one of the same name, as it does for every command."""
     found: dict[str, ExperimentEntry] = {}
-    for place in reversed(_places()):
+    for place in (SHIPPED, home() / "experiments"):
         for config in place.glob(f"*/{CONFIG}"):
             folder = config.parent
             if NAME.fullmatch(folder.name):

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from ml_playground.configuration.base import Strict, kinds_of
+from ml_playground.configuration.base import READS_FILES, Strict, kinds_of
 from ml_playground.configuration.models import JobConfig
 from ml_playground.configuration.origins import Merged
 from ml_playground.configuration.schema import (
@@ -53,15 +53,15 @@ class UnnamedFilesError(ConfigProblemsError):
         super().__init__([*lines, *[more] * bool(more)])
 
 
-def validated(merged: Merged) -> JobConfig:
-    """The job that the layers describe.
+def validated(merged: Merged, *, files: bool = True) -> JobConfig:
+    """The job that the layers describe; with `files`, what is read of files that it names is in it.
 
     Raises:
         ConfigProblemsError: What is wrong, all of it.
     """
     try:
         # JSON mode: strict Python mode would refuse lists for tuples and texts for paths.
-        job = JobConfig.model_validate_json(json.dumps(merged.tree))
+        job = JobConfig.model_validate_json(json.dumps(merged.tree), context={READS_FILES: files})
     except ValidationError as error:
         raise _unnamed(error, merged) or ConfigProblemsError([*merged.problems, *_problems(error, merged)]) from None
     if merged.problems:

@@ -501,7 +501,9 @@ def test_load_shipped_experiments_and_overlays_are_valid(name: str) -> None:
     tiny = load(name, files=[SHIPPED / name / "test_config.toml"])
     assert (loaded.job.name, tiny.job.name) == (name, name)
     assert load_file(SHIPPED / name / "test_config.toml").job == tiny.job
-    assert needs == (("prepare.source.path",) if name.startswith(("bundestag", "got")) else ())
+    theirs = ("prepare.source.path",) if name.startswith(("bundestag", "got", "speakger")) else ()
+    base = ("prepare.tokenizer.path", "model.path") if loaded.job.model.kind_name == "hf_causal_lm" else ()
+    assert needs == (*theirs, *base)
 
 
 def test_load_files_that_only_their_user_has_are_asked_for(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ class Thing:
         return None
 
     def short(self):
-        """TODO."""
+        """Do it."""
 '''
 ASKED = "What does this function do?"
 

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ml_playground.configuration.loading import experiment_names, load_without_files
+from ml_playground.configuration.loading import experiment_names
 from ml_playground.configuration.models import JobConfig
 from ml_playground.training.resume import differences
 from ml_playground.training.verification import METRICS, promise_of, verification_job
+from tests.fakes.shipped_jobs import shipped_job
 from tests.fakes.tiny_job import tiny_job
 
 COUNTS = st.integers(1, 200)
@@ -34,7 +35,7 @@ def test_verification_job_of_any_experiment_changes_nothing_but_length_and_inter
     name: str, steps: int, more: int
 ) -> None:
     """What is verified is the user's own model, data, optimizer, precision and hooks."""
-    own = load_without_files(name)[0].job
+    own = shipped_job(name)
     job = verification_job(own, steps=steps, more=more)
     assert {found.path for found in differences(own, job)} <= MAY_DIFFER
 

@@ -22,7 +22,7 @@ from ml_playground.data_pipeline.sources.text_pieces import file_account
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 SHORTEST_ANSWER = 12
-"""Characters: what is shorter ("TODO.", "See above.") describes nothing."""
+"""Characters: what is shorter ("Do it.", "See above.") describes nothing."""
 _QUOTES = ('"""', "'''")
 
 

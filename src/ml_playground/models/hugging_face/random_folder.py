@@ -22,6 +22,8 @@ from ml_playground.core.error_handling import ConfigError
 END, OPENS, CLOSES = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 """Ends a text; open and close a message."""
 SMALLEST_VOCABULARY = 256 + 3
+STANDARD_DEVIATION = 0.02
+"""Of the weights of all matrices, as these families begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +90,12 @@ def write_random_model(
     tokenizer = _tokenizer(texts or list(topics.values()), sizes.vocab_size, template)
     marks = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     config = AutoConfig.for_model(family, vocab_size=len(tokenizer), **FAMILIES[family](sizes), **marks)
-    torch.manual_seed(seed)
     model: Any = cast(Any, AutoModelForCausalLM).from_config(config, dtype=torch.float32)
+    drawn = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim > 1:
+                weight.normal_(0.0, STANDARD_DEVIATION, generator=drawn)
     with whole_folder(folder) as partial:
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)

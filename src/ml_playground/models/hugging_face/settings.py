@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, cast
 
-from pydantic import StringConstraints, model_validator
+from pydantic import StringConstraints, ValidationInfo, model_validator
 
-from ml_playground.configuration.base import ByKind, Component, ConfigPath, Probability
+from ml_playground.configuration.base import ByKind, Component, ConfigPath, Probability, reads_files
 from ml_playground.core.error_handling import ConfigError
 from ml_playground.models.hugging_face.folder import MOST_CONFIG_BYTES, TOKENIZER, files_sha256, read_config, same_file
 
@@ -33,10 +33,10 @@ class HfCausalLm(Component):
 
     @model_validator(mode="before")
     @classmethod
-    def _with_what_the_folder_says(cls, fields: Any) -> Any:
+    def _with_what_the_folder_says(cls, fields: Any, info: ValidationInfo) -> Any:
         """A recorded job has read its folder, and does not look for it again."""
-        if not isinstance(fields, dict):
-            return fields
+        if not isinstance(fields, dict) or not reads_files(info):
+            return cast(Any, fields)
         given = cast(dict[str, Any], fields)
         folder = given.get("path")
         if not isinstance(folder, str | Path) or given.get("config") is not None:
