@@ -21,7 +21,10 @@ from ml_playground.core.registry import load_object
 from ml_playground.data_pipeline.batches import NO_TARGET, TokenBatch
 from ml_playground.evaluation.baselines import Baselines, Ints, pairs_of
 from ml_playground.models.protocols import NextTokenModel
+from ml_playground.objectives.next_token import states_of_batch
 from ml_playground.sampling.runner import LoadedRun
+
+Floats = NDArray[np.float64]
 
 LOGITS_AT_ONCE = 1 << 25
 """Logits that exist at the same time: 128 MB in float32, whatever the batch and the vocabulary."""
@@ -95,17 +98,19 @@ class Tally:
         """`token_bytes` (V,): what each token stands for; `unknown`: the id that stands for any text, if there is one."""
         self._token_bytes = token_bytes
         self._unknown = unknown
-        self._nats = 0.0
+        self._weighted = self._weight = 0.0
         self._nats_of_text = 0.0
         self.targets = 0
         self.text_bytes = 0
         self.unknown_targets = 0
 
-    def add(self, nats: NDArray[np.floating[Any]], targets: Ints) -> None:
-        """Take in the loss (n,) of each target (n,)."""
+    def add(self, nats: NDArray[np.floating[Any]], targets: Ints, weights: Floats | None = None) -> None:
+        """Take in the loss (n,) of each target (n,), and what each weighs in the mean, where that is not 1."""
         size_bytes = self._token_bytes[targets]
         nats = nats.astype(np.float64)
-        self._nats += float(nats.sum())
+        weights = np.ones(len(nats)) if weights is None else weights
+        self._weighted += float((nats * weights).sum())
+        self._weight += float(weights.sum())
         self._nats_of_text += float(nats[size_bytes > 0].sum())
         self.targets += len(targets)
         self.text_bytes += int(size_bytes.sum())
@@ -123,7 +128,7 @@ class Tally:
                 f"The split holds {self.targets} targets that stand for {self.text_bytes} bytes of text; "
                 "there is nothing to evaluate. Give it more text (prepare.val_fraction, prepare.test_fraction)."
             )
-        loss = self._nats / self.targets
+        loss = self._weighted / self._weight
         # exp overflows above 709.78; NaN goes through.
         perplexity = math.inf if loss > 709 else math.exp(loss)  # noqa: PLR2004
         bits_per_byte = None if self.unknown_targets else self._nats_of_text / math.log(2) / self.text_bytes
@@ -158,12 +163,13 @@ def evaluate(
     token_bytes = np.array(run.tokenizer.token_bytes(), dtype=np.int64)
     baselines = Baselines.fit(_watched(data.split("train"), progress), run.tokenizer.vocab_size)
     model, unigram, bigram = (Tally(token_bytes, run.tokenizer.specials.unknown) for _ in range(3))
-    with _precision_of(run):
+    with precision_of(run):
         for batch in batches:
             before, targets = pairs_of(batch)
-            model.add(target_nats(run.model, batch, run.execution.device), targets)
-            unigram.add(baselines.unigram_nats(targets), targets)
-            bigram.add(baselines.bigram_nats(before, targets), targets)
+            weights = None if batch.weights is None else batch.weights[batch.labels != NO_TARGET].double().numpy()
+            model.add(target_nats(run.model, batch, run.execution.device), targets, weights)
+            unigram.add(baselines.unigram_nats(targets), targets, weights)
+            bigram.add(baselines.bigram_nats(before, targets), targets, weights)
             progress("evaluating", model.targets)
     score = model.score()
     if math.isnan(score.loss):
@@ -222,7 +228,7 @@ def target_nats(
     """Loss of each target of a batch, (n,), in nats, in the order of the rows."""
     with torch.inference_mode():
         batch = batch.to(device)
-        hidden = model.hidden(batch.ids).flatten(0, 1)
+        hidden = states_of_batch(model, batch).hidden.flatten(0, 1)
         labels = batch.labels.flatten()
         rows = max(1, logits_at_once // model.vocab_size)
         parts = [
@@ -233,12 +239,21 @@ def target_nats(
     return nats.cpu().numpy()
 
 
+def row_nats(model: NextTokenModel, batch: TokenBatch, device: torch.device) -> tuple[Floats, Floats]:
+    """Of each row (B,) the nats of its targets, and how many they are; where targets weigh, both are weighted."""
+    counted = (batch.labels != NO_TARGET).cpu().numpy()
+    weights = counted.astype(np.float64) if batch.weights is None else batch.weights.cpu().double().numpy() * counted
+    nats = np.zeros(counted.shape)
+    nats[counted] = target_nats(model, batch, device)
+    return (nats * weights).sum(axis=1), weights.sum(axis=1)
+
+
 def _chunks(hidden: torch.Tensor, labels: torch.Tensor, rows: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     for first in range(0, len(labels), rows):
         yield hidden[first : first + rows], labels[first : first + rows]
 
 
-def _precision_of(run: LoadedRun) -> AbstractContextManager[Any]:
+def precision_of(run: LoadedRun) -> AbstractContextManager[Any]:
     """As in training: matrix products in the job's precision, everything else in float32."""
     dtype = run.execution.dtype
     return torch.autocast(run.execution.device.type, dtype=dtype, enabled=dtype is not torch.float32)
