@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from ml_playground.configuration.base import Component
 from ml_playground.configuration.families import PROFILES, TOKENIZERS
@@ -18,7 +18,7 @@ from ml_playground.core.error_handling import DataError
 from ml_playground.core.registry import kind_of, load_object
 from ml_playground.core.tokenizer_protocol import SPELLINGS, BulkTokenizer, TokenizerClass, marks_of
 from ml_playground.core.values import ChatExample
-from ml_playground.data_pipeline.chats.census import OR_DROP, Dealt, deal_of, dealt_out, size_of, take_census
+from ml_playground.data_pipeline.chats.census import OR_DROP, Census, Dealt, deal_of, dealt_out, size_of, take_census
 from ml_playground.data_pipeline.chats.chat_dataset import ChatManifest
 from ml_playground.data_pipeline.chats.chat_ledger import BAD_ROW, BadRowPlace, ChatLedger, chat_imbalances
 from ml_playground.data_pipeline.chats.checking import check_result
@@ -29,7 +29,7 @@ from ml_playground.data_pipeline.chats.templates import PROVISIONAL, check_ends,
 from ml_playground.data_pipeline.chats.writing import ChatWriter, Row
 from ml_playground.data_pipeline.manifest import MANIFEST_NAME, TOKENIZER_FOLDER, account_of
 from ml_playground.data_pipeline.progress import Phase, PrepareProgress, Report
-from ml_playground.data_pipeline.source_protocol import SourceFile, changed_meanwhile, changes
+from ml_playground.data_pipeline.source_protocol import Provenance, changed_meanwhile, changes
 from ml_playground.data_pipeline.storage.token_file import token_type
 from ml_playground.data_pipeline.text_dataset import TokenizerFacts
 from ml_playground.data_pipeline.tokenizer_files import changed_files, files_named_by, tokenizer_files
@@ -47,97 +47,124 @@ def build_chats(
     folder: Path, settings: PrepareSettings, source: ChatSource, now: datetime, report: Report
 ) -> ChatManifest:
     """Fill an empty folder with chats; what it raises is what `prepare` raises."""
-    chosen = cast(Component, settings.tokenizer)  # Every source of chats has one, which its settings see to.
     made_of = files_named_by(settings)
-    kind: TokenizerClass = load_object(kind_of(TOKENIZERS, chosen.kind_name).build)
-    # What is made of files learns nothing from the chats, so it is tried before one is read.
-    tokenizer = kind.train(("any",), chosen) if tokenizer_files(chosen) else None
-    text = template_text(settings.chat.template, tokenizer)
-    ChatTemplate(text)
+    work = _Work(settings, now)
     report(PrepareProgress("fetching"))
     before = source.provenance()
     census = take_census(source, settings, report)
     deal = deal_of(settings, census)
-    profile = _profile(settings)
 
     def dealt(phase: Phase) -> Iterator[Dealt]:
         return dealt_out(source, census, deal, phase, report, drops=settings.duplicates == "drop")
 
-    if tokenizer is None:
-        maker = _maker(settings, text, PROVISIONAL, tuple(SPELLINGS.values()), (), profile, now)
-        tokenizer = kind.train(_learning_texts(dealt("learning"), maker), chosen)
-    check_ends(settings.chat.template, tokenizer)
+    tokenizer = work.tokenizer or work.learnt(dealt("learning"))
     (folder / TOKENIZER_FOLDER).mkdir()
     tokenizer.save(folder / TOKENIZER_FOLDER)
-    control, tokens = control_of(tokenizer), tokens_of(tokenizer)
-    maker = _maker(settings, text, tokens, control, tuple(marks_of(tokenizer)), profile, now)
-    splits = wanted(settings.test_fraction)
-    writer = ChatWriter(folder, splits, tokenizer, token_type(tokenizer.vocab_size))
+    writer = ChatWriter(folder, wanted(settings.test_fraction), tokenizer, token_type(tokenizer.vocab_size))
     with writer:
-        places = _write(writer, dealt("encoding"), maker, ChatEncoder(tokenizer), settings)
+        places = _write(writer, dealt("encoding"), work.maker(tokenizer), ChatEncoder(tokenizer), settings)
     report(PrepareProgress("checking"))
-    after = source.provenance()
-    if before.content != after.content:
-        raise changed_meanwhile(changes(before, after))
+    after = _unchanged(source, before)
     if changed := changed_files(made_of, files_named_by(settings)):
         raise changed_meanwhile(f"of its tokenizer's files {changed}")
-    ledger = ChatLedger(
-        files_found=len(after.files) + len(after.skipped),
-        files_used=len(after.files),
-        files_skipped=dict(Counter(file.reason for file in after.skipped)),
-        chats=census.total,
-        copies=len(census.copies),
-        splits=writer.splits,
-        dropped=writer.dropped,
-        bad_rows=tuple(places),
-        lost_rows=writer.lost_rows,
-    )
+    ledger = _ledger(census, after, writer, places)
     check_result(ledger, settings, writer.stop_ids)
-    if found := chat_imbalances(ledger):
-        raise RuntimeError(f"the ledger does not balance: {'; '.join(found)}")
-    facts = ChatFacts(
-        stop_ids=writer.stop_ids,
-        template_sha256=ChatTemplate(text).sha256,
-        today=now.date(),
-        tokens=tokens,
-        control=control,
-        profile=None if settings.profile is None else settings.profile.model_dump(mode="json"),
-        seed=PROFILE_SEED,
-        held_out=writer.held_out,
-    )
-    write_file(folder / TOKENIZER_FOLDER / NAME, facts.text)
-    write_file(folder / TOKENIZER_FOLDER / TEMPLATE_NAME, text)
-    return _described(folder, settings, tokenizer, ledger, writer, made_of, after, now, pairs=census.pairs)
-
-
-def _described(
-    folder: Path,
-    settings: PrepareSettings,
-    tokenizer: BulkTokenizer,
-    ledger: ChatLedger,
-    writer: ChatWriter,
-    made_of: Sequence[SourceFile],
-    source: Any,
-    now: datetime,
-    *,
-    pairs: bool,
-) -> ChatManifest:
-    """The manifest, written last."""
+    work.write_facts(folder / TOKENIZER_FOLDER, tokenizer, writer)
     attached = sorted(path for path in (folder / TOKENIZER_FOLDER).rglob("*") if path.is_file())
     manifest = ChatManifest(
         created_at=now,
         prepare=settings.model_dump(mode="json"),
-        source=source,
-        tokenizer=TokenizerFacts(kind=cast(Component, settings.tokenizer).kind_name, fingerprint=tokenizer.fingerprint),
-        tokenizer_files=tuple(made_of),
+        source=after,
+        tokenizer=TokenizerFacts(kind=work.chosen.kind_name, fingerprint=tokenizer.fingerprint),
+        tokenizer_files=made_of,
         vocab_size=tokenizer.vocab_size,
         token_type=token_type(tokenizer.vocab_size),
-        pairs=pairs,
+        pairs=census.pairs,
         ledger=ledger,
         files=writer.accounts() | {path.relative_to(folder).as_posix(): account_of(path) for path in attached},
     ).sealed()
     write_file(folder / MANIFEST_NAME, manifest.model_dump_json(indent=2) + "\n")
     return manifest
+
+
+class _Work:
+    """The template, the profile and the tokenizer of one data set."""
+
+    def __init__(self, settings: PrepareSettings, now: datetime) -> None:
+        """Raises ConfigError, DataError: The tokenizer's files or the template cannot be used; no chat is read for that."""
+        self.chosen = cast(Component, settings.tokenizer)  # Every source of chats has one, which its settings see to.
+        self._kind: TokenizerClass = load_object(kind_of(TOKENIZERS, self.chosen.kind_name).build)
+        # What is made of files learns nothing from the chats.
+        self.tokenizer = self._kind.train(("any",), self.chosen) if tokenizer_files(self.chosen) else None
+        self._settings = settings
+        self._today = now.date()
+        self._text = template_text(settings.chat.template, self.tokenizer)
+        self._sha256 = ChatTemplate(self._text).sha256
+        check_ends(settings.chat.template, self.tokenizer)
+        self._profile: ChatProfile | None = None
+        if (chosen := settings.profile) is not None:
+            self._profile = load_object(kind_of(PROFILES, chosen.kind_name).build)(chosen, PROFILE_SEED)
+
+    def learnt(self, dealt: Iterator[Dealt]) -> BulkTokenizer:
+        """The tokenizer that the training part teaches."""
+        maker = self._maker(PROVISIONAL, tuple(SPELLINGS.values()), ())
+        tokenizer = self._kind.train(_learning_texts(dealt, maker), self.chosen)
+        check_ends(self._settings.chat.template, tokenizer)
+        return tokenizer
+
+    def maker(self, tokenizer: BulkTokenizer) -> RowMaker:
+        """What makes rows for a tokenizer."""
+        return self._maker(tokens_of(tokenizer), control_of(tokenizer), tuple(marks_of(tokenizer)))
+
+    def _maker(self, tokens: dict[str, str], control: Sequence[str], marks: Sequence[str]) -> RowMaker:
+        template = ChatTemplate(self._text, tokens=tokens, control=control, today=self._today)
+        return RowMaker(Masking(template, self._settings.chat, control, marks), self._profile, self._today)
+
+    def write_facts(self, folder: Path, tokenizer: BulkTokenizer, writer: ChatWriter) -> None:
+        """What goes out with every checkpoint: how chats are rendered, and what ends an answer."""
+        profile = self._settings.profile
+        facts = ChatFacts(
+            stop_ids=writer.stop_ids,
+            template_sha256=self._sha256,
+            today=self._today,
+            tokens=tokens_of(tokenizer),
+            control=control_of(tokenizer),
+            profile=None if profile is None else profile.model_dump(mode="json"),
+            seed=PROFILE_SEED,
+            held_out=writer.held_out,
+        )
+        write_file(folder / NAME, facts.text)
+        write_file(folder / TEMPLATE_NAME, self._text)
+
+
+def _unchanged(source: ChatSource, before: Provenance) -> Provenance:
+    """The account of a source that is read no more; an error where it is not what it was before."""
+    after = source.provenance()
+    if before.content != after.content:
+        raise changed_meanwhile(changes(before, after))
+    return after
+
+
+def _ledger(census: Census, source: Provenance, writer: ChatWriter, bad: Sequence[BadRowPlace]) -> ChatLedger:
+    """The books, closed and checked.
+
+    Raises:
+        RuntimeError: They do not balance.
+    """
+    ledger = ChatLedger(
+        files_found=len(source.files) + len(source.skipped),
+        files_used=len(source.files),
+        files_skipped=dict(Counter(file.reason for file in source.skipped)),
+        chats=census.total,
+        copies=len(census.copies),
+        splits=writer.splits,
+        dropped=writer.dropped,
+        bad_rows=tuple(bad),
+        lost_rows=writer.lost_rows,
+    )
+    if found := chat_imbalances(ledger):
+        raise RuntimeError(f"the ledger does not balance: {'; '.join(found)}")
+    return ledger
 
 
 def _learning_texts(dealt: Iterator[Dealt], maker: RowMaker) -> Iterator[str]:
@@ -151,25 +178,6 @@ def _learning_texts(dealt: Iterator[Dealt], maker: RowMaker) -> Iterator[str]:
                 continue  # It is judged when it is to be encoded, with the tokenizer's own special tokens.
             for row in rows:
                 yield from filter(None, marks.split(row.rendered.text))
-
-
-def _maker(
-    settings: PrepareSettings,
-    text: str,
-    tokens: dict[str, str],
-    control: Sequence[str],
-    marks: Sequence[str],
-    profile: ChatProfile | None,
-    now: datetime,
-) -> RowMaker:
-    template = ChatTemplate(text, tokens=tokens, control=control, today=now.date())
-    return RowMaker(Masking(template, settings.chat, control, marks), profile, now.date())
-
-
-def _profile(settings: PrepareSettings) -> ChatProfile | None:
-    if settings.profile is None:
-        return None
-    return load_object(kind_of(PROFILES, settings.profile.kind_name).build)(settings.profile, PROFILE_SEED)
 
 
 def _write(

@@ -47,18 +47,22 @@ def template_text(name: str, tokenizer: Tokenizer | None) -> str:
         raise ConfigError(f"{KEY} = {name!r} cannot be read: {error}.") from error
 
 
-def check_ends(name: str, tokenizer: Tokenizer) -> None:
+def check_ends(name: str, tokenizer: Tokenizer | None) -> None:
     """Refuse a shipped template that would end answers with what this tokenizer does not know as one token.
+
+    Args:
+        name: `prepare.chat.template`.
+        tokenizer: None: it is still to be learnt, and will know no mark but its own end mark.
 
     Raises:
         ConfigError: It would.
     """
-    if name == "chatml" and CHATML_END not in marks_of(tokenizer):
+    if name == "chatml" and (tokenizer is None or CHATML_END not in marks_of(tokenizer)):
         raise ConfigError(
             f"{KEY} = 'chatml' ends answers with {CHATML_END}, which is no token of this tokenizer, so that a model could not end an "
             f"answer; set {KEY} = 'plain', or take a tokenizer that has it."
         )
-    if name == "plain" and tokenizer.specials.eos is None:
+    if name == "plain" and tokenizer is not None and tokenizer.specials.eos is None:
         raise ConfigError(
             f"{KEY} = 'plain' ends answers with the tokenizer's end mark, and this tokenizer has none; take another kind "
             "(prepare.tokenizer.kind = 'byte_bpe', say)."

@@ -156,7 +156,7 @@ def _weight(message: Mapping[str, Any], where: str) -> float | None:
 
 def _with_words(message: Message) -> Message:
     calls = message.extra.get("tool_calls")
-    return message if message.content or not calls else replace(message, content=json.dumps(calls, ensure_ascii=False))
+    return message if message.content or not calls else Message(message.role, json.dumps(calls, ensure_ascii=False))
 
 
 def text_of(value: Any, where: str) -> str:
