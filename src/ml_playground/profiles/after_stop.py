@@ -4,6 +4,7 @@ import math
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -13,8 +14,6 @@ from ml_playground.core.tokenizer_protocol import Tokenizer
 from ml_playground.profiles.settings import EmojiThink, EndingSettings, Regime3
 from ml_playground.profiles.text_bias import LIMIT
 from ml_playground.profiles.token_texts import Following
-
-PART_OF_A_CHARACTER = "\ufffd"
 
 
 class Ending(NamedTuple):
@@ -99,10 +98,16 @@ def after_stop_marks(settings: EmojiThink, tokenizer: Tokenizer, stop_ids: Colle
     least, most = settings.least_stops, settings.most_stops
     runs = "|".join(f"(?:{re.escape(emoji)}){{{least},{most}}}" for emoji in settings.stop_emojis)
     pattern = re.compile(rf"\n(?:{runs})")
-    free = {
-        emoji: frozenset(index for times in range(1, most + 1) for index in tokenizer.encode(emoji * times))
-        for emoji in settings.stop_emojis
-    }
+
+    @cache
+    def more(emoji: str, times: int) -> list[list[int]]:
+        """Ids that go on with the run, as the tokenizer writes it in one go and piece by piece."""
+        found: list[list[int]] = []
+        so_far = tokenizer.encode("\n" + emoji * times)
+        for extra in range(1, most - times + 1):
+            whole = tokenizer.encode("\n" + emoji * (times + extra))
+            found += [whole[len(so_far) :]] * (whole[: len(so_far)] == so_far) + [tokenizer.encode(emoji * extra)]
+        return found
 
     def ending(drawn: Sequence[int]) -> Ending | None:
         text = tokenizer.decode(drawn)
@@ -112,10 +117,10 @@ def after_stop_marks(settings: EmojiThink, tokenizer: Tokenizer, stop_ids: Colle
         run = found.group()[1:]
         emoji = max((one for one in settings.stop_emojis if run.startswith(one)), key=len)
         times = len(run) // len(emoji)
-        tail = text[found.end() :].rstrip(PART_OF_A_CHARACTER)
-        if times < most and emoji.startswith(tail):
-            return Ending(emoji, times, 0, free[emoji], rewarded=False)
-        return Ending(emoji, times, _tokens_after(tokenizer, drawn, text[: found.end()]))
+        after = _tokens_after(tokenizer, drawn, text[: found.end()])
+        begun = list(drawn[len(drawn) - after :])
+        free = {ids[after] for ids in more(emoji, times) if ids[:after] == begun and len(ids) > after}
+        return Ending(emoji, times, 0, free, rewarded=False) if free else Ending(emoji, times, after)
 
     longest = max(len(("\n" + emoji * least).encode()) for emoji in settings.stop_emojis)
     return [AfterEnd("after the stop emojis", settings, stop_ids, _shows(tokenizer, pattern, longest), ending)]
