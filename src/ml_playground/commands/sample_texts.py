@@ -92,13 +92,13 @@ class Screen:
     def _write_current(self) -> None:
         text = whole_text(self._texts[self._at])
         if self._shown == 0 and self._at > 0:
-            _write(f"{SEPARATOR}\n")
-        _write(text[self._shown :])
+            write_text(f"{SEPARATOR}\n")
+        write_text(text[self._shown :])
         self._shown = len(text)
 
     def _leave(self) -> None:
         if not whole_text(self._texts[self._at]).endswith("\n"):
-            _write("\n")
+            write_text("\n")
         self._at += 1
         self._shown = 0
 
@@ -127,7 +127,8 @@ def processor_lines(texts: Sequence[Text]) -> list[str]:
     ]
 
 
-def _write(text: str) -> None:
+def write_text(text: str) -> None:
+    """To stdout at once, in a form that cannot disturb a terminal."""
     encoding = sys.stdout.encoding or "utf-8"
     # A model of bytes may write what steers a terminal; a pipe gets what was drawn, but for what its encoding lacks.
     safe = printable(text, encoding) if sys.stdout.isatty() else text.encode(encoding, "replace").decode(encoding)

@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, Mapping[str, Row | Group]] = {
         "prepare": Row("ml_playground.commands.prepare:prepare", "Turn a source of text into token files."),
         "train": Row("ml_playground.commands.train:train", "Train, or go on where the last run stopped."),
         "sample": Row("ml_playground.commands.sample:sample", "Let a trained model write."),
+        "chat": Row("ml_playground.commands.chat:chat", "Talk with a model that was trained on chats."),
         "sweep": Row("ml_playground.commands.sweep:sweep", "Train with many settings, and say which is best."),
         "evaluate": Row("ml_playground.commands.evaluate:evaluate", "Loss, perplexity and bits per byte on any split."),
         "export": Row("ml_playground.commands.export:export", "Write a model for other programs, and prove it."),
