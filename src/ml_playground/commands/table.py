@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, Mapping[str, Row | Group]] = {
         "sweep": Row("ml_playground.commands.sweep:sweep", "Train with many settings, and say which is best."),
         "evaluate": Row("ml_playground.commands.evaluate:evaluate", "Loss, perplexity and bits per byte on any split."),
         "export": Row("ml_playground.commands.export:export", "Write a model for other programs, and prove it."),
+        "merge": Row("ml_playground.commands.merge:merge", "Make one model of an adapter and its base."),
     },
     "Look and steer": {
         "experiments": Row("ml_playground.commands.experiments:experiments", "List the experiments there are."),

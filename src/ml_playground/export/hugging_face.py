@@ -17,6 +17,7 @@ from ml_playground.core.registry import load_object
 from ml_playground.core.storage_errors import storage_errors
 from ml_playground.export.model_folder import Dtype, write_generation, write_model
 from ml_playground.export.parity import COMPARED_TOKENS, Parity, Probe, Reopened, Trained, compare, divergence
+from ml_playground.models.hugging_face.folder import files_sha256
 from ml_playground.models.weights.shards import LARGEST_FILE_BYTES
 
 LIBRARY_FILES = "ml_playground.tokenization.library_files:library_files"
@@ -68,6 +69,8 @@ class Report:
     """None in float32, which is not rounded."""
     merging: float | None
     """Largest change of a logit by merging the adapter; none: there was no adapter."""
+    sha256: Mapping[str, str]
+    """Of what it was made of, by name, and of `folder`: what model.files_sha256 of a job says that reads it."""
     versions: Mapping[str, str]
 
     def as_json(self) -> dict[str, Any]:
@@ -79,6 +82,7 @@ class Report:
             **self.parity.as_json(),
             "rounding": self.rounding and asdict(self.rounding),
             "merging": self.merging,
+            "sha256": dict(self.sha256),
             "versions": dict(self.versions),
         }
 
@@ -92,6 +96,7 @@ def export_folder(
     card: Callable[[Report], str],
     dtype: Dtype = "float32",
     largest_file_bytes: int = LARGEST_FILE_BYTES,
+    sources: Mapping[str, str] | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """Write the folder, open it again with transformers alone, compare, and only then give it its name.
@@ -104,6 +109,7 @@ def export_folder(
         card: The text of README.md.
         dtype: Of the tensors in the folder.
         largest_file_bytes: Of tensors in one file.
+        sources: The sha256 of what the model was made of, by name, for the report.
         progress: Told what is done at the moment.
 
     Raises:
@@ -131,7 +137,8 @@ def export_folder(
         merging = _largest_change(before, merged) if what.adapted else None
         _refuse(parity, merging)
         rounding = None if dtype == "float32" else _rounding(merged, _logits(what.trained, probes))
-        report = Report(compared, dtype, parity, rounding, merging, _versions())
+        hashes = {**(sources or {}), "folder": files_sha256(folder)}
+        report = Report(compared, dtype, parity, rounding, merging, hashes, _versions())
         write_file(folder / PARITY, json_text(report.as_json()) + "\n")
         write_file(folder / CARD, card(report))
     return report
