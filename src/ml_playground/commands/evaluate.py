@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,12 +13,13 @@ from ml_playground.commands.options import Json, complete_experiment
 from ml_playground.commands.sample import Checkpoint, Target, Weights, checkpoint_named, heading
 from ml_playground.configuration.loading import load
 from ml_playground.core.error_handling import ConfigError
-from ml_playground.core.humanise import loss_text, plural
+from ml_playground.core.humanise import json_text, loss_text, plural
 from ml_playground.sampling.recorded import FOR_EVALUATION, sampling_layers
 
 if TYPE_CHECKING:
+    from ml_playground.configuration.origins import Layer
     from ml_playground.evaluation.loss import Evaluation, Phase
-    from ml_playground.sampling.runner import LoadedRun
+    from ml_playground.sampling.runner import LoadedRun, Which
 
 EvaluationSets = Annotated[
     list[str] | None,
@@ -39,6 +40,32 @@ DataOf = Annotated[
     ),
 ]
 
+FOR_ANSWERS = (*FOR_EVALUATION, "sample.max_new_tokens", "sample.processors", "sample.precision")
+"""What has an effect on answers."""
+
+Profile = Annotated[
+    bool,
+    typer.Option(
+        "--profile", help="Let a run trained on chats answer them, and score the answers as its profile does."
+    ),
+]
+Limit = Annotated[
+    int | None, typer.Option("--limit", metavar="N", help="Ask only so many questions, drawn by the run's seed.")
+]
+Against = Annotated[
+    str | None,
+    typer.Option("--against", metavar="RUN", help="Ask another run, or `base`, what it was trained from, the same."),
+]
+Also = Annotated[
+    str | None,
+    typer.Option(
+        "--also",
+        metavar="EXPERIMENT",
+        help="Its prepared data, too: what training has cost there, against --against or the base.",
+        autocompletion=complete_experiment,
+    ),
+]
+
 
 def evaluate(
     target: Target,
@@ -46,6 +73,10 @@ def evaluate(
     checkpoint: Checkpoint = "best",
     weights: Weights = None,
     data: DataOf = None,
+    profile: Profile = False,
+    limit: Limit = None,
+    against: Against = None,
+    also: Also = None,
     sets: EvaluationSets = None,
     json_output: Json = False,
 ) -> None:
@@ -55,21 +86,29 @@ def evaluate(
     learned more than which tokens are frequent, and which follow each other. There are no bits per byte where the
     tokenizer does not know some of the text. A model from elsewhere (a Hugging Face folder) needs --data; what was prepared
     must have been prepared with its own tokenizer.
+
+    With --profile a run that was trained on chats answers them, greedily, as its profile asks and steers it, and the answers are
+    compared with those that were wanted: exactly, and as the profile compares answers. All numbers have their 95 % interval.
     """
-    layers = sampling_layers(sets or (), {"weights": ("--weights", weights)}, os.environ, FOR_EVALUATION)
+    only_with_profile(profile, {"--limit": limit, "--against": against, "--also": also})
+    open_keys = FOR_ANSWERS if profile else FOR_EVALUATION
+    layers = sampling_layers(sets or (), {"weights": ("--weights", weights)}, os.environ, open_keys)
     which = checkpoint_named(checkpoint)
     from ml_playground.sampling.classifier import is_classifier  # noqa: PLC0415 - torch takes seconds
 
     if is_classifier(target):
-        if data is not None:
+        if data is not None or profile:
             raise ConfigError(
-                "--data is for models of text; a model that tells images apart is evaluated on its own data."
+                f"{'--profile' if profile else '--data'} is for models of text; one that tells images apart is evaluated on its own data."
             )
         evaluate_images(target, split, which=which, layers=layers, json_output=json_output)
         return
     from ml_playground.evaluation.loss import evaluate as evaluate_run  # noqa: PLC0415
     from ml_playground.sampling.runner import load_run  # noqa: PLC0415
 
+    if profile:
+        evaluate_chats(target, which, layers, (split, data, limit, against, also), json_output=json_output)
+        return
     other = None if data is None else load(data).job
     run = load_run(target, which=which, layers=layers, open_keys=FOR_EVALUATION)
     if other is not None:
@@ -86,6 +125,43 @@ def evaluate(
     typer.echo(json.dumps(evaluation.as_json()) if json_output else table_of(evaluation))
     if other is None and split == "val" and (note := note_of_difference(run, evaluation, sets or ())):
         typer.echo(f"note: {note}", err=True)
+
+
+def evaluate_chats(
+    target: str,
+    which: "Which",
+    layers: "Sequence[Layer]",
+    wanted: tuple[str, str | None, int | None, str | None, str | None],
+    *,
+    json_output: bool,
+) -> None:
+    """Let a run answer chats, show what came of it, and keep it; `wanted` as `evaluate_answers.Wanted` has it."""
+    from ml_playground.commands.answers_text import lines_of  # noqa: PLC0415 - torch takes seconds
+    from ml_playground.commands.evaluate_answers import Wanted, evaluate_answers, keep  # noqa: PLC0415
+    from ml_playground.sampling.runner import load_run  # noqa: PLC0415
+
+    run = load_run(target, which=which, layers=layers, open_keys=FOR_ANSWERS)
+    typer.echo(heading(run, f"{run.execution.device.type}, {run.precision}"), err=True)
+    for note in run.notes:
+        typer.echo(f"note: {note}", err=True)
+    found = evaluate_answers(run, Wanted(*wanted), layers, FOR_ANSWERS)
+    if sys.stderr.isatty():
+        typer.echo("\r\x1b[K", nl=False, err=True)
+    typer.echo(json_text(found.as_json()) if json_output else "\n".join(lines_of(found)))
+    keep(run, found)
+
+
+def only_with_profile(profile: bool, options: Mapping[str, object]) -> None:
+    """Refuse what would have no effect.
+
+    Raises:
+        ConfigError: An option is given that compares answers, and answers are not asked for.
+    """
+    given = [name for name, value in options.items() if value is not None]
+    if given and not profile:
+        raise ConfigError(
+            f"{' and '.join(given)} would have no effect without --profile, which lets a run answer its chats."
+        )
 
 
 def note_of_difference(run: "LoadedRun", found: "Evaluation", sets: Sequence[str]) -> str | None:
