@@ -20,7 +20,8 @@ One signature per family:
 A row may also name, free of torch (but where another library defines the model): of a model its `cost(settings, facts) -> ModelCost`
 (core.values) and its `memory(settings, context, dtype) -> TokenMemory`; of data its `fates(settings, folder) -> Mapping[str, Fates]`:
 what one epoch does with each token of each split. Beside the tables: `BOOKS`, `open_books(folder, data settings) -> Books`: that, and
-what preparing did with the text; `SPLIT_TEXT`, `split_text(folder, split) -> Iterator[str]`: the text of a prepared split.
+what preparing did with the text; `SPLIT_TEXT`, `split_text(folder, split) -> Iterator[str]`: the text of a prepared split; `REFERENCE`,
+`open_reference(path, tokenizer folder) -> Reference`: a model that preferences are compared with.
 
 Packages add kinds by entry points, a job by its `plugins`: see docs/add-your-own.md.
 """
@@ -131,6 +132,11 @@ DATA = Family(
             "ml_playground.data_pipeline.sampling.example_batches:build_packed",
             fates="ml_playground.data_pipeline.sampling.fates:of_packed",
         ),
+        "preference_pairs": Kind(
+            "ml_playground.data_pipeline.settings:PreferencePairs",
+            "ml_playground.data_pipeline.sampling.preference_pairs:build",
+            fates="ml_playground.data_pipeline.sampling.fates:of_pairs",
+        ),
         "image_batches": Kind(
             "ml_playground.data_pipeline.settings:ImageBatches",
             "ml_playground.data_pipeline.sampling.image_batches:build",
@@ -140,6 +146,8 @@ DATA = Family(
 )
 
 BOOKS = "ml_playground.data_pipeline.books:open_books"
+
+REFERENCE = "ml_playground.evaluation.reference:open_reference"
 
 SPLIT_TEXT = "ml_playground.data_pipeline.split_text:split_text"
 
@@ -201,6 +209,7 @@ OBJECTIVES = Family(
     "objective",
     {
         "next_token": Kind("ml_playground.objectives.settings:NextToken", "ml_playground.objectives.next_token:build"),
+        "dpo": Kind("ml_playground.objectives.settings:Dpo", "ml_playground.objectives.dpo:build"),
         "classify": Kind("ml_playground.objectives.settings:Classify", "ml_playground.objectives.classify:build"),
     },
 )
@@ -258,6 +267,9 @@ PREVIEWS = Family(
     "preview",
     {
         "next_token": Kind(
+            "ml_playground.configuration.sample_settings:SampleSettings", "ml_playground.sampling.preview:build"
+        ),
+        "dpo": Kind(
             "ml_playground.configuration.sample_settings:SampleSettings", "ml_playground.sampling.preview:build"
         ),
     },

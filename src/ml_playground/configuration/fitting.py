@@ -1,6 +1,6 @@
 """Whether the parts of a job go together: what its source gives is what the others take."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from ml_playground.configuration.base import Component, HookSettings, Modality, kinds_of
 
@@ -64,6 +64,35 @@ def misfit_of_documents(data: Component, model: Component) -> str | None:
     return (
         f"data.kind = {data.kind_name!r} puts several documents into one row, and model.kind = {model.kind_name!r} would read each "
         f"of them as the beginning of the next; set data.kind: {', '.join(unpacked)}; or model.kind: {', '.join(apart)}"
+    )
+
+
+def misfit_of_pairs(source: Component, data: Component, objective: Component) -> str | None:
+    """Which parts of a job compare answers and which do not, in words; None where all do, or none."""
+    parts = {"prepare.source": source, "data": data, "objective": objective}
+    pairing = {name: part for name, part in parts.items() if part.pairs}
+    if len(pairing) in (0, len(parts)):
+        return None
+
+    def listed(some: Mapping[str, Component]) -> str:
+        return " and ".join(f"{name}.kind = {part.kind_name!r}" for name, part in some.items())
+
+    def kinds(names: Iterable[str], *, pairs: bool) -> str:
+        allowed = {
+            name: [
+                kind
+                for kind, found in kinds_of(name.rpartition(".")[2]).items()
+                if found.pairs == pairs and (pairs or found.modality == parts[name].modality)
+            ]
+            for name in names
+        }
+        return "; ".join(f"{name}.kind: {', '.join(some)}" for name, some in allowed.items())
+
+    single = {name: part for name, part in parts.items() if not part.pairs}
+    go, do = ("goes", "do") if len(pairing) == 1 else ("go", "does")
+    return (
+        f"{listed(pairing)} {go} by pairs of a better and a worse answer, and {listed(single)} {do} not; to learn a preference "
+        f"set {kinds(single, pairs=True)}; to learn texts as they are set {kinds(pairing, pairs=False)}"
     )
 
 

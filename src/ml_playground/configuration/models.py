@@ -24,6 +24,7 @@ from ml_playground.configuration.chat_settings import ChatSettings
 from ml_playground.configuration.fitting import (
     misfit_of_averages,
     misfit_of_documents,
+    misfit_of_pairs,
     misfit_of_parts,
     misfit_of_tokenizer,
 )
@@ -235,6 +236,7 @@ class JobConfig(Strict):
         problem = (
             misfit_of_parts(self.prepare.source, parts, self.hooks)
             or self.model.misfit_with(self.prepare.tokenizer)
+            or misfit_of_pairs(self.prepare.source, self.data, self.objective)
             or misfit_of_documents(self.data, self.model)
         )
         if problem:

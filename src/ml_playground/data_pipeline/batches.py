@@ -59,12 +59,12 @@ class TokenBatch:
 
     def split(self, parts: int) -> Sequence[Self]:
         """At most so many batches, of nearly equally many rows, in order; views of this one."""
-        starts = [len(piece) for piece in self.ids.chunk(parts)]
-        ends = list(accumulate(starts))
-        return [
-            self._with_each(lambda tensor, start=end - size, end=end: tensor[start:end])
-            for size, end in zip(starts, ends, strict=True)
-        ]
+        sizes = [len(piece) for piece in self.ids.chunk(parts)]
+        return [self.of_rows(end - size, end) for size, end in zip(sizes, accumulate(sizes), strict=True)]
+
+    def of_rows(self, start: int, end: int) -> Self:
+        """Those from `start` to before `end`; views of this one."""
+        return self._with_each(lambda tensor: tensor[start:end])
 
     def _with_each(self, change: Callable[[Tensor], Tensor]) -> Self:
         return type(self)(*[None if one is None else change(one) for one in self._tensors])  # pyright: ignore[reportArgumentType]
@@ -72,6 +72,36 @@ class TokenBatch:
     @property
     def _tensors(self) -> tuple[Tensor | None, ...]:
         return self.ids, self.labels, self.weights, self.positions, self.documents
+
+
+@dataclass(frozen=True, slots=True)
+class PairBatch:
+    """Pairs of answers to the same prompts, and what a reference model makes of each."""
+
+    tokens: TokenBatch
+    """2 B rows: 2k is the better answer of pair k, 2k + 1 the worse one."""
+    reference: Tensor
+    """(2 B,) float32: log-probability of each row's targets by the reference model, nats."""
+
+    @property
+    def rows(self) -> int:
+        """B, the pairs: no pair is ever split."""
+        return len(self.reference) // 2
+
+    def to(self, device: torch.device) -> Self:
+        """The same batch on another device."""
+        return type(self)(self.tokens.to(device), self.reference.to(device, non_blocking=True))
+
+    def pinned(self) -> Self:
+        """The same batch in memory from which a CUDA device fetches while the host goes on."""
+        return type(self)(self.tokens.pinned(), self.reference.pin_memory())
+
+    def split(self, parts: int) -> Sequence[Self]:
+        """At most so many batches, of nearly equally many pairs, in order; views of this one."""
+        sizes = [2 * len(piece) for piece in torch.arange(self.rows).chunk(parts)]
+        tokens = (self.tokens.of_rows(end - size, end) for size, end in zip(sizes, accumulate(sizes), strict=True))
+        references = torch.split(self.reference, sizes)
+        return [type(self)(some, own) for some, own in zip(tokens, references, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,6 +156,22 @@ class PackedExamples(ExampleRows):
     """Rows of T tokens, filled with chats by best fit."""
 
 
+class PreferencePairs(PaddedExamples):
+    """Pairs of answers, both of a pair in one batch, each exactly once an epoch; with what a reference model makes of them."""
+
+    pairs: ClassVar[bool] = True
+
+    kind: Literal["preference_pairs"] = "preference_pairs"  # pyright: ignore[reportIncompatibleVariableOverride]
+    """Pairs of answers."""
+    reference: ConfigPath
+    """The model that is not to be left too far behind, usually the one that training begins with: a folder as the transformers library
+    saves it, a run's folder, or a checkpoint's."""
+    micro_batch_rows: Count = 4
+    """Pairs the device sees at once; a batch has twice as many rows."""
+    truncation: Literal["error", "drop", "left", "right"] = "error"  # pyright: ignore[reportIncompatibleVariableOverride]
+    """A chat that is too long: `error` names it, `drop` leaves its pair out, `left`, `right` cut off that side."""
+
+
 class ImageBatches(Component):
     """Images in batches, each exactly once an epoch; normalised by the mean and deviation of the training images."""
 

@@ -109,7 +109,7 @@ def planned_bytes(job: JobConfig, facts: Mapping[str, int]) -> MemoryPlan | None
     moved = OPTIMIZERS[job.optimizer.kind_name](job.optimizer, cost, job.runtime.device)
     if moved is None:
         return None
-    rows: int = cast(Any, job.data).micro_batch_rows
+    rows: int = cast(Any, job.data).micro_batch_rows * (2 if job.data.pairs else 1)
     tokens = rows * cost.sequence_tokens
     dtype = dtype_of(job.runtime)
     recomputes = job.runtime.activation_checkpointing is True

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -19,27 +19,31 @@ from ml_playground.data_pipeline.sampling.read_ahead import Source, TrainingSour
 from ml_playground.data_pipeline.settings import ExampleRows, PackedExamples, PaddedExamples
 from ml_playground.data_pipeline.storage.steady_folder import SteadyFolder
 
+BatchT = TypeVar("BatchT")
+
 LOAD_TOKENIZER = "ml_playground.tokenization.loading:load_tokenizer"
 
 
-class ChatData:
-    """Prepared chats as batches of rows."""
+class ChatData(Generic[BatchT]):
+    """Prepared chats as batches of rows, or of what else holds them."""
 
     def __init__(
         self,
         settings: ExampleRows,
         prepared: PreparedChats,
         examples: Mapping[str, Examples],
-        rows: Mapping[str, BatchRows],
+        rows: Mapping[str, BatchRows[BatchT]],
         seed: int,
+        pinned: Callable[[BatchT], BatchT],
     ) -> None:
+        """`pinned` gives a batch in memory from which a CUDA device fetches."""
         self._settings, self._prepared = settings, prepared
         # Opened once: what is prepared anew under the same name while this run trains are other chats.
         self._examples, self._splits = examples, rows
         self._tokenizer = SteadyFolder(prepared.tokenizer_folder, prepared.manifest.files)
         self._training = rows["train"]
         self._order = EpochOrder(len(self._training), settings.micro_batch_rows, settings.order, seed, "examples")
-        self._ahead = TrainingSource(EpochBatches(self._training.batch, self._order), TokenBatch.pinned)
+        self._ahead = TrainingSource(EpochBatches(self._training.batch, self._order), pinned)
 
     @property
     def fingerprint(self) -> str:
@@ -64,7 +68,7 @@ class ChatData:
         return {"tokenizer": self._tokenizer.path()}
 
     @property
-    def train(self) -> Source[TokenBatch]:
+    def train(self) -> Source[BatchT]:
         """The training batches, without end."""
         return self._ahead.source
 
@@ -108,7 +112,7 @@ class ChatData:
             for row, (number, held) in enumerate(zip(numbers, pieces, strict=True))
         ]
 
-    def split(self, name: str, *, max_batches: int | None = None) -> ChosenBatches[TokenBatch]:
+    def split(self, name: str, *, max_batches: int | None = None) -> ChosenBatches[BatchT]:
         """The rows of a split, each once; the largest batch first, the last may have fewer rows.
 
         At most `max_batches` training batches' worth are spread evenly over the whole split. They come in larger batches than those
@@ -125,7 +129,7 @@ class ChatData:
         return ChosenBatches(rows.batch, chosen)
 
 
-def build_padded(settings: PaddedExamples, folder: Path, seed: int) -> ChatData:
+def build_padded(settings: PaddedExamples, folder: Path, seed: int) -> ChatData[TokenBatch]:
     """The batches over prepared chats, a chat a row.
 
     Raises:
@@ -134,7 +138,7 @@ def build_padded(settings: PaddedExamples, folder: Path, seed: int) -> ChatData:
     return _built(settings, folder, seed, lambda examples: PaddedRows(examples, settings))
 
 
-def build_packed(settings: PackedExamples, folder: Path, seed: int) -> ChatData:
+def build_packed(settings: PackedExamples, folder: Path, seed: int) -> ChatData[TokenBatch]:
     """The batches over prepared chats, several a row.
 
     Raises:
@@ -143,10 +147,12 @@ def build_packed(settings: PackedExamples, folder: Path, seed: int) -> ChatData:
     return _built(settings, folder, seed, lambda examples: PackedRows(examples, settings))
 
 
-def _built(settings: ExampleRows, folder: Path, seed: int, rows_of: Callable[[Examples], BatchRows]) -> ChatData:
+def _built(
+    settings: ExampleRows, folder: Path, seed: int, rows_of: Callable[[Examples], BatchRows[TokenBatch]]
+) -> ChatData[TokenBatch]:
     prepared = open_chats(folder)
     examples = {split: prepared.rows(split) for split in prepared.manifest.splits}
     check_fit(folder, examples, settings)
     rows = {split: rows_of(held) for split, held in examples.items()}
     check_rows(folder, {split: held.cut for split, held in rows.items()}, settings)
-    return ChatData(settings, prepared, examples, rows, seed)
+    return ChatData(settings, prepared, examples, rows, seed, TokenBatch.pinned)

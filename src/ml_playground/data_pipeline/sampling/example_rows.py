@@ -1,6 +1,6 @@
 """Pieces of chats laid out in batch rows: one to a row, or several. B rows, T positions a row, P pieces, K packed rows."""
 
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -13,10 +13,12 @@ from ml_playground.data_pipeline.sampling.packing import best_fit_decreasing
 from ml_playground.data_pipeline.sampling.shapes import padded_widths
 from ml_playground.data_pipeline.settings import PackedExamples, PaddedExamples
 
+BatchT_co = TypeVar("BatchT_co", covariant=True)
+
 PADDING_ID = 0
 
 
-class BatchRows(Protocol):
+class BatchRows(Protocol[BatchT_co]):
     """The rows of a split, to be chosen by their numbers."""
 
     cut: Cut
@@ -26,7 +28,7 @@ class BatchRows(Protocol):
         """How many rows there are."""
         ...
 
-    def batch(self, numbers: NDArray[np.int64]) -> TokenBatch:
+    def batch(self, numbers: NDArray[np.int64]) -> BatchT_co:
         """The rows of these numbers, (B,).
 
         Raises:

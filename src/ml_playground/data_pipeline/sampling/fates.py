@@ -8,8 +8,16 @@ from ml_playground.data_pipeline.manifest import read_manifest
 from ml_playground.data_pipeline.sampling.cutting import Cut, cut
 from ml_playground.data_pipeline.sampling.fitting_rows import check_fit
 from ml_playground.data_pipeline.sampling.packing import best_fit_decreasing
+from ml_playground.data_pipeline.sampling.pair_cutting import whole_pairs
 from ml_playground.data_pipeline.sampling.shapes import padding_of_epoch, padding_of_evaluation
-from ml_playground.data_pipeline.settings import ExampleRows, ImageBatches, PackedExamples, PaddedExamples, TokenWindows
+from ml_playground.data_pipeline.settings import (
+    ExampleRows,
+    ImageBatches,
+    PackedExamples,
+    PaddedExamples,
+    PreferencePairs,
+    TokenWindows,
+)
 
 
 def of_windows(settings: TokenWindows, folder: Path) -> dict[str, Fates]:
@@ -49,6 +57,23 @@ def of_packed(settings: PackedExamples, folder: Path) -> dict[str, Fates]:
         DataError: The data set is missing or damaged, or holds chats that are too long.
     """
     return {split: packed_fates(held, settings) for split, held in _cuts(settings, folder).items()}
+
+
+def of_pairs(settings: PreferencePairs, folder: Path) -> dict[str, Fates]:
+    """`preference_pairs` over prepared chats, by split; the answers that lost their partner are left out with it.
+
+    Raises:
+        DataError: The data set is missing or damaged, or holds chats that are too long.
+    """
+    return {split: pair_fates(whole_pairs(held), settings, split) for split, held in _cuts(settings, folder).items()}
+
+
+def pair_fates(held: Cut, settings: PreferencePairs, split: str = "train") -> Fates:
+    """Two pieces a pair, both as long as the longest of their batch."""
+    padding = padding_of_epoch if split == "train" else padding_of_evaluation
+    longer = held.positions.reshape(-1, 2).max(1)
+    positions = 2 * (padding(longer, settings) + int(longer.sum())) - int(held.positions.sum())
+    return _fates(held, len(longer), positions, settings)
 
 
 def padded_fates(held: Cut, settings: PaddedExamples, split: str = "train") -> Fates:

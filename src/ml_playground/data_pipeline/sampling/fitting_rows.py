@@ -32,12 +32,19 @@ def check_fit(folder: Path, examples: Mapping[str, Examples], settings: ExampleR
         return
     longest.sort(key=lambda pair: -pair[0])
     counts = ", ".join(f"{len(rows):,} of {len(examples[split].lengths):,} in {split}" for split, rows in found.items())
-    named = ", ".join(f"{name} ({plural(tokens, 'token')})" for tokens, name in longest[:NAMED])
+    # Both answers of a pair come from one line, and its longer one first.
+    once = {name: tokens for tokens, name in reversed(longest[:NAMED])}
+    named = ", ".join(f"{name} ({plural(tokens, 'token')})" for name, tokens in reversed(once.items()))
+    ways = (
+        "left or right cuts off that side"
+        if settings.pairs
+        else "split makes several rows of them, left and right cut off that side"
+    )
     fits = max(longest)[0] - 1
     raise DataError(
         f"data.sequence_tokens = {settings.sequence_tokens} is too short for some of the chats ({counts}). The longest: "
         f"{named}. All of them fit with --set data.sequence_tokens={fits}; or say what becomes of those that are too long: "
-        "--set data.truncation=split makes several rows of them, left and right cut off that side, drop leaves them out."
+        f"--set data.truncation={ways}, drop leaves them out."
     )
 
 

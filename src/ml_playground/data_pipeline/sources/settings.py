@@ -95,6 +95,8 @@ class JsonlChat(ChatFiles):
 class JsonlPreference(ChatFiles):
     """Preferences as JSON Lines: a better answer and a worse one to the same prompt."""
 
+    pairs: ClassVar[bool] = True
+
     kind: Literal["jsonl_preference"] = "jsonl_preference"
     """Pairs of answers, one a line."""
 
