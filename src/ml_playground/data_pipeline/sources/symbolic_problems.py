@@ -35,24 +35,26 @@ class SymbolicChats:
     @cached_property
     def _chats(self) -> list[ChatExample]:
         settings = self._settings
-        cells = [self._cell(domain, level) for level in settings.levels for domain in settings.domains]
+        # A problem of a level may be one of another level, too.
+        seen: dict[str, set[str]] = {domain: set() for domain in settings.domains}
+        cells = [self._cell(domain, level, seen[domain]) for level in settings.levels for domain in settings.domains]
         return [next(cell) for cell in islice(cycle(cells), settings.count)]
 
-    def _cell(self, domain: str, level: int) -> Iterator[ChatExample]:
-        """Problems of a level of a domain, all different."""
+    def _cell(self, domain: str, level: int, seen: set[str]) -> Iterator[ChatExample]:
+        """Problems of a level of a domain, all different, and none that was seen; these come to be seen."""
         dice = random.Random(seed_for(self._settings.seed, "symbolic_problems", domain, level))  # noqa: S311 - no secrets
-        seen: set[str] = set()
-        repeats = 0
+        given = repeats = 0
         while repeats < MOST_REPEATS:
             problem = DOMAINS[domain](level, dice)
             form = written(problem.form)
             repeats = repeats + 1 if form in seen else 0
             if form not in seen:
                 seen.add(form)
+                given += 1
                 yield self._chat(problem, form, {"level": level, "domain": domain})
         raise ConfigError(
             f"prepare.source.count = {self._settings.count} asks for more problems of level {level} in {domain!r} than there are: "
-            f"{len(seen)}; lower it, or name more levels or domains."
+            f"{given}; lower it, or name more levels or domains."
         )
 
     def _chat(self, problem: Problem, form: str, facts: Mapping[str, int | str]) -> ChatExample:
@@ -60,7 +62,7 @@ class SymbolicChats:
         name = hashlib.sha256(form.encode()).hexdigest()[:16]
         answer = written(("is", problem.asked, *(problem.steps if self._settings.steps else ()), problem.result))
         messages = Message("user", problem.question), Message("assistant", answer)
-        return ChatExample(f"{facts['domain']}/{facts['level']}/{name}", messages, facts)
+        return ChatExample(f"{facts['domain']}/{name}", messages, facts)
 
     def provenance(self) -> Provenance:
         """The hash of all problems, in the place of files.
