@@ -86,7 +86,7 @@ def _left_out(ledger: ChatLedger, more: str = "") -> Iterator[str]:
         fate = "dropped" if DUPLICATE in ledger.dropped else "kept; prepare.duplicates = 'drop' leaves them out"
         yield f"copies:     {plural(ledger.copies, 'chat')} ({fate})"
     if literal := sum(counts.literal for counts in ledger.splits.values()):
-        yield f"spelled:    {plural(literal, 'special token')} in what messages say, encoded as the text that it is"
+        yield f"spelled:    {plural(literal, 'special token')} in what messages say, encoded as the text that they are"
 
 
 def chat_ledger_lines(books: Books, manifest: ChatManifest, title: str, encoding: str) -> Iterator[str]:
