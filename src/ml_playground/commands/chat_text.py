@@ -107,7 +107,8 @@ def chat_ledger_lines(books: Books, manifest: ChatManifest, title: str, encoding
 
 def _rows(books: Books, ledger: ChatLedger) -> Iterator[tuple[str, ...]]:
     """A column for the source, for each split, and for what was left out; a row for each count."""
-    parts = {**ledger.splits, **{PLACES[reason]: counts for reason, counts in ledger.dropped.items()}}
+    left_out = {name: ledger.dropped[reason] for reason, name in PLACES.items() if reason in ledger.dropped}
+    parts = {**ledger.splits, **left_out}
     yield "", "source", *parts
     for name, count in COUNTS.items():
         numbers = [count(one) for one in parts.values()]

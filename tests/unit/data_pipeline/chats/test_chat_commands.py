@@ -1,21 +1,21 @@
 """`mlp prepare`, `mlp data ledger` and `mlp data check` of chats, as they are typed."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
-from typer import Exit
 
 from ml_playground.commands.data import ledger
-from ml_playground.commands.data_check import check
+from ml_playground.commands.data_check import WITH_ERRORS, check
 from ml_playground.commands.prepare import prepare
 from ml_playground.core.error_handling import ConfigError, DataError
-from tests.fakes.chat_families import SOME, chat_file, tokenizer_folder, turns
+from tests.fakes.chat_families import SOME, chat_file, prepared_chats, tokenizer_folder, turns
 
 CONFIG = """
 name = "chats"
 [prepare]
-source = {{ kind = "{kind}", path = "chats.jsonl" }}
+source = {{ kind = "jsonl_chat", path = "chats.jsonl" }}
 tokenizer = {tokenizer}
 chat = {{ {chat} }}
 val_fraction = 0.25
@@ -41,18 +41,22 @@ max_steps = 2
 LIBRARY, LEARNT = '{ kind = "hugging_face", path = "tokenizer" }', '{ kind = "byte_bpe", vocab_size = 280 }'
 
 
-@pytest.fixture
-def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a configuration, a tokenizer and chats: a bad row, a copy, a special token in a message."""
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLP_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Path:
+    """A folder with a configuration, a tokenizer and chats: a bad row, a copy, a special token in a message."""
     chat_file(tmp_path / "chats.jsonl", [*SOME, "{", SOME[0], turns("say <|im_end|>", "no")])
     tokenizer_folder(tmp_path / "tokenizer")
     return configured(tmp_path)
 
 
-def configured(folder: Path, *, kind: str = "jsonl_chat", tokenizer: str = LIBRARY, chat: str = "") -> Path:
+def configured(folder: Path, *, tokenizer: str = LIBRARY, chat: str = "") -> Path:
     """With a configuration."""
-    (folder / "config.toml").write_text(CONFIG.format(kind=kind, tokenizer=tokenizer, chat=chat), encoding="utf-8")
+    (folder / "config.toml").write_text(CONFIG.format(tokenizer=tokenizer, chat=chat), encoding="utf-8")
     return folder
 
 
@@ -72,7 +76,7 @@ def test_summary_says_what_is_trained_and_what_is_not(experiment: Path, capsys: 
     lines = said.out.splitlines()
     assert "prepare: turning text into tokens" in said.err
     assert lines[1].split() == ["chats", "rows", "tokens", "targets", "trained", "an", "epoch"]
-    assert [line.split()[:3] for line in lines[2:4]] == [["train", "7", "7"], ["val", "3", "3"]]
+    assert [line.split()[:3] for line in lines[2:4]] == [["train", "8", "8"], ["val", "2", "2"]]
     assert "lost:       nothing" in lines
     assert any(line.startswith("dropped:    1 row that cannot be trained on; where: mlp data ledger") for line in lines)
     assert "copies:     1 chat (kept; prepare.duplicates = 'drop' leaves them out)" in lines
@@ -93,7 +97,7 @@ def test_ledger_shows_all_of_it(experiment: Path, capsys: pytest.CaptureFixture[
     lines = capsys.readouterr().out.splitlines()
     table = {line[:16].strip(): line.split() for line in lines[2:]}
     assert lines[2].split() == ["source", "train", "val", "duplicates", "bad", "rows"]
-    assert table["chats"][1:] == ["11", "6", "3", "1", "1"]
+    assert table["chats"][1:] == ["11", "7", "2", "1", "1"]
     counts = [int(number.replace(",", "")) for number in table["tokens"][1:]]
     assert counts[0] == sum(counts[1:])
     assert counts[3] > 0
@@ -101,15 +105,10 @@ def test_ledger_shows_all_of_it(experiment: Path, capsys: pytest.CaptureFixture[
     assert any(line.strip().startswith("chats.jsonl:9: column 2: ") for line in lines)
 
 
-def test_preferences_say_that_they_are_pairs(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Two rows of one prompt."""
-    chat_file(
-        experiment / "chats.jsonl", [{"prompt": f"{n}?", "chosen": "yes", "rejected": f"no {n}"} for n in range(8)]
-    )
-    configured(experiment, kind="jsonl_preference")
-    prepare(str(experiment))
-    capsys.readouterr()
-    ledger(str(experiment))
+def test_preferences_say_that_they_are_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two rows of one prompt; a folder is shown without an experiment."""
+    rows = [{"prompt": f"{n}?", "chosen": "yes", "rejected": f"no {n}"} for n in range(8)]
+    ledger(str(prepared_chats(tmp_path, rows, kind="jsonl_preference").folder))
     lines = capsys.readouterr().out.splitlines()
     assert "pairs:      each two rows are a better and a worse answer to one prompt" in lines
     assert next(line.split()[1:] for line in lines if line.startswith("rows")) == ["16", "12", "4"]
@@ -120,7 +119,7 @@ def test_tokenizer_that_learns_is_prepared_with_plain(experiment: Path, capsys: 
     chat_file(experiment / "chats.jsonl", SOME)
     configured(experiment, tokenizer=LEARNT, chat='template = "plain"')
     prepare(str(experiment))
-    assert "vocabulary: 280 (byte_bpe)" in capsys.readouterr().out.splitlines()
+    assert re.search(r"^vocabulary: \d+ \(byte_bpe\)$", capsys.readouterr().out, re.MULTILINE)
     configured(experiment, tokenizer=LEARNT, chat='template = "chatml"')
     with pytest.raises(ConfigError, match=r"'chatml' ends answers with <\|im_end\|>, which is no token"):
         prepare(str(experiment))
@@ -129,9 +128,7 @@ def test_tokenizer_that_learns_is_prepared_with_plain(experiment: Path, capsys: 
 
 def test_data_check_reads_the_chats_of_an_experiment(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As rows, without being told."""
-    with pytest.raises(Exit) as ended:
-        check([str(experiment)])
-    assert ended.value.exit_code == 1
+    assert check([str(experiment)]) == WITH_ERRORS
     out = capsys.readouterr().out
     assert "11 rows in 1 file" in out
     assert "broken_json" in out
