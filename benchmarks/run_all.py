@@ -1,6 +1,6 @@
 """All benchmarks in turn: their tables, one JSON of them all, and which promises are kept.
 
-`make bench` takes about half an hour on an idle machine, with nanoGPT and litgpt beside 40 minutes; `make bench-quick` 3 minutes.
+`make bench` takes about half an hour on an idle machine, with nanoGPT, litgpt and trl beside an hour; `make bench-quick` 3 minutes.
 A script that fails does not stop the others; exit code 1 then. The JSON lies under .cache/bench/ by the time it was made;
 `write_docs.py` puts its tables into the docs.
 """
@@ -35,6 +35,7 @@ SCRIPTS = (
     "sampling_speed",
     "time_to_loss",
     "train_speed",
+    "sft_speed",
     "memory_table",
     "low_memory",
     "budget_mode",
@@ -55,7 +56,11 @@ def run(script: str, options: argparse.Namespace, folder: Path) -> Outcome:
     """One script as a process of its own; its tables and its progress go where ours go."""
     kept = folder / f"{script}.json"
     command = [sys.executable, str(HERE / f"{script}.py"), "--json", str(kept), *(["--quick"] if options.quick else [])]
-    peers = {"MLP_BENCH_PYTHON_LITGPT": options.litgpt, "MLP_BENCH_NANOGPT": options.nanogpt}
+    peers = {
+        "MLP_BENCH_PYTHON_LITGPT": options.litgpt,
+        "MLP_BENCH_PYTHON_TRL": options.trl,
+        "MLP_BENCH_NANOGPT": options.nanogpt,
+    }
     environment = os.environ | {name: value for name, value in peers.items() if value}
     with subprocess.Popen(command, env=environment, start_new_session=True) as process:
         try:
@@ -122,6 +127,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="about 3 minutes instead of 20")
     parser.add_argument("--only", nargs="+", choices=SCRIPTS, default=SCRIPTS, help="some of them")
     parser.add_argument("--litgpt", metavar="PYTHON", help="the interpreter that has litgpt, if it is not this one")
+    parser.add_argument("--trl", metavar="PYTHON", help="the interpreter that has trl, if it is not this one")
     parser.add_argument(
         "--nanogpt",
         metavar="DIR",

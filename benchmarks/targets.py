@@ -35,6 +35,8 @@ TARGETS = {
     "train baby against nanoGPT": Target(3.4, 4.2, "x"),
     "train gpt2 against nanoGPT": Target(3.8, 4.8, "x"),
     "train against the best peer": Target(1.2, 1.6, "x"),
+    "fine-tune against trl": Target(1.3, 1.6, "x"),
+    "fine-tune memory against trl": Target(1.0, 0.8, "of its memory", lower=True),
     "nanoGPT's loss in a share of its time": Target(0.1, 1 / 15, "of its wall time", lower=True),
     "loss at nanoGPT's time": Target(1.60, 1.52, "nats", lower=True),
     "budget against our best preset": Target(0.0, 0.02, "nats better"),
