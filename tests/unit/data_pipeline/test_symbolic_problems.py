@@ -135,10 +135,10 @@ def test_more_problems_than_there_are_is_an_error_that_says_how_many() -> None:
     """A level of logic has only so many."""
     with pytest.raises(
         ConfigError,
-        match=r"prepare.source.count = 9000 asks for more problems of level 1 in 'logic' than there are: 2\d\d\d; "
+        match=r"prepare.source.count = 7000 asks for more problems of level 2 in 'logic' than could be found: 6\d\d\d; "
         "lower it, or name more levels or domains.",
     ):
-        chats_of(count=9000, levels=(1,), domains=("logic",))
+        chats_of(count=7000, levels=(2,), domains=("logic",))
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def arithmetic(level: int, dice: random.Random) -> Problem:
 def logic(level: int, dice: random.Random) -> Problem:
     """Truth values, some of them denied, joined from left to right."""
     known = ["and", "or", "xor"][: 2 if level == 1 else 3]
-    count = dice.randint(3, 4) if level == 1 else level + 2
+    count = dice.randint(3, 5) if level == 1 else level + 2
     values = [(dice.random() < 1 / 3, dice.choice(("true", "false"))) for _ in range(count)]
     operators = [dice.choice(known) for _ in values[1:]]
     words = _interleaved([f"not {value}" if denied else value for denied, value in values], operators)

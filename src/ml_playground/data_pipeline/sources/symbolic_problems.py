@@ -14,8 +14,8 @@ from ml_playground.data_pipeline.source_protocol import Provenance, SourceFile
 from ml_playground.data_pipeline.sources.symbolic_domains import DOMAINS, Problem, written
 from ml_playground.data_pipeline.sources.symbolic_settings import SymbolicProblems
 
-MOST_REPEATS = 2000
-"""Problems drawn one after the other that had all been there: then a level has no others worth waiting for."""
+MOST_REPEATS = 500
+"""Problems drawn one after the other that had all been there: then less than about a hundredth of a level is left."""
 
 
 class SymbolicChats:
@@ -28,7 +28,7 @@ class SymbolicChats:
         """Levels and domains in turn, so that every stretch has its share of each; more of them begin with the same ones.
 
         Raises:
-            ConfigError: A level of a domain has fewer problems than are asked for.
+            ConfigError: A level of a domain has not as many problems as are asked for.
         """
         yield from self._chats
 
@@ -53,7 +53,7 @@ class SymbolicChats:
                 given += 1
                 yield self._chat(problem, form, {"level": level, "domain": domain})
         raise ConfigError(
-            f"prepare.source.count = {self._settings.count} asks for more problems of level {level} in {domain!r} than there are: "
+            f"prepare.source.count = {self._settings.count} asks for more problems of level {level} in {domain!r} than could be found: "
             f"{given}; lower it, or name more levels or domains."
         )
 
