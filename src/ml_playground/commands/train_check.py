@@ -10,7 +10,7 @@ import typer
 from ml_playground.commands.bench import say
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.deps import Deps
-from ml_playground.core.humanise import count, duration, json_text, plural
+from ml_playground.core.humanise import count, duration, json_text, parameters_text, plural
 from ml_playground.core.leaving import leave_at_once
 from ml_playground.core.storage_errors import readable_size
 from ml_playground.training.resume import Choice
@@ -64,7 +64,7 @@ def _checked(job: JobConfig, choice: Choice) -> "FlightReport":
 def lines(report: "FlightReport") -> Iterator[tuple[str, str]]:
     """Name and text of each line of the table."""
     yield "tried", ", ".join(report.tried) or "nothing"
-    yield "parameters", f"{report.parameters:,}"
+    yield "parameters", parameters_text(report.parameters, report.trained)
     yield "memory", _memory(report.memory)
     if report.host is not None:
         yield "host memory", _memory(report.host)

@@ -47,6 +47,13 @@ def plural(number: float, noun: str, many: str = "") -> str:
     return f"{digits} {noun if number == 1 else many or f'{noun}s'}"
 
 
+def parameters_text(every: int, trained: int) -> str:
+    """How many numbers a model has, and how many of them are trained where that is less."""
+    return (
+        f"{every:,}" if trained == every else f"{every:,}, of which {trained:,} trained ({100 * trained / every:.2g} %)"
+    )
+
+
 def printable(text: str, encoding: str = "utf-8") -> str:
     """The text without what steers a terminal, and with `?` for what its encoding lacks.
 

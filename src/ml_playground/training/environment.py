@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import nn
 
 from ml_playground.configuration import families
 from ml_playground.configuration.fingerprint import existing_data
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.atomic import write_file
 from ml_playground.core.foreign_files import json_table, read_at_most
-from ml_playground.core.humanise import plural
+from ml_playground.core.humanise import parameters_text, plural
 from ml_playground.core.registry import load_object
 from ml_playground.core.run_folder import RunFolder
 from ml_playground.training.assembly import Assembly, Opened
@@ -27,6 +26,7 @@ from ml_playground.training.flight_report import CHECKED, NOTES, PASSED_OVER, Fl
 from ml_playground.training.hooks.records import EventLog, Tell, tell_stderr
 from ml_playground.training.resume import Choice
 from ml_playground.training.run_lock import write_job
+from ml_playground.training.weights import parameters_of
 
 CHECKOUT = Path(__file__).parents[3]
 """Where `src/` lies, if this is a checkout."""
@@ -140,7 +140,7 @@ def facts_of(ready: Opened, built: Assembly, choice: Choice, report: FlightRepor
     if runtime.activation_checkpointing is True:
         ways.append("activations recomputed")
     facts = {
-        "parameters": _parameters(built.model),
+        "parameters": parameters_text(*parameters_of(built.model)),
         "device": f"{runtime.device} ({', '.join(ways)})",
     }
     # Images are not learnt by heart as text is: augmented ones are never the same, and dozens of epochs are usual.
@@ -165,12 +165,3 @@ def facts_of(ready: Opened, built: Assembly, choice: Choice, report: FlightRepor
         if report.notes:
             facts[NOTES] = "; ".join(report.notes)
     return facts
-
-
-def _parameters(model: nn.Module) -> str:
-    """How many there are, and how many of them are trained where that is less."""
-    every = sum(parameter.numel() for parameter in model.parameters())
-    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    return (
-        f"{every:,}" if trained == every else f"{every:,}, of which {trained:,} trained ({100 * trained / every:.2g} %)"
-    )

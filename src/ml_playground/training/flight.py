@@ -35,6 +35,7 @@ from ml_playground.training.hooks.records import tell_stderr
 from ml_playground.training.protocols import TensorGroups
 from ml_playground.training.resume import Choice
 from ml_playground.training.run_lock import held
+from ml_playground.training.weights import parameters_of
 
 LEAST_STEPS = 20
 """Shorter runs are their own trial: what goes wrong at their end goes wrong within seconds."""
@@ -114,8 +115,10 @@ def _report(opened: Opened, parts: Assembly, run: RunFolder, tried: Tried | None
     free = free_bytes(run.path)
     if problem := disk_problem(plan, free, str(run.path.parent)):
         raise ConfigError(f"{problem} {ALL_THE_SAME}")
+    parameters, trained = parameters_of(parts.model)
     return FlightReport(
-        parameters=sum(parameter.numel() for parameter in parts.model.parameters()),
+        parameters=parameters,
+        trained=trained,
         unit=parts.objective.unit,
         tried=() if tried is None else tuple(tried.done),
         # Windows does not tell what a process held at most.

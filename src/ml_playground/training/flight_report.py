@@ -55,6 +55,8 @@ class FlightReport:
     """What a run needs, and what is there."""
 
     parameters: int
+    trained: int
+    """How many of them."""
     unit: str
     """What a target is: token, image."""
     tried: Sequence[str]

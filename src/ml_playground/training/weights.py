@@ -21,6 +21,12 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
     return parameters | {name: buffer for name, buffer in model.named_buffers() if name in saved}
 
 
+def parameters_of(model: nn.Module) -> tuple[int, int]:
+    """How many numbers a model has, and how many of them are trained."""
+    parameters = list(model.parameters())
+    return sum(map(torch.numel, parameters)), sum(one.numel() for one in parameters if one.requires_grad)
+
+
 def refuse_misfits(group: str, expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> None:
     """Compare names and shapes.
 

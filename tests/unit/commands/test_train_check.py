@@ -104,6 +104,7 @@ def test_lines_of_a_report_say_everything() -> None:
     """Also what a device with its own memory needs of the machine, and what is only planned."""
     report = FlightReport(
         parameters=10_745_088,
+        trained=104_448,
         unit="token",
         tried=("one training step",),
         memory=Memory(900 * MEGABYTE, 16_000 * MEGABYTE, measured=True),
@@ -118,7 +119,7 @@ def test_lines_of_a_report_say_everything() -> None:
     )
     assert dict(lines(report)) == {
         "tried": "one training step",
-        "parameters": "10,745,088",
+        "parameters": "10,745,088, of which 104,448 trained (0.97 %)",
         "memory": "900.0 MB at its peak; 16.0 GB are there",
         "host memory": "400.0 MB at its peak, as planned",
         "checkpoint": "128.0 MB; written in 0.21 s, read in 0.10 s, the learner restored to the bit",

@@ -184,6 +184,7 @@ def test_report_line_says_what_was_tried_and_what_is_needed(
     job = saving(tmp_path)
     report = FlightReport(
         parameters=1234,
+        trained=1234,
         unit="token",
         tried=tried,
         memory=memory,
