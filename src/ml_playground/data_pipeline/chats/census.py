@@ -21,21 +21,22 @@ from ml_playground.data_pipeline.survey import DIGEST_BYTES, originals_of
 from ml_playground.data_pipeline.transforms.split import SPLITS, chat_ends, split_of_id
 
 OR_DROP = "correct the row, or leave such rows out with prepare.chat.on_bad_row = 'drop'"
+GOOD, COPY, BAD = range(3)
 
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """What one pass over the source counted; 17 bytes for each chat while it is taken, 1 for each copy or bad row afterwards."""
+    """What one pass over the source counted: 25 bytes for each row while it is taken, and one afterwards."""
 
-    total: int
-    """Rows of the source."""
-    copies: frozenset[int]
-    bad: frozenset[int]
-    """Numbers of the rows that are no chats."""
+    kinds: bytearray
+    """Of each row of the source: GOOD, COPY or BAD."""
+    copies: int
     dealt: int
     """Chats to be dealt out: those that are neither bad nor left out as copies."""
     characters: int
+    """Of all chats."""
     pairs: bool
+    """Whether these are preferences."""
 
 
 def take_census(source: ChatSource, settings: PrepareSettings, report: Report) -> Census:
@@ -46,15 +47,15 @@ def take_census(source: ChatSource, settings: PrepareSettings, report: Report) -
     """
     prints = bytearray()
     numbers: array[int] = array("Q")
-    bad: set[int] = set()
-    total = characters = preferences = 0
+    kinds = bytearray()
+    characters = preferences = 0
     for number, chat in enumerate(source.chats()):
-        total += 1
         if isinstance(chat, BadRow):
             if settings.chat.on_bad_row == "error":
                 raise DataError(f"{chat.id}: {chat.reason}; {OR_DROP}.")
-            bad.add(number)
+            kinds.append(BAD)
             continue
+        kinds.append(GOOD)
         numbers.append(number)
         prints += _digest(chat)
         characters += size_of(chat)
@@ -66,9 +67,11 @@ def take_census(source: ChatSource, settings: PrepareSettings, report: Report) -
             "give them to two experiments."
         )
     originals = originals_of(array("Q", bytes(8 * len(numbers))), prints)
-    copies = frozenset(numbers[int(place)] for place in np.flatnonzero(originals != np.arange(len(originals))))
+    copies = np.flatnonzero(originals != np.arange(len(originals)))
+    for place in copies.tolist():
+        kinds[numbers[place]] = COPY
     left_out = len(copies) if settings.duplicates == "drop" else 0
-    return Census(total, copies, frozenset(bad), len(numbers) - left_out, characters, bool(preferences))
+    return Census(kinds, len(copies), len(numbers) - left_out, characters, bool(preferences))
 
 
 def _digest(chat: ChatExample) -> bytes:
@@ -119,11 +122,11 @@ def dealt_out(
     dealt = characters = 0
     number = -1
     for number, chat in enumerate(source.chats()):
-        if number >= census.total or isinstance(chat, BadRow) != (number in census.bad):
+        if number >= len(census.kinds) or isinstance(chat, BadRow) != (census.kinds[number] == BAD):
             raise changed_meanwhile(f"{chat.id} is another row than before")
         if isinstance(chat, BadRow):
             yield Dealt(number, chat, BAD_ROW)
-        elif drops and number in census.copies:
+        elif drops and census.kinds[number] == COPY:
             yield Dealt(number, chat, DUPLICATE)
         else:
             yield Dealt(number, chat, deal(chat, dealt))
@@ -131,5 +134,5 @@ def dealt_out(
         if not isinstance(chat, BadRow):
             characters += size_of(chat)
             report(PrepareProgress(phase, characters, census.characters))
-    if number + 1 < census.total:
-        raise changed_meanwhile(f"it has {number + 1} rows, where {census.total} were counted before")
+    if number + 1 < len(census.kinds):
+        raise changed_meanwhile(f"it has {number + 1} rows, where {len(census.kinds)} were counted before")
