@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ml_playground.commands.evaluate_images import evaluate_images
+from ml_playground.commands.evaluate_pairs import show_pairs
 from ml_playground.commands.options import Json, complete_experiment
 from ml_playground.commands.sample import Checkpoint, Target, Weights, checkpoint_named, heading
 from ml_playground.configuration.loading import load
@@ -119,6 +120,9 @@ def evaluate(
     typer.echo(heading(run, f"{run.execution.device.type}, {dtype}"), err=True)
     for note in run.notes:
         typer.echo(f"note: {note}", err=True)
+    if run.job.data.pairs:
+        show_pairs(run, split, json_output=json_output)
+        return
     evaluation = evaluate_run(run, split, progress=show_progress)
     if sys.stderr.isatty():
         typer.echo("\r\x1b[K", nl=False, err=True)
