@@ -29,8 +29,8 @@ windows = st.builds(
 )
 pictures = st.builds(ImageBatches, micro_batch_rows=st.integers(1, 7), order=st.sampled_from(["random", "sequential"]))
 SETTINGS: Mapping[str, st.SearchStrategy[Component]] = {"token_windows": windows, "image_batches": pictures}
-OF_CHATS = {"padded_examples", "packed_examples"}
-"""Under the same law in test_examples_laws."""
+OF_CHATS = {"padded_examples", "packed_examples", "preference_pairs"}
+"""Under the same law in test_examples_laws and test_pairs_laws."""
 
 
 def test_every_kind_of_data_is_under_the_law() -> None:
