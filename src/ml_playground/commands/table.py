@@ -47,6 +47,9 @@ COMMANDS: Mapping[str, Mapping[str, Row | Group]] = {
             "Follow a text to the model, and find what is wrong in it.",
             {
                 "ledger": Row("ml_playground.commands.data:ledger", "Show where every token of the text goes."),
+                "show": Row(
+                    "ml_playground.commands.data_show:show", "Show rows token by token, and which tokens are targets."
+                ),
                 "check": Row(
                     "ml_playground.commands.data_check:check",
                     "Find what is wrong with texts and chats, before training.",
