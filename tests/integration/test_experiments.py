@@ -28,10 +28,10 @@ from tests.fakes.tiny_job import TEXT
 
 NAMES = sorted(file.parent.name for file in SHIPPED.glob("*/config.toml"))
 OF_IMAGES = ("digits", "mnist")
-WITH_A_TEST_PART = ("bundestag_char", "bundestag_tiktoken", "digits", "got_char", "mnist", "speakger")
-OF_THEIR_USER = ("bundestag", "got", "speakger")
+WITH_A_TEST_PART = ("bundestag_char", "bundestag_tiktoken", "digits", "got_char", "mnist", "regime3", "speakger")
+OF_THEIR_USER = ("bundestag", "emoji_think", "got", "speakger")
 """How names begin of experiments whose source is their user's."""
-OF_A_BASE = ("bundestag_qwen15b_lora_mps", "speakger")
+OF_A_BASE = ("bundestag_qwen15b_lora_mps", "docstrings", "emoji_think", "speakger")
 """Those whose model is their user's, too."""
 HEADINGS = ["Overview", "Data", "Model", "Run", "Config highlights", "Outputs", "Troubleshooting"]
 STEPS = 160
@@ -147,15 +147,9 @@ def parsed(words: list[str]) -> dict[str, Any]:
 
 def missing_of(name: str, sets: Sequence[str]) -> list[str]:
     """The files of its user's that an experiment needs and these settings do not name."""
-    whole = {
-        "prepare.source.path": "prepare.source=",
-        "prepare.tokenizer.path": "prepare.tokenizer=",
-        "model.path": "model=",
-    }
-    keys = [
-        key for key in whole if name in OF_A_BASE or (key == "prepare.source.path" and name.startswith(OF_THEIR_USER))
-    ]
-    return [f"{key}=FILE" for key in keys if not any(text.startswith((f"{key}=", whole[key])) for text in sets)]
+    whole = {"prepare.source.path": "prepare.source="} if name.startswith(OF_THEIR_USER) else {}
+    whole |= {"prepare.tokenizer.path": "prepare.tokenizer=", "model.path": "model="} if name in OF_A_BASE else {}
+    return [f"{key}=FILE" for key in whole if not any(text.startswith((f"{key}=", whole[key])) for text in sets)]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -174,9 +168,9 @@ def test_readme_has_the_parts_in_order_and_every_command_in_it_means_something(n
             # What lies on a reader's machine is found there alone.
             sets = [re.sub(r"hub:[^\s\"]+", "FILE", text) for text in options.get("sets") or ()]
             files = [SHIPPED / name / file for file in options.get("files") or ()]
-            given = () if files else missing_of(name, sets)
+            given = () if files else missing_of(options["experiment"], sets)
             loaded = load(options["experiment"], sets=[*given, *sets], files=files, environ={}, reads_files=False)
-            assert loaded.job.name == name
+            assert loaded.job.name == options["experiment"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -261,7 +255,7 @@ def test_ranks_decide_the_vocabulary() -> None:
     assert prepared("bundestag_tiktoken").manifest.vocab_size == len(ranks) + 1
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith(OF_THEIR_USER)])
+@pytest.mark.parametrize("name", [name for name in NAMES if missing_of(name, [])])
 @pytest.mark.parametrize("command", ["run", "prepare", "train"])
 def test_without_the_file_of_its_user_it_is_said_what_to_type(
     command: str, name: str, home: Path, capfd: pytest.CaptureFixture[str]

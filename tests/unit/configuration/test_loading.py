@@ -501,7 +501,7 @@ def test_load_shipped_experiments_and_overlays_are_valid(name: str) -> None:
     tiny = load(name, files=[SHIPPED / name / "test_config.toml"])
     assert (loaded.job.name, tiny.job.name) == (name, name)
     assert load_file(SHIPPED / name / "test_config.toml").job == tiny.job
-    theirs = ("prepare.source.path",) if name.startswith(("bundestag", "got", "speakger")) else ()
+    theirs = ("prepare.source.path",) if name.startswith(("bundestag", "emoji_think", "got", "speakger")) else ()
     base = ("prepare.tokenizer.path", "model.path") if loaded.job.model.kind_name == "hf_causal_lm" else ()
     assert needs == (*theirs, *base)
 

@@ -7,6 +7,7 @@ import re
 import sysconfig
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from textwrap import dedent
 from typing import NamedTuple
@@ -51,15 +52,16 @@ class Docstrings:
     @cached_property
     def _chats(self) -> list[ChatExample]:
         # Parsing takes 20 s for the packages beside torch, and preparing reads several times; 24,000 pairs are 15 MB.
-        found = [
+        described = (
             chat
             for module in self._modules
             if isinstance(text := module_text(module.path, module.name), str)
             for chat in chats_of(text, module.name, self._settings)
-        ]
+        )
+        found = list(islice(described, self._settings.max_chats))
         if not found:
             raise DataError("None of the packages describes a function; name others in prepare.source.packages.")
-        return found[: self._settings.max_chats]
+        return found
 
     @cached_property
     def _modules(self) -> list[_Module]:
