@@ -9,6 +9,7 @@ from ml_playground.core.chat_encoding import control_of, tokens_of
 from ml_playground.core.chat_facts import NAME, TEMPLATE_NAME, ChatFacts, HeldOut
 from ml_playground.core.chat_template import ChatTemplate
 from ml_playground.tokenization.byte import END_OF_TEXT, ByteTokenizer
+from tests.fakes.history_model import HistoryModel
 
 PLAIN = (
     "{% for message in messages %}{{ message['role'] + ':' + message['content'] }}"
@@ -41,3 +42,13 @@ def chat_folder(
     (folder / NAME).write_text(facts.text, encoding="utf-8")
     (folder / TEMPLATE_NAME).write_text(template, encoding="utf-8")
     return folder
+
+
+def silent_model() -> HistoryModel:
+    """Ends every answer at once."""
+    model = HistoryModel(257, None).eval()
+    model.embedding.data[:] = 1
+    model.positions.data[:] = 0
+    model.out.data[:] = 0
+    model.out.data[:, END_OF_TEXT] = 1000
+    return model

@@ -1,6 +1,7 @@
 """`mlp chat`: talk with a model that was trained on chats."""
 
 import os
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -97,7 +98,7 @@ def _talk_of(run: "LoadedRun", prompter: "ChatPrompter", system: str | None, *, 
         tell(
             "note: sample.num_beams has no say in a chat: answers are drawn, at temperature 0 the likeliest token each"
         )
-    return Talk(conversation, as_json=json_output)
+    return Talk(conversation, sys.stdin, as_json=json_output)
 
 
 def _no_chats(run: "LoadedRun") -> str:

@@ -5,10 +5,10 @@ import importlib.util
 import signal
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
@@ -68,12 +68,21 @@ def counted_interrupts() -> Generator[Interrupts]:
 
 
 class Talk:
-    """One conversation over stdin and stdout; answers alone go to stdout."""
+    """One conversation; answers alone go to stdout.
 
-    def __init__(self, conversation: "Conversation", *, as_json: bool = False) -> None:
+    Args:
+        conversation: Where it begins.
+        stdin: What is typed; a terminal is read with line editing.
+        as_json: One JSON object for each answer.
+    """
+
+    def __init__(self, conversation: "Conversation", stdin: TextIO, *, as_json: bool = False) -> None:
         self._conversation = conversation
         self._as_json = as_json
-        self._on_terminal = sys.stdin.isatty()
+        self._stdin = stdin
+        self._on_terminal = stdin.isatty()
+        self._interrupted = False
+        """Whether the last thing that happened was Ctrl-C: the next one leaves."""
         self._said: set[str] = set()
         self._saved: set[Path] = set()
         self._commands: Mapping[str, Callable[[str], None]] = {
@@ -92,32 +101,37 @@ class Talk:
             for line in self._lines():
                 self._take(line)
         except Leave:
-            tell("")
+            # Readline sends Ctrl-C on after it has handled it, so that it may come twice.
+            with suppress(KeyboardInterrupt):
+                tell("")
+        except KeyboardInterrupt:
+            # On a terminal one that came between two lines; of who feeds a pipe it is what it is everywhere.
+            if not self._on_terminal:
+                raise
 
     def _lines(self) -> Iterator[str]:
         """What is typed; on a terminal with history and editing, where Ctrl-C twice leaves."""
         if not self._on_terminal:
             try:
-                yield from map(_line_of, sys.stdin)
+                yield from map(_line_of, self._stdin)
             except UnicodeDecodeError as error:
                 raise DataError(f"stdin is not UTF-8 (byte {error.start}: {error.reason}); convert it.") from error
             return
         if importlib.util.find_spec("readline"):
             # Only to be there: `input` uses it, for this session alone; what is typed is written nowhere.
             importlib.import_module("readline")
-        interrupted = False
         while True:
             try:
                 line = _typed("user: ")
             except EOFError:
                 raise Leave from None
             except KeyboardInterrupt:
-                if interrupted:
+                if self._interrupted:
                     raise Leave from None
-                interrupted = True
+                self._interrupted = True
                 tell("\n(once more, or Ctrl-D, to leave)")
                 continue
-            interrupted = False
+            self._interrupted = False
             yield _line_of(line)
 
     def _take(self, line: str) -> None:
@@ -157,6 +171,7 @@ class Talk:
                 return interrupts.count > 0
 
             answer = self._conversation.answer(text, prompt, show)
+        self._interrupted = interrupts.count > 0
         self._finish(text, answer, prompt.notes)
         if answer.end == "interrupted" and not self._on_terminal:
             # Whoever feeds lines cannot be asked whether the next one is still wanted.
@@ -184,7 +199,7 @@ class Talk:
         elif answer.end == "length":
             tell(f"(cut off after {len(answer.ids)} tokens; --max-new-tokens allows more)")
         elif answer.end == "interrupted":
-            tell("(interrupted; the model reads what it said so far)")
+            tell("(interrupted; the model reads what it said so far; Ctrl-C once more leaves)")
 
     def _help(self, rest: str) -> None:
         del rest
