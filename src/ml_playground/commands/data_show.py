@@ -136,7 +136,8 @@ def _is_run(target: str) -> bool:
         return False
     experiment, _, beginning = target.rpartition("/")
     return bool(beginning) and any(
-        run.path.name.startswith(beginning) and experiment in ("", run.path.parent.name)
+        target == run.path.parent.name
+        or (run.path.name.startswith(beginning) and experiment in ("", run.path.parent.name))
         for run in all_runs(runs_folder())
     )
 

@@ -106,8 +106,9 @@ def _stretch(weight: float, tokens: Sequence[ShownToken], look: Look) -> str:
     before, after, between, _ = look.marks
     border = between if look.borders else ""
     if look.colour:
-        styled = [_styled(token, weight, look) for token in tokens]
-        return "".join(f"{text}{typer.style(border, dim=True) if border else ''}" for text in styled)
+        # With borders each token is styled alone; else those that look alike together.
+        alike = ([token] for token in tokens) if border else (list(same) for _, same in groupby(tokens, _is_special))
+        return "".join(_styled(same, style_of(weight), look) + _faint(border) for same in alike)
     text = border.join(_safe(token.text, look) for token in tokens)
     if weight <= 0:
         return text + border
@@ -115,10 +116,18 @@ def _stretch(weight: float, tokens: Sequence[ShownToken], look: Look) -> str:
     return f"{before}{named}{text}{after}"
 
 
-def _styled(token: ShownToken, weight: float, look: Look) -> str:
+def _is_special(token: ShownToken) -> bool:
+    return token.special
+
+
+def _faint(border: str) -> str:
+    return typer.style(border, **READ) if border else ""
+
+
+def _styled(tokens: Sequence[ShownToken], style: Style, look: Look) -> str:
     """Line by line, for pagers forget a colour at the end of a line."""
-    style = style_of(weight) | ({"underline": True} if token.special else {})
-    lines = _safe(token.text, look).split("\n")
+    style = style | ({"underline": True} if tokens[0].special else {})
+    lines = _safe("".join(token.text for token in tokens), look).split("\n")
     return "\n".join(typer.style(line, **style) if line else "" for line in lines)
 
 

@@ -95,7 +95,7 @@ def check_epoch(fates: Mapping[str, Fates], limit: float) -> None:
             raise DataError(
                 f"An epoch leaves out {percent(fraction)} of {split!r}, more than {LIMIT_KEY} = {limit:g} allows: "
                 f"{one.truncated:,} tokens are cut off rows that are too long, {one.dropped:,} are in rows that are left out. "
-                f"To keep them: raise data.sequence_tokens. To do without them: {_allowing(fraction)}."
+                f"To keep them: raise data.sequence_tokens, or set data.truncation = 'split'. To do without them: {_allowing(fraction)}."
             )
 
 

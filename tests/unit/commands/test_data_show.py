@@ -10,6 +10,9 @@ import pytest
 from ml_playground.cli import main
 from ml_playground.commands.data_show_page import page_of
 from ml_playground.commands.data_show_text import Look, legend, row_lines
+from ml_playground.configuration.loading import load
+from ml_playground.core.atomic import write_file
+from ml_playground.core.run_folder import runs_folder
 from ml_playground.data_pipeline.shown_rows import ShownDocument, ShownRow, ShownToken
 from tests.fakes.image_files import drawn, prepared_images
 from tests.fakes.prepared_chats import FEW, chats_source, prepared_chats
@@ -179,6 +182,21 @@ def test_parts_of_a_chat_say_which_part_they_are(tmp_path: Path, capsys: pytest.
     text = printed(capsys, folder, *cut)
     assert "[chats.jsonl:4, tokens 0 to 41 of 60]" in text
     assert "[chats.jsonl:4, tokens 40 to 60 of 60]" in text
+
+
+def test_show_of_a_run_goes_by_its_recorded_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By its folder, by its id, and by the name of its experiment where no experiment here has it."""
+    folder = experiment(tmp_path / "mine")
+    job = load(folder, sets=["data.kind=padded_examples"]).job
+    run = runs_folder() / "mine" / "20260101-120000-abcd"
+    write_file(run / "config.json", job.model_dump_json())
+    for target in (str(run), "mine/20260101-120000-abcd", "mine/2026", "mine"):
+        assert "--- row 0 of 9, " in printed(capsys, target)
+    assert "--- row 0 of 4, " in printed(capsys, folder)
+    assert "is a run, whose settings are recorded, so --set and --config have no effect" in refused(
+        capsys, "mine", "--set", "seed=1"
+    )
+    assert "no experiment 'other'" in refused(capsys, "other")
 
 
 def test_show_wrong_ways_say_what_is_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

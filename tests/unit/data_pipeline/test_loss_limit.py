@@ -134,7 +134,8 @@ def test_epoch_that_leaves_out_too_much_names_split_and_setting() -> None:
         check_epoch({"train": whole, "val": cut}, 0.019)
     assert str(caught.value) == (
         "An epoch leaves out 2 % of 'val', more than prepare.max_loss_fraction = 0.019 allows: 15 tokens are cut off rows that "
-        "are too long, 5 are in rows that are left out. To keep them: raise data.sequence_tokens. To do without them: "
+        "are too long, 5 are in rows that are left out. To keep them: raise data.sequence_tokens, or set "
+        "data.truncation = 'split'. To do without them: "
         "--set prepare.max_loss_fraction=0.02."
     )
 
