@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from ml_playground.configuration.base import ByKind, Strict, kinds_of, settings_of
+from ml_playground.configuration.base import ByKind, Component, Strict, kinds_of, settings_of
 from ml_playground.configuration.families import FAMILIES
 from ml_playground.configuration.loading import group_names
 from ml_playground.configuration.models import JobConfig
@@ -92,6 +92,13 @@ def _job_page() -> str:
     parts = [HEAD, "## The job\n", *_table(JobConfig, f"{FOLDER}/")]
     for name, section in sections().items():
         parts += [f"\n## [{name}]\n", f"{_about(section)}\n", *_table(section, f"{FOLDER}/")]
+        for key, field in section.model_fields.items():
+            if (
+                isinstance(inner := field.annotation, type)
+                and issubclass(inner, Strict)
+                and not issubclass(inner, Component)
+            ):
+                parts += [f"\n## [{name}.{key}]\n", f"{_about(inner)}\n", *_table(inner, f"{FOLDER}/")]
     parts += [
         "\n## Kinds\n",
         "Each family has a page of its own.\n",

@@ -26,7 +26,17 @@ CLASSES: list[type[Strict]] = [
 ]
 NEEDED: dict[str, Any] = {
     kind: {"path": "/a"}
-    for kind in ("text_file", "csv_text", "jsonl_text", "parquet", "hub_dataset", "tei_xml", "hugging_face")
+    for kind in (
+        "text_file",
+        "csv_text",
+        "jsonl_text",
+        "jsonl_chat",
+        "jsonl_preference",
+        "parquet",
+        "hub_dataset",
+        "tei_xml",
+        "hugging_face",
+    )
 } | {
     "url_text": {"url": "https://a"},
     "mixture": {"parts": {"a": {"kind": "python_stdlib"}}},

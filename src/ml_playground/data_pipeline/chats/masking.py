@@ -7,7 +7,7 @@ No family's markers are looked for, so this holds for every template.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,16 +20,16 @@ from ml_playground.data_pipeline.chats.protocol import RowFault
 ASSISTANT = "assistant"
 ASKING = frozenset({"user", "tool"})
 """Roles that an answer answers."""
-ROLES: Mapping[str, str] = {
-    "assistant": "assistant_weight",
-    "user": "user_weight",
-    "system": "system_weight",
-    "developer": "system_weight",
-    "tool": "tool_weight",
-    "ipython": "tool_weight",
-    "function": "tool_weight",
+_WEIGHTS: Mapping[str, Callable[[ChatSettings], float]] = {
+    ASSISTANT: lambda settings: settings.assistant_weight,
+    "user": lambda settings: settings.user_weight,
+    "system": lambda settings: settings.system_weight,
+    "developer": lambda settings: settings.system_weight,
+    "tool": lambda settings: settings.tool_weight,
+    "ipython": lambda settings: settings.tool_weight,
+    "function": lambda settings: settings.tool_weight,
 }
-"""Role -> the setting of its weight; a role that is not here is read only."""
+"""Of roles by the names that are in use; one that is not here is read only."""
 EXCERPT = 40
 """Characters of a text in a message about it."""
 
@@ -113,8 +113,8 @@ class Masking:
         """What the row says, else what the settings give to the role."""
         if message.weight is not None:
             return message.weight
-        setting = ROLES.get(message.role)
-        return 0.0 if setting is None else getattr(self._settings, setting)
+        weight = _WEIGHTS.get(message.role)
+        return 0.0 if weight is None else weight(self._settings)
 
     def _target(self, messages: Sequence[Message], number: int, until: Rendered, weight: float, tools: Any) -> Target:
         """What a message adds to the text before it."""
