@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from ml_playground.commands.ledger_text import FATES, right_aligned, trained_share
+from ml_playground.commands.ledger_text import FATES, filled_share, right_aligned, trained_share
 from ml_playground.core.humanise import plural, printable
 from ml_playground.core.values import Fates
 from ml_playground.data_pipeline.books import Books
@@ -119,4 +119,5 @@ def _rows(books: Books, ledger: ChatLedger) -> Iterator[tuple[str, ...]]:
         yield "one epoch:", *[""] * (len(parts) + 1)
         for name, fate in FATES.items():
             yield name, "", *("" if fates is None else f"{fate(fates):,}" for fates in epoch)
-        yield "  share trained", "", *("" if fates is None else trained_share(fates) for fates in epoch)
+        for name, share in {"  share trained": trained_share, "  rows filled": filled_share}.items():
+            yield name, "", *("" if fates is None else share(fates) for fates in epoch)

@@ -119,3 +119,9 @@ def _rows(books: Books, ledger: Ledger) -> Iterator[tuple[str, ...]]:
 def trained_share(fates: Fates) -> str:
     """Share of the tokens that an epoch trains, rounded down: 100 % is all of them."""
     return f"{math.floor(10_000 * fates.trained / fates.tokens) / 100:.2f} %" if fates.tokens else "none"
+
+
+def filled_share(fates: Fates) -> str:
+    """Tokens among tokens and empty positions of the batches of an epoch, rounded down."""
+    held = fates.trained + fates.masked
+    return f"{math.floor(10_000 * held / (held + fates.padding)) / 100:.2f} %" if held else "none"

@@ -9,6 +9,7 @@ from ml_playground.cli import main, run, tree
 from ml_playground.core.deps import Deps
 from ml_playground.data_pipeline.manifest import Prepared
 from ml_playground.data_pipeline.preparer import prepare
+from tests.fakes.prepared_chats import chats_source
 from tests.fakes.prepared_text import write_texts
 from tests.fakes.tiny_job import tiny_job
 from tests.unit.data_pipeline.test_books import as_version_1
@@ -165,3 +166,23 @@ def test_ledger_of_what_is_not_prepared_says_what_to_type(capsys: pytest.Capture
     """No table of nothing; with the settings that were typed, for they name other data."""
     assert run(tree(), ["data", "ledger", "python_stdlib", "--set", "prepare.val_fraction=0.3"]) == 2
     assert "are not prepared; run: mlp prepare python_stdlib --set prepare.val_fraction=0.3" in capsys.readouterr().err
+
+
+def test_ledger_of_chats_says_how_full_rows_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Packing can be seen to pay: padded rows are emptier."""
+    path = chats_source(tmp_path / "mine")["path"]
+    (tmp_path / "mine" / "config.toml").write_text(
+        f"[prepare]\nsource = {{kind = 'jsonl_chat', path = '{path}'}}\ntokenizer = {{kind = 'byte'}}\nval_fraction = 0.25\n"
+        "chat = {template = 'plain'}\n[data]\nkind = 'packed_examples'\nsequence_tokens = 128\n[train]\nmax_steps = 5\n"
+    )
+    assert run(tree(), ["prepare", str(tmp_path / "mine")]) == 0
+    capsys.readouterr()
+    filled = {}
+    for kind in ("packed_examples", "padded_examples"):
+        lines = printed(capsys, str(tmp_path / "mine"), "--set", f"data.kind={kind}")
+        rows = {line[:16].strip(): line[16:].split() for line in lines if line}
+        padding = int(rows["padding"][0])
+        filled[kind] = float(rows["rows filled"][0])
+        tokens = int(rows["trained"][0]) + int(rows["masked"][0])
+        assert filled[kind] == pytest.approx(100 * tokens / (tokens + padding), abs=0.011)
+    assert filled["packed_examples"] > filled["padded_examples"]
