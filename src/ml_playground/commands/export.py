@@ -3,7 +3,7 @@
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -65,7 +65,7 @@ def export(
     opened so, and token ids, logits, greedy text and the end of texts are compared with the checkpoint: parity.json and
     README.md in it say what came out. Where they disagree nothing is left. An adapter is merged into the weights.
     """
-    _check(kind, dtype, largest_file_gb)
+    _check(kind, dtype, largest_file_gb, sets or ())
     which = checkpoint_named(checkpoint)
     # On the CPU, where sums come out alike in every library.
     cpu = ("runtime.device=cpu", *(sets or ()))
@@ -124,7 +124,7 @@ def lines_of(report: "Report") -> Iterator[str]:
         )
 
 
-def _check(kind: str, dtype: str, largest_file_gb: float) -> None:
+def _check(kind: str, dtype: str, largest_file_gb: float, sets: Sequence[str]) -> None:
     """Refuse what can be refused before anything is loaded."""
     if kind not in KINDS:
         raise ConfigError(
@@ -135,6 +135,8 @@ def _check(kind: str, dtype: str, largest_file_gb: float) -> None:
     # Written so that NaN fails.
     if not largest_file_gb > 0:
         raise ConfigError(f"--largest-file-gb {largest_file_gb:g} is no size of a file; give gigabytes, 2 say.")
+    if any(text.partition("=")[0].strip() == "runtime.device" for text in sets):
+        raise ConfigError("--set runtime.device has no effect here: models are compared on the CPU, where sums come out alike.")
 
 
 def _place(run: "LoadedRun", target: str, out: Path | None) -> Path:

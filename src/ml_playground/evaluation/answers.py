@@ -150,11 +150,11 @@ def answered(given: Sequence[Given], losses: RowLosses, seed: int) -> Answered:
     read = losses.read
     loss = None
     if read.any():
-        loss = mean_of(losses.nats[read], losses.targets[read], seed=seed_for(seed, "loss"))
-        if not np.isfinite(loss.value):
+        if not np.isfinite(losses.nats[read]).all():
             raise CheckpointError(
                 "The loss on answers is not a number: the weights have diverged; use another checkpoint."
             )
+        loss = mean_of(losses.nats[read], losses.targets[read], seed=seed_for(seed, "loss"))
     return Answered(
         shares=shares_of(given),
         unscored=sum(not one.scored for one in given),

@@ -85,6 +85,7 @@ def test_export_tokenizer_without_equal_goes_without_it(tmp_path: Path, capsys: 
         (["--largest-file-gb", "0"], "--largest-file-gb 0 is no size of a file"),
         (["--checkpoint", "7"], "has no checkpoint of step 7"),
         (["--set", "model.n_layer=9"], "model.n_layer cannot be set here"),
+        (["--set", "runtime.device=cuda"], "models are compared on the CPU"),
     ],
 )  # fmt: skip
 def test_export_wrong_use_is_refused(
