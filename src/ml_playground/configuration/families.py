@@ -217,16 +217,15 @@ OBJECTIVES = Family(
 OPTIMIZERS = Family(
     "optimizer",
     {
-        "adamw": Kind("ml_playground.training.settings:AdamW", "ml_playground.training.optim.adamw:build"),
-        "muon": Kind("ml_playground.training.settings:Muon", "ml_playground.training.optim.muon:build"),
-        "adamw8bit": Kind("ml_playground.training.settings:AdamW8bit", "ml_playground.training.optim.adamw8bit:build"),
-        "paged_adamw": Kind(
-            "ml_playground.training.settings:PagedAdamW", "ml_playground.training.optim.paged_adamw:build"
-        ),
-        "galore": Kind("ml_playground.training.settings:GaLore", "ml_playground.training.optim.galore:build"),
-        "schedule_free": Kind(
-            "ml_playground.training.settings:ScheduleFree", "ml_playground.training.optim.schedule_free:build"
-        ),
+        name: Kind(f"ml_playground.training.settings:{settings}", f"ml_playground.training.optim.{name}:build")
+        for name, settings in {
+            "adamw": "AdamW",
+            "muon": "Muon",
+            "adamw8bit": "AdamW8bit",
+            "paged_adamw": "PagedAdamW",
+            "galore": "GaLore",
+            "schedule_free": "ScheduleFree",
+        }.items()
     },
 )
 
@@ -247,19 +246,16 @@ SCHEDULES = Family(
 HOOKS = Family(
     "hook",
     {
-        "console": Kind("ml_playground.training.settings:Console", "ml_playground.training.hooks.console:build"),
-        "jsonl_metrics": Kind(
-            "ml_playground.training.settings:JsonlMetrics", "ml_playground.training.hooks.jsonl_metrics:build"
-        ),
-        "status": Kind("ml_playground.training.settings:StatusFile", "ml_playground.training.hooks.status:build"),
-        "control": Kind("ml_playground.training.settings:Control", "ml_playground.training.hooks.control:build"),
-        "samples": Kind("ml_playground.training.settings:Samples", "ml_playground.training.hooks.samples:build"),
-        "early_stopping": Kind(
-            "ml_playground.training.settings:EarlyStopping", "ml_playground.training.hooks.early_stopping:build"
-        ),
-        "time_budget": Kind(
-            "ml_playground.training.settings:TimeBudget", "ml_playground.training.hooks.time_budget:build"
-        ),
+        name: Kind(f"ml_playground.training.settings:{settings}", f"ml_playground.training.hooks.{name}:build")
+        for name, settings in {
+            "console": "Console",
+            "jsonl_metrics": "JsonlMetrics",
+            "status": "StatusFile",
+            "control": "Control",
+            "samples": "Samples",
+            "early_stopping": "EarlyStopping",
+            "time_budget": "TimeBudget",
+        }.items()
     },
 )
 
