@@ -30,6 +30,7 @@ _GUARDED = re.compile(f"{_OPENS}(.*?){_CLOSES}", re.DOTALL)
 REASONING = ("reasoning_content", "thinking", "reasoning")
 """Names under which rows keep what a model thinks before it answers; templates read the first, some the second."""
 MOST_TEMPLATE_BYTES = 1 << 20
+_MOST_TABLES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ class ChatTemplate:
         self.text = text
         self._tokens = dict(tokens or {})
         self._today = today
+        self._tables: dict[int, tuple[Message, Any]] = {}
         longest_first = sorted({token for token in control if token}, key=lambda token: (-len(token), token))
         self._control = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
         try:
@@ -138,7 +140,7 @@ class ChatTemplate:
         """
         try:
             text = self._template.render(
-                messages=[self._guarded(_table_of(message)) for message in messages],
+                messages=[self._table(message) for message in messages],
                 tools=self._guarded(list(tools)) if tools else None,
                 documents=None,
                 add_generation_prompt=add_generation_prompt,
@@ -150,6 +152,21 @@ class ChatTemplate:
             # What a template does with values of kinds that it does not expect.
             raise TemplateRefusal(f"{type(error).__name__}: {error}") from error
         return _without_guards(text)
+
+    def _table(self, message: Message) -> Any:
+        """A message as the template is given it; the sandbox lets no template change it.
+
+        Masks are found by rendering each beginning of a chat, so that each message is asked for again and again.
+        """
+        known = self._tables.get(id(message))
+        if known is not None and known[0] is message:
+            return known[1]
+        if len(self._tables) >= _MOST_TABLES:
+            self._tables.clear()
+        table = self._guarded(_table_of(message))
+        # With the message itself, so that no other one can get its id.
+        self._tables[id(message)] = message, table
+        return table
 
     def _guarded(self, value: Any) -> Any:
         """The same JSON value with guards around what is spelled like a special token, as transformers marks it."""

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -150,7 +150,10 @@ class HuggingFaceTokenizer:
     def encode_marked(self, texts: Sequence[str]) -> list[Spans]:
         """Ids of each text, special tokens found in it, none added; half a surrogate pair becomes U+FFFD."""
         found = self._marking.encode_batch([whole_characters(text) for text in texts], add_special_tokens=False)
-        places = (np.array(one.offsets, dtype=np.int64).reshape(-1, 2) for one in found)
+        places = (
+            np.fromiter(chain.from_iterable(one.offsets), dtype=np.int64, count=2 * len(one.ids)).reshape(-1, 2)
+            for one in found
+        )
         return [
             Spans(np.array(one.ids, dtype=self._dtype), at[:, 0], at[:, 1])
             for one, at in zip(found, places, strict=True)
