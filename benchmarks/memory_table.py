@@ -60,6 +60,11 @@ CASES: Mapping[str, Case] = {
     "baby, SwiGLU, averaged": Case(BABY, ('model.feed_forward="swiglu"', "train.ema_decay=0.99")),
     "4 layers of 192, 4,096 tokens": Case(BPE, quick=True),
     "8 layers of 512, untied head": Case(SHORT, ("model.tied_head=false",)),
+    "8 layers of 512, 8 bits": Case(SHORT, ('optimizer={kind="adamw8bit"}',)),
+    "8 layers of 512, GaLore": Case(SHORT, ('optimizer={kind="galore", rank=64}',)),
+    "8 layers of 512, schedule-free": Case(
+        SHORT, ('optimizer={kind="schedule_free"}', 'schedule={kind="warmup_constant"}')
+    ),
     "LSTM": Case(BPE, (f"model={LSTM}",), quick=True),
     "LSTM, float32": Case(BPE, (f"model={LSTM}", "runtime.dtype=float32")),
     "LSTM, float32, recomputed": Case(
