@@ -1,7 +1,7 @@
 """The jobs that `kill_and_resume.py` kills: every shipped experiment in every variant, cut so short that a run takes a second."""
 
-import math
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -37,8 +37,8 @@ VARIANTS: dict[str, Sequence[str]] = {
 }
 OF_TEXT = {"LSTM", "minimal GRU, Muon"}
 """Variants whose model reads text."""
-WITHOUT_A_BASE = {*OF_TEXT, "Muon"}
-"""Variants that leave nothing of a model from elsewhere, or find no matrix of its adapter to turn."""
+WITHOUT_A_BASE = {*OF_TEXT, "Muon", "dropout, accumulation"}
+"""Variants that leave nothing of a model from elsewhere, find no matrix of its adapter to turn, or no dropout (its adapter has its own)."""
 SENTENCES = "".join(f"{n} green bottles hanging on the wall, and {n - 1} after the fall.\n" for n in range(300, 0, -1))
 """Stands for a text that would have to be fetched."""
 
@@ -49,22 +49,34 @@ def tiny_jobs(folder: Path) -> dict[tuple[str, str], JobConfig]:
     write_file(text, SENTENCES)
     instead = {"url_text": f"{{kind='text_file', path='{text}'}}", "mnist": "{kind='digits'}"}
     jobs: dict[tuple[str, str], JobConfig] = {}
-    entries = [entry for entry in list_experiments() if entry.shipped]
-    for entry, name in in_turn(entries, list(VARIANTS)):
-        overlay = [entry.path / "test_config.toml"]
-        plain = load(entry.name, files=overlay).job
-        if name in OF_TEXT and plain.objective.kind_name != "next_token":
-            continue
-        if name in WITHOUT_A_BASE and plain.model.kind_name == "hf_causal_lm":
-            continue
-        here = instead.get(plain.prepare.source.kind_name)
-        source = [f"prepare.source={here}"] if here else []
-        jobs[entry.name, name] = load(entry.name, files=overlay, sets=[*source, *SHARED, *VARIANTS[name]]).job
+    entries = {entry.name: entry.path / "test_config.toml" for entry in list_experiments() if entry.shipped}
+    fitting = {name: variants_of(load(name, files=[overlay]).job) for name, overlay in entries.items()}
+    for name, variant in in_turn(fitting):
+        source = load(name, files=[entries[name]]).job.prepare.source.kind_name
+        replaced = [f"prepare.source={instead[source]}"] if source in instead else []
+        sets = [*replaced, *SHARED, *VARIANTS[variant]]
+        jobs[name, variant] = load(name, files=[entries[name]], sets=sets).job
     return jobs
 
 
-def in_turn(some: Sequence[A], others: Sequence[B]) -> Iterator[tuple[A, B]]:
-    """Every pair once; both change from one pair to the next, so that the first few hold each of `some` and each of `others`."""
-    together = math.lcm(len(some), len(others))
-    for number in range(len(some) * len(others)):
-        yield some[number % len(some)], others[(number + number // together) % len(others)]
+def variants_of(job: JobConfig) -> list[str]:
+    """Those that leave of a job what it is."""
+    unfit: set[str] = set()
+    if job.objective.kind_name != "next_token" or job.data.packs:
+        unfit |= OF_TEXT
+    if job.model.kind_name == "hf_causal_lm":
+        unfit |= WITHOUT_A_BASE
+    return [name for name in VARIANTS if name not in unfit]
+
+
+def in_turn(lists: Mapping[A, Sequence[B]]) -> Iterator[tuple[A, B]]:
+    """Each key with each of its values once: keys take turns, each with the value that came least, so that the first few hold all."""
+    left = {key: list(values) for key, values in lists.items()}
+    came = Counter[B]()
+    while any(left.values()):
+        for key, values in left.items():
+            if values:
+                value = min(values, key=came.__getitem__)
+                values.remove(value)
+                came[value] += 1
+                yield key, value
