@@ -117,31 +117,18 @@ TOKENIZERS = Family(
 DATA = Family(
     "data",
     {
-        "token_windows": Kind(
-            "ml_playground.data_pipeline.settings:TokenWindows",
-            "ml_playground.data_pipeline.sampling.token_windows:build",
-            fates="ml_playground.data_pipeline.sampling.fates:of_windows",
-        ),
-        "padded_examples": Kind(
-            "ml_playground.data_pipeline.settings:PaddedExamples",
-            "ml_playground.data_pipeline.sampling.example_batches:build_padded",
-            fates="ml_playground.data_pipeline.sampling.fates:of_padded",
-        ),
-        "packed_examples": Kind(
-            "ml_playground.data_pipeline.settings:PackedExamples",
-            "ml_playground.data_pipeline.sampling.example_batches:build_packed",
-            fates="ml_playground.data_pipeline.sampling.fates:of_packed",
-        ),
-        "preference_pairs": Kind(
-            "ml_playground.data_pipeline.settings:PreferencePairs",
-            "ml_playground.data_pipeline.sampling.preference_pairs:build",
-            fates="ml_playground.data_pipeline.sampling.fates:of_pairs",
-        ),
-        "image_batches": Kind(
-            "ml_playground.data_pipeline.settings:ImageBatches",
-            "ml_playground.data_pipeline.sampling.image_batches:build",
-            fates="ml_playground.data_pipeline.sampling.fates:of_images",
-        ),
+        name: Kind(
+            f"ml_playground.data_pipeline.settings:{settings}",
+            f"ml_playground.data_pipeline.sampling.{build}",
+            fates=f"ml_playground.data_pipeline.sampling.fates:{fates}",
+        )
+        for name, settings, build, fates in (
+            ("token_windows", "TokenWindows", "token_windows:build", "of_windows"),
+            ("padded_examples", "PaddedExamples", "example_batches:build_padded", "of_padded"),
+            ("packed_examples", "PackedExamples", "example_batches:build_packed", "of_packed"),
+            ("preference_pairs", "PreferencePairs", "preference_pairs:build", "of_pairs"),
+            ("image_batches", "ImageBatches", "image_batches:build", "of_images"),
+        )
     },
 )
 
