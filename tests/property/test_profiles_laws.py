@@ -76,11 +76,14 @@ def whole(profile: DataProfile, chat: ChatExample, index: int, day: date = DAY) 
 def test_profile_is_pure_and_idempotent_system_prompt_included(
     kind: str, chat: ChatExample, index: int, other: int
 ) -> None:
-    """Twice is once, also on another day and from another number; a new object gives the same."""
+    """Twice is once, also on another day; from another number too, where nothing was asked for; a new object gives the same."""
     profile = profile_of(kind)
     made = whole(profile, chat, index)
     assert whole(profile, made, index) == made == whole(profile_of(kind), chat, index)
-    assert whole(profile, whole(profile, chat, other, date(2020, 2, 29)), index) == made
+    assert whole(profile, whole(profile, chat, index, date(2020, 2, 29)), index) == made
+    again = whole(profile, made, other)
+    asked = any(FORM.search(message.content) for message in made.messages if message.role == "user")
+    assert again == (made if asked else whole(profile, chat, other))
     assert [message.role for message in made.messages if message.role != "system"] == [
         message.role for message in chat.messages if message.role != "system"
     ]
@@ -90,18 +93,17 @@ def test_profile_is_pure_and_idempotent_system_prompt_included(
 def test_emoji_think_shows_what_the_user_asks_for(chat: ChatExample, index: int) -> None:
     """Instruction and decoration agree in every turn, from the least to the most, or there is neither."""
     made = EmojiThinkProfile(EmojiThink(), 7).transform(chat, index)
-    asked = [FORM.search(message.content) for message in made.messages if message.role == "user"]
-    assert len({found and found.groups() for found in asked}) <= 1
-    if not asked or asked[0] is None:
-        return
-    thinking, thinking_times, stop, stop_times = asked[0].groups()
-    assert thinking in THINKING
-    assert stop in STOPPING
-    assert 2 <= WORDS[thinking_times] <= 8
-    assert 2 <= WORDS[stop_times] <= 4
-    first_user = [message.role for message in made.messages].index("user")
-    for message in [*made.messages[first_user:], *made.rejected]:
-        if message.role == "assistant" and not message.extra:
+    found: tuple[str, ...] | None = None
+    for message in [*made.messages, *made.rejected]:
+        if message.role == "user":
+            asked = FORM.search(message.content)
+            found = asked and asked.groups()
+        elif found and message.role == "assistant" and not message.extra:
+            thinking, thinking_times, stop, stop_times = found
+            assert thinking in THINKING
+            assert stop in STOPPING
+            assert 2 <= WORDS[thinking_times] <= 8
+            assert 2 <= WORDS[stop_times] <= 4
             assert message.content.startswith(thinking * WORDS[thinking_times] + "\n")
             assert message.content.endswith("\n" + stop * WORDS[stop_times])
 

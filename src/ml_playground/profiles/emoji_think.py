@@ -57,7 +57,7 @@ class Decoration:
 
 
 class EmojiThinkProfile:
-    """Each chat in emoji mode has one emoji and one count for thinking, and one of each for stopping; all its turns agree."""
+    """A chat in emoji mode has one emoji and one count for thinking, and one of each for stopping; its answers show what is asked for."""
 
     def __init__(self, settings: EmojiThink, seed: int) -> None:
         self._settings, self._seed = settings, seed
@@ -72,20 +72,22 @@ class EmojiThinkProfile:
     def transform(self, example: ChatExample, index: int) -> ChatExample:
         """In emoji mode: instructions in the user's turns and their emojis in the answers after them; in direct mode: neither.
 
-        What another profile of this kind put there is taken out first.
+        A user who asks in the words of an instruction is taken at his word, whatever the mode: nothing else is asked for.
         """
-        wanted = self._decoration(index)
+        bare = {n: self._bare(turn.content) for n, turn in enumerate(example.messages) if turn.role == "user"}
+        own = next((asked for _, asked in bare.values() if asked), None)
+        wanted = own or self._decoration(index)
         found: Decoration | None = None
-        asked = False
+        asked: Decoration | None = None
         messages: list[Message] = []
-        for message in example.messages:
-            if message.role == "user":
-                content, found = self._without_instruction(message.content)
-                asked = True
-                messages.append(replace(message, content=content + (BETWEEN + wanted.instruction if wanted else "")))
+        for number, message in enumerate(example.messages):
+            if number in bare:
+                content, found = bare[number]
+                asked = found or wanted
+                messages.append(replace(message, content=content + (BETWEEN + asked.instruction if asked else "")))
             else:
-                messages.append(self._answered(message, found, wanted if asked else None))
-        rejected = tuple(self._answered(message, found, wanted if asked else None) for message in example.rejected)
+                messages.append(self._answered(message, found, asked))
+        rejected = tuple(self._answered(message, found, asked) for message in example.rejected)
         return replace(example, messages=tuple(messages), rejected=rejected)
 
     def prompted(self, messages: Sequence[Message], today: date) -> tuple[Message, ...]:
@@ -98,7 +100,7 @@ class EmojiThinkProfile:
         asked: Decoration | None = None
         for number, message in enumerate(example.messages, 1):
             if message.role == "user":
-                asked = self._without_instruction(message.content)[1]
+                asked = self._bare(message.content)[1]
             elif asked and is_answer(message):
                 found += [f"message {number} (assistant) {problem}" for problem in _misses(message.content, asked)]
         return found
@@ -136,7 +138,7 @@ class EmojiThinkProfile:
         )
 
     def _answered(self, message: Message, found: Decoration | None, wanted: Decoration | None) -> Message:
-        """A turn that is not the user's, in the decoration that is wanted in place of the one found."""
+        """A turn that is not the user's, in the decoration that is wanted, once; the user's turn before it may have asked for it."""
         if not is_answer(message):
             return message
         bare = self._without_thoughts(message.content)
@@ -144,7 +146,7 @@ class EmojiThinkProfile:
             bare = bare.removeprefix(found.before).removesuffix(found.after)
         return replace(message, content=wanted.of(bare) if wanted else bare)
 
-    def _without_instruction(self, text: str) -> tuple[str, Decoration | None]:
+    def _bare(self, text: str) -> tuple[str, Decoration | None]:
         """A user's text without instructions at its end, and what the last of them asks for."""
         last: Decoration | None = None
         while found := self._instruction.search(text):

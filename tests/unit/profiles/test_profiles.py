@@ -165,13 +165,27 @@ def test_emoji_think_says_what_does_not_agree() -> None:
         assert profile.validate(chat(("user", asked), ("assistant", wrong))) == problems
 
 
-def test_emoji_think_takes_out_other_decorations() -> None:
-    """A chat of another seed is decorated anew; one in direct mode loses its emojis with its instruction, and no others."""
-    decorated = chat(("user", f"2 + 2?\n\n{INSTRUCTION}"), ("assistant", "🤔🤔\n4\n🛑🛑🛑"))
+def test_emoji_think_takes_users_at_their_word() -> None:
+    """Who asks in the words of an instruction gets that, in direct mode too, once; other turns of the chat follow."""
     direct = EmojiThinkProfile(EmojiThink(emoji_fraction=0.0), 1)
-    assert direct.transform(decorated, 0) == chat(("user", "2 + 2?"), ("assistant", "4"))
+    asked, shown = f"2 + 2?\n\n{INSTRUCTION}", "🤔🤔\n4\n🛑🛑🛑"
+    decorated = chat(("user", asked), ("assistant", shown))
+    assert direct.transform(decorated, 0) == decorated
+    assert direct.transform(chat(("user", asked), ("assistant", "4")), 0) == decorated
+    more = chat(("user", asked), ("assistant", "4"), ("user", "2 + 2?"), ("assistant", "4"))
+    assert direct.transform(more, 0).messages == decorated.messages * 2
+    others = asked.replace("🤔", "💡").replace("two", "three")
+    two = chat(("user", asked), ("assistant", "4"), ("user", others), ("assistant", "4"))
+    made = EmojiThinkProfile(EmojiThink(emoji_fraction=1.0), 1).transform(two, 0)
+    assert [message.content for message in made.messages] == [asked, shown, others, "💡💡💡\n4\n🛑🛑🛑"]
+
+
+def test_emoji_think_leaves_emojis_that_nobody_asked_for() -> None:
+    """They belong to the answer."""
     own = chat(("user", "Ideas?"), ("assistant", "💡💡\nGo out.\n🛑🛑"))
-    assert direct.transform(own, 0) == own
+    assert EmojiThinkProfile(EmojiThink(emoji_fraction=0.0), 1).transform(own, 0) == own
+    made = EmojiThinkProfile(EmojiThink(emoji_fraction=1.0), 1).transform(own, 0)
+    assert own.messages[1].content in made.messages[1].content
 
 
 @pytest.mark.parametrize(
