@@ -104,12 +104,26 @@ def evaluate(
             )
         evaluate_images(target, split, which=which, layers=layers, json_output=json_output)
         return
-    from ml_playground.evaluation.loss import evaluate as evaluate_run  # noqa: PLC0415
-    from ml_playground.sampling.runner import load_run  # noqa: PLC0415
-
     if profile:
         evaluate_chats(target, which, layers, (split, data, limit, against, also), json_output=json_output)
-        return
+    else:
+        evaluate_text(target, split, data, (which, layers), sets or (), json_output=json_output)
+
+
+def evaluate_text(
+    target: str,
+    split: str,
+    data: str | None,
+    chosen: tuple["Which", "Sequence[Layer]"],
+    sets: Sequence[str],
+    *,
+    json_output: bool,
+) -> None:
+    """Measure the loss of a run on a split, and show it; `chosen`: which checkpoint, and what is laid over its job."""
+    from ml_playground.evaluation.loss import evaluate as evaluate_run  # noqa: PLC0415 - torch takes seconds
+    from ml_playground.sampling.runner import load_run  # noqa: PLC0415
+
+    which, layers = chosen
     other = None if data is None else load(data).job
     run = load_run(target, which=which, layers=layers, open_keys=FOR_EVALUATION)
     if other is not None:
@@ -127,7 +141,7 @@ def evaluate(
     if sys.stderr.isatty():
         typer.echo("\r\x1b[K", nl=False, err=True)
     typer.echo(json.dumps(evaluation.as_json()) if json_output else table_of(evaluation))
-    if other is None and split == "val" and (note := note_of_difference(run, evaluation, sets or ())):
+    if other is None and split == "val" and (note := note_of_difference(run, evaluation, sets)):
         typer.echo(f"note: {note}", err=True)
 
 

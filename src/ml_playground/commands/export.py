@@ -70,9 +70,7 @@ def export(
     # On the CPU, where sums come out alike in every library.
     cpu = ("runtime.device=cpu", *(sets or ()))
     layers = sampling_layers(cpu, {"weights": ("--weights", weights)}, os.environ, FOR_EXPORT)
-    from ml_playground.commands.export_run import exportable, origin_of, rows_of  # noqa: PLC0415 - torch takes seconds
-    from ml_playground.export.card import card_of  # noqa: PLC0415
-    from ml_playground.export.hugging_face import export_folder, refuse_place  # noqa: PLC0415
+    from ml_playground.export.hugging_face import refuse_place  # noqa: PLC0415 - torch takes seconds; refusals come first
     from ml_playground.export.model_folder import refuse_unknown  # noqa: PLC0415
     from ml_playground.sampling.runner import load_run  # noqa: PLC0415
 
@@ -83,24 +81,38 @@ def export(
     typer.echo(heading(run, f"{kind}, {dtype}"), err=True)
     for note in run.notes:
         typer.echo(f"note: {note}", err=True)
-    rows = rows_of(run)
-    typed = ["mlp", "export", run.run.id if run.run else "CHECKPOINT", "--kind", kind, "--dtype", dtype]
-    with exportable(run, with_tokenizer=not without_tokenizer) as what:
-        report = export_folder(
-            what,
-            place,
-            probes=rows.probes,
-            compared=rows.source,
-            card=lambda report: card_of(origin_of(run, shlex.join(typed), what), report),
-            dtype=cast("Dtype", dtype),
-            largest_file_bytes=round(largest_file_gb * GB),
-            progress=_show,
-        )
+    report = _written(
+        run, place, cast("Dtype", dtype), round(largest_file_gb * GB), with_tokenizer=not without_tokenizer
+    )
     if sys.stderr.isatty():
         typer.echo("\r\x1b[K", nl=False, err=True)
     record = report.as_json() | {"folder": str(place)}
     typer.echo(json_text(record) if json_output else "\n".join(lines_of(report)))
     typer.echo(f"saved: {place}", err=True)
+
+
+def _written(
+    run: "LoadedRun", place: Path, dtype: "Dtype", largest_file_bytes: int, *, with_tokenizer: bool
+) -> "Report":
+    """Write the folder of a run and compare it; errors are those of `export_folder`."""
+    from ml_playground.commands.export_run import exportable, origin_of, rows_of  # noqa: PLC0415 - as above
+    from ml_playground.export.card import card_of  # noqa: PLC0415
+    from ml_playground.export.hugging_face import export_folder  # noqa: PLC0415
+
+    rows = rows_of(run)
+    name = run.run.id if run.run else "CHECKPOINT"
+    typed = shlex.join(["mlp", "export", name, "--kind", "hugging_face", "--dtype", dtype])
+    with exportable(run, with_tokenizer=with_tokenizer) as what:
+        return export_folder(
+            what,
+            place,
+            probes=rows.probes,
+            compared=rows.source,
+            card=lambda report: card_of(origin_of(run, typed, what), report),
+            dtype=dtype,
+            largest_file_bytes=largest_file_bytes,
+            progress=_show,
+        )
 
 
 def lines_of(report: "Report") -> Iterator[str]:
@@ -136,7 +148,9 @@ def _check(kind: str, dtype: str, largest_file_gb: float, sets: Sequence[str]) -
     if not largest_file_gb > 0:
         raise ConfigError(f"--largest-file-gb {largest_file_gb:g} is no size of a file; give gigabytes, 2 say.")
     if any(text.partition("=")[0].strip() == "runtime.device" for text in sets):
-        raise ConfigError("--set runtime.device has no effect here: models are compared on the CPU, where sums come out alike.")
+        raise ConfigError(
+            "--set runtime.device has no effect here: models are compared on the CPU, where sums come out alike."
+        )
 
 
 def _place(run: "LoadedRun", target: str, out: Path | None) -> Path:

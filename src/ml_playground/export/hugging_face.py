@@ -118,22 +118,14 @@ def export_folder(
         StorageError: It could not be written.
     """
     files = {} if what.tokenizer is None else tokenizer_files(what.tokenizer)
-    before = _logits(what.trained, probes)
-    if what.adapted:
-        load_object(MERGE)(what.model)
-    merged = _logits(what.trained, probes)
+    before, merged = _merged(what, probes)
     with atomic.folder(out) as folder:
         progress("writing the tensors")
         write_model(what.kind, what.model, folder, dtype=dtype, largest_file_bytes=largest_file_bytes)
         write_generation(folder, sorted(what.trained.stop_ids), bos=what.bos, pad=what.pad, unknown=what.unknown)
         for name, content in files.items():
             write_file(folder / name, content)
-        progress("opening the folder with transformers")
-        with storage_errors(folder):
-            reopened: Reopened = load_object(REOPENED)(folder, with_tokenizer=bool(files))
-        parity = compare(
-            what.trained, reopened, probes, lambda done: progress(f"{done} of {len(probes)} rows compared")
-        )
+        parity = _reopened(what, folder, probes, with_tokenizer=bool(files), progress=progress)
         merging = _largest_change(before, merged) if what.adapted else None
         _refuse(parity, merging)
         rounding = None if dtype == "float32" else _rounding(merged, _logits(what.trained, probes))
@@ -142,6 +134,25 @@ def export_folder(
         write_file(folder / PARITY, json_text(report.as_json()) + "\n")
         write_file(folder / CARD, card(report))
     return report
+
+
+def _merged(what: Exportable, probes: Sequence[Probe]) -> tuple[list[Tensor], list[Tensor]]:
+    """Logits as they were trained, and with an adapter merged into the weights."""
+    before = _logits(what.trained, probes)
+    if not what.adapted:
+        return before, before
+    load_object(MERGE)(what.model)
+    return before, _logits(what.trained, probes)
+
+
+def _reopened(
+    what: Exportable, folder: Path, probes: Sequence[Probe], *, with_tokenizer: bool, progress: Callable[[str], None]
+) -> Parity:
+    """The comparison of what was trained with what transformers opens."""
+    progress("opening the folder with transformers")
+    with storage_errors(folder):
+        reopened: Reopened = load_object(REOPENED)(folder, with_tokenizer=with_tokenizer)
+    return compare(what.trained, reopened, probes, lambda done: progress(f"{done} of {len(probes)} rows compared"))
 
 
 def tokenizer_files(folder: Path) -> dict[str, bytes]:
