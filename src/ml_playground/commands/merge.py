@@ -16,6 +16,8 @@ from ml_playground.core.humanise import json_text
 from ml_playground.sampling.recorded import sampling_layers
 
 if TYPE_CHECKING:
+    from ml_playground.export.hugging_face import Report
+    from ml_playground.export.model_folder import Dtype
     from ml_playground.sampling.runner import LoadedRun
 
 Out = Annotated[
@@ -49,10 +51,7 @@ def merge(
     # On the CPU, where sums come out alike in every library.
     cpu = ("runtime.device=cpu", *(sets or ()))
     layers = sampling_layers(cpu, {"weights": ("--weights", weights)}, os.environ, FOR_EXPORT)
-    from ml_playground.commands.export_run import exportable, origin_of, rows_of  # noqa: PLC0415 - torch takes seconds
-    from ml_playground.export.backup import kept  # noqa: PLC0415
-    from ml_playground.export.card import card_of  # noqa: PLC0415
-    from ml_playground.export.hugging_face import export_folder  # noqa: PLC0415
+    from ml_playground.export.backup import kept  # noqa: PLC0415 - torch takes seconds
     from ml_playground.sampling.runner import load_run  # noqa: PLC0415
 
     run = load_run(target, which=which, layers=layers, open_keys=FOR_EXPORT)
@@ -60,19 +59,8 @@ def merge(
     typer.echo(heading(run, f"merge, {dtype}"), err=True)
     for note in run.notes:
         typer.echo(f"note: {note}", err=True)
-    rows = rows_of(run)
-    typed = ["mlp", "merge", run.run.id if run.run else "CHECKPOINT", "--dtype", dtype]
-    with kept(place) as backup, exportable(run, with_tokenizer=True) as what:
-        report = export_folder(
-            what,
-            place,
-            probes=rows.probes,
-            compared=rows.source,
-            card=lambda report: card_of(origin_of(run, shlex.join(typed), what), report),
-            dtype=dtype,
-            sources=_sources(run),
-            progress=_show,
-        )
+    with kept(place) as backup:
+        report = _written(run, place, dtype)
     if sys.stderr.isatty():
         typer.echo("\r\x1b[K", nl=False, err=True)
     record = report.as_json() | {"folder": str(place), "backup": None if backup is None else str(backup)}
@@ -81,6 +69,27 @@ def merge(
         typer.echo(f"kept:  {backup}", err=True)
     typer.echo(f"saved: {place}", err=True)
     typer.echo(f"next:  mlp sample {shlex.quote(str(place))}", err=True)
+
+
+def _written(run: "LoadedRun", place: Path, dtype: "Dtype") -> "Report":
+    """Merge, write and compare; nothing is left where they disagree."""
+    from ml_playground.commands.export_run import exportable, origin_of, rows_of  # noqa: PLC0415 - torch takes seconds
+    from ml_playground.export.card import card_of  # noqa: PLC0415
+    from ml_playground.export.hugging_face import export_folder  # noqa: PLC0415
+
+    rows = rows_of(run)
+    typed = shlex.join(["mlp", "merge", run.run.id if run.run else "CHECKPOINT", "--dtype", dtype])
+    with exportable(run, with_tokenizer=True) as what:
+        return export_folder(
+            what,
+            place,
+            probes=rows.probes,
+            compared=rows.source,
+            card=lambda report: card_of(origin_of(run, typed, what), report),
+            dtype=dtype,
+            sources=_sources(run),
+            progress=_show,
+        )
 
 
 def _place(run: "LoadedRun", target: str, out: Path | None) -> Path:
