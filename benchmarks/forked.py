@@ -40,6 +40,7 @@ def load_all(job: JobConfig) -> None:
         # Not every objective draws.
         *(preview for kind, preview in families.PREVIEWS.items() if kind == job.objective.kind_name),
         *(families.HOOKS[hook.kind_name] for hook in job.hooks.values()),
+        *(families.ADAPTERS[adapter.kind_name] for adapter in [getattr(job.model, "adapter", None)] if adapter),
     ]
     for path in (families.MODELS[job.model.kind_name].cost, *(row.build for row in rows)):
         load_object(path)
