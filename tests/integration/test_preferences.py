@@ -154,6 +154,11 @@ def test_a_preference_is_learnt_and_a_stopped_run_ends_with_the_same_bits(
     assert main(["evaluate", str(whole.run), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["accuracy"]["value"] >= 0.95 and found["loss"] == pytest.approx(whole.metrics["loss"], abs=1e-5)
+    assert main(["evaluate", str(whole.run), "--profile"]) == 2
+    assert (
+        "are pairs of two answers. Without --profile it is counted how many pairs are told apart"
+        in capsys.readouterr().err
+    )
     assert main(["evaluate", str(experiment / "base"), "--data", str(experiment)]) == 0
     assert "model         0.6931" in capsys.readouterr().out
 

@@ -55,6 +55,11 @@ def chats_of(run: LoadedRun, other: JobConfig | None) -> PreparedChats:
             f"--profile compares answers, and the data of {job.name!r} are no chats (prepare.source.kind = "
             f"{job.prepare.source.kind_name!r}). Without --profile the loss on them is measured; --data EXPERIMENT names chats."
         )
+    if job.data.pairs:
+        raise ConfigError(
+            f"--profile compares an answer with the one that was wanted, and the data of {job.name!r} are pairs of two answers. Without "
+            "--profile it is counted how many pairs are told apart; --data EXPERIMENT names chats."
+        )
     chats = open_chats(existing_data(job))
     trained_on = run.checkpoint.data_fingerprint
     if other is None and chats.fingerprint != trained_on:
