@@ -133,7 +133,7 @@ class ExampleRows(Component):
     micro_batch_rows: Count = 8
     """B: rows the device sees at once."""
     truncation: Literal["error", "drop", "left", "right", "split"] = "error"
-    """A chat that is too long: `error` names it, `drop` leaves it out, `left`, `right` cut off that side, `split` makes several rows of it."""
+    """Of a chat that is too long: `error` names it, `drop` leaves it out, `left`, `right` cut that side off, `split` makes several rows."""
     order: Literal["random", "sequential"] = "random"
     """`random`: a keyed permutation of all rows each epoch; `sequential`: as they stand."""
 
@@ -144,7 +144,7 @@ class PaddedExamples(ExampleRows):
     kind: Literal["padded_examples"] = "padded_examples"
     """A chat a row."""
     padding_multiple: Count | Literal["auto"] = "auto"
-    """Rows are as long as the longest of their batch, rounded up to a multiple of this; auto: of T / 8, so that there are eight shapes at most."""
+    """Rows are as long as the longest of their batch, rounded up to a multiple of this; auto: of T / 8, for eight shapes at most."""
 
 
 class PackedExamples(ExampleRows):
