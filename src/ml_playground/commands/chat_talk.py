@@ -1,6 +1,5 @@
 """`mlp chat` from line to line: what is typed, what the model says, and the commands between."""
 
-import importlib
 import importlib.util
 import signal
 import sys
@@ -16,7 +15,7 @@ from ml_playground.commands.sample_texts import write_text
 from ml_playground.core.atomic import write_file
 from ml_playground.core.error_handling import DataError, PlaygroundError
 from ml_playground.core.humanise import json_text, printable
-from ml_playground.core.registry import did_you_mean
+from ml_playground.core.registry import did_you_mean, load_object
 
 if TYPE_CHECKING:
     from ml_playground.sampling.answers import Answer
@@ -119,7 +118,7 @@ class Talk:
             return
         if importlib.util.find_spec("readline"):
             # Only to be there: `input` uses it, for this session alone; what is typed is written nowhere.
-            importlib.import_module("readline")
+            load_object("readline:get_line_buffer")
         while True:
             try:
                 line = _typed("user: ")

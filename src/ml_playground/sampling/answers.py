@@ -4,7 +4,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any, Literal
 
 from ml_playground.configuration.sample_settings import SampleSettings
@@ -79,32 +79,22 @@ def draw_answers(
         CheckpointError: The model gives logits that are not numbers.
     """
     steering = steering_of(prompter, settings)
-    known = iter(facts) if facts is not None else None
-    waiting = enumerate(chats)
-    while group := list(islice(waiting, rows_at_once * BATCHES_SORTED)):
-        prompts = {
-            number: prompter.prompt(
-                [Turn(message) for message in chat],
-                facts=next(known) if known is not None else None,
-                room=settings.max_new_tokens,
-            )
-            for number, chat in group
-        }
-        by_length = sorted(prompts, key=lambda number: len(prompts[number].ids))
+    asked = zip(chats, repeat({}) if facts is None else facts, strict=facts is not None)
+    waiting = enumerate(
+        prompter.prompt([Turn(message) for message in chat], facts=known, room=settings.max_new_tokens)
+        for chat, known in asked
+    )
+    while group := dict(islice(waiting, rows_at_once * BATCHES_SORTED)):
+        by_length = sorted(group, key=lambda number: len(group[number].ids))
         answers: dict[int, Answer] = {}
         for first in range(0, len(by_length), rows_at_once):
             rows = by_length[first : first + rows_at_once]
-            batch = Answering(
-                decoder,
-                prompter.tokenizer,
-                [prompts[number].ids for number in rows],
-                settings,
-                steering,
-                seeds=[seed_for(settings.seed, "answer", number) for number in rows],
-            )
+            prompts = [group[number].ids for number in rows]
+            seeds = [seed_for(settings.seed, "answer", number) for number in rows]
+            batch = Answering(decoder, prompter.tokenizer, prompts, settings, steering, seeds=seeds)
             deque(batch, maxlen=0)
             answers |= dict(zip(rows, batch.answers, strict=True))
-        for number, prompt in prompts.items():
+        for number, prompt in group.items():
             yield replace(answers[number], notes=prompt.notes)
 
 

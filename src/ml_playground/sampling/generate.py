@@ -83,7 +83,7 @@ def generate(
         seeds: One a prompt; a row's draws depend on its own alone.
         stop_ids: Ids that end a row; they are not given out.
         ended: Asked after each token whether its row is complete.
-        processors: Applied to the logits before anything else, in their order, with what each row has drawn.
+        processors: Applied before anything else, in their order, with what each row has drawn.
         likelihoods: Where given, it comes to hold those of the rows; a step then waits for the device twice.
 
     Yields:
@@ -92,21 +92,16 @@ def generate(
     Raises:
         CheckpointError: The model gives logits that are not numbers.
     """
-    device = decoder.device
     rows = [list(prompt) for prompt in prompts]
-    uniforms = _uniforms(seeds, settings, device)
-    live = list(range(len(rows)))
-    drawn = 0
+    uniforms = _uniforms(seeds, settings, decoder.device)
+    live, drawn = list(range(len(rows))), 0
     while live and drawn < settings.max_new_tokens:
         windows = [rows[row][window_start(len(rows[row]), decoder.max_context) :] for row in live]
         width = max(map(len, windows))
-        steps = settings.max_new_tokens - drawn
-        if decoder.max_context is not None:
-            steps = min(steps, decoder.max_context - width + 1)
+        steps = _steps_that_fit(settings.max_new_tokens - drawn, width, decoder.max_context)
         batch = _Batch(decoder, windows, length=width + steps - 1)
-        past = Past([rows[row] for row in live], decoder.vocab_size, settings, device)
-        in_batch = list(live)
-        own_uniforms = uniforms[in_batch]
+        past = Past([rows[row] for row in live], decoder.vocab_size, settings, decoder.device)
+        in_batch, own_uniforms = live, uniforms[live]
         for _ in range(steps):
             written = [rows[row][len(prompts[row]) :] for row in in_batch] if processors else ()
             ids = batch.next_ids(settings, own_uniforms[:, drawn], past, processors, written)
@@ -117,7 +112,12 @@ def generate(
             live = [token.row for token in tokens if not ended(token)]
             yield tokens
             if not live:
-                break
+                return
+
+
+def _steps_that_fit(wanted: int, width: int, max_context: int | None) -> int:
+    """Steps until a window of this width has outgrown the context; the last one's token need not be read."""
+    return wanted if max_context is None else min(wanted, max_context - width + 1)
 
 
 def generate_uncached(
