@@ -40,6 +40,7 @@ NEEDED: dict[str, Any] = {
 } | {
     "url_text": {"url": "https://a"},
     "mixture": {"parts": {"a": {"kind": "python_stdlib"}}},
+    "preference_pairs": {"reference": "/a"},
     # As a run records it; else it reads its folder.
     "hf_causal_lm": {"path": "/a", "config": '{"model_type":"gpt2"}'},
 }
