@@ -104,6 +104,7 @@ def _talk_of(run: "LoadedRun", prompter: "ChatPrompter", system: str | None, *, 
 def _no_chats(run: "LoadedRun") -> str:
     name = run.run.id if run.run else run.checkpoint.reference
     return (
-        f"{name} was trained on plain text and knows no turns, so nobody can chat with it; let it go on from a text: "
+        f"{name} was trained on plain text, or comes from elsewhere: it carries no chat.json that says how turns are written, so "
+        "nobody can chat with it. Let it go on from a text: "
         f"mlp sample {name} --prompt 'Once upon a time'. To train on chats: docs/chats.md."
     )

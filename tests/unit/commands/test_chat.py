@@ -171,7 +171,7 @@ def test_chat_of_a_run_on_plain_text_says_what_to_do(tmp_path: Path, capsys: pyt
     run = save_run(job_of(tmp_path), {5: 2.0})
     assert main(["chat", "bottles"]) == 2
     shown = capsys.readouterr().err
-    assert f"{run.id} was trained on plain text and knows no turns, so nobody can chat with it" in shown
+    assert f"{run.id} was trained on plain text, or comes from elsewhere: it carries no chat.json" in shown
     assert f"mlp sample {run.id} --prompt" in shown
 
 
