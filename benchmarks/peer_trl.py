@@ -62,7 +62,7 @@ def main() -> None:
         use_cpu=True,
         max_steps=options.warmup + options.steps,
         per_device_train_batch_size=options.rows,
-        max_length=options.length,
+        max_length=None if options.padding_free else options.length,
         packing=packed,
         padding_free=options.padding_free,
         bf16=options.dtype == "bfloat16",
