@@ -31,6 +31,8 @@ REASONING = ("reasoning_content", "thinking", "reasoning")
 """Names under which rows keep what a model thinks before it answers; templates read the first, some the second."""
 MOST_TEMPLATE_BYTES = 1 << 20
 _MOST_TABLES = 256
+# What a template does with values of kinds that it does not expect, or with sizes that no memory holds.
+_MISUSES = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError, MemoryError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +77,15 @@ class ChatTemplate:
         longest_first = sorted({token for token in control if token}, key=lambda token: (-len(token), token))
         self._control = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
         try:
+            text.encode()
             self._template = _environment(self._now).from_string(text)
         except TemplateError as error:
             line = getattr(error, "lineno", None)
             where = f" (line {line})" if line else ""
             raise ConfigError(f"The chat template is no Jinja template: {error}{where}; correct it.") from error
+        except (SyntaxError, ValueError, RecursionError) as error:
+            # Jinja makes Python of it, which has limits of its own: loops within loops, digits, brackets.
+            raise ConfigError(f"The chat template cannot be compiled: {error}; make it simpler.") from error
 
     @property
     def sha256(self) -> str:
@@ -146,10 +152,11 @@ class ChatTemplate:
                 add_generation_prompt=add_generation_prompt,
                 **{**self._tokens, **self._guarded(more)},
             )
+            # Half a surrogate pair, which only a template can write here, is in no vocabulary and in no file.
+            text.encode()
         except TemplateError as error:
             raise TemplateRefusal(str(error)) from error
-        except (TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError, RecursionError) as error:
-            # What a template does with values of kinds that it does not expect.
+        except _MISUSES as error:
             raise TemplateRefusal(f"{type(error).__name__}: {error}") from error
         return _without_guards(text)
 

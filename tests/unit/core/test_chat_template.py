@@ -48,6 +48,11 @@ def test_text_is_what_transformers_renders(name: str, prompt: bool) -> None:
         ("{% set ns = namespace() %}{% set ns._a = 1 %}", "begins with an underscore"),
         ("{{ messages[0].content + 1 }}", "TypeError"),
         ("{{ messages[7].content }}", "has no element 7"),
+        ("{{ 'a'.encode('nope') }}", "LookupError: unknown encoding"),
+        ("{{ cycler() }}", "RuntimeError: at least one item"),
+        ("{{ 'a' * 2**62 }}", "MemoryError"),
+        ("{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}", "RecursionError"),
+        (r"{{ '\ud800' }}", "UnicodeEncodeError"),
     ],
 )
 def test_template_that_refuses_or_breaks_out_is_told(text: str, message: str) -> None:
@@ -60,6 +65,22 @@ def test_what_is_no_template_is_refused_with_its_line() -> None:
     """Before a chat is read."""
     with pytest.raises(ConfigError, match=r"The chat template is no Jinja template: .* \(line 2\); correct it"):
         ChatTemplate("\n{% for %}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{% for one in messages %}" * 30 + "{% endfor %}" * 30,
+        "{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}",
+        "{{ 10 ** 5000 }}",
+        "{% break %}",
+        "{{ '\ud800' }}",
+    ],
+)
+def test_what_no_python_can_be_made_of_is_refused(text: str) -> None:
+    """Whatever a folder from elsewhere holds, its user hears of it in one line."""
+    with pytest.raises(ConfigError, match="The chat template cannot be compiled: .*; make it simpler"):
+        ChatTemplate(text)
 
 
 def test_special_token_in_a_message_is_remembered_as_text() -> None:
