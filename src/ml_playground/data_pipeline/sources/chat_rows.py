@@ -10,11 +10,11 @@
 """
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, cast
 
+from ml_playground.configuration.chat_settings import MOST_WEIGHT
 from ml_playground.core.registry import did_you_mean
 from ml_playground.core.values import ChatExample, Message
 from ml_playground.data_pipeline.sources.jsonl_rows import RowError, kind_words
@@ -147,9 +147,9 @@ def _weight(message: Mapping[str, Any], where: str) -> float | None:
             if not isinstance(value, bool):
                 raise RowError("bad_message", f"{where}.{key} is {_kind(value)}, not true or false")
             return float(value)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST_WEIGHT:
             got = value if isinstance(value, int | float) else _kind(value)
-            raise RowError("bad_message", f"{where}.weight is {got}, not a number from 0 on")
+            raise RowError("bad_message", f"{where}.weight is {got}, not a number from 0 to {MOST_WEIGHT:,.0f}")
         return float(value)
     return None
 

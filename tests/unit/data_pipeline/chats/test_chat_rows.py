@@ -68,8 +68,15 @@ def test_weight_of_a_message_is_what_the_row_says(said: dict[str, Any], weight: 
         ({"messages": [{"role": "user"}]}, r"messages\[0\].content is missing, not text"),
         ({"messages": {"role": "user"}}, r"messages is an object, not a list of messages"),
         ({"messages": ["x"]}, r"messages\[0\] is a text, not an object with role and content"),
-        ({"messages": [CHAT[0] | {"weight": -1}]}, r"messages\[0\].weight is -1, not a number from 0 on"),
-        ({"messages": [CHAT[0] | {"weight": "1"}]}, r"messages\[0\].weight is a text, not a number from 0 on"),
+        ({"messages": [CHAT[0] | {"weight": -1}]}, r"messages\[0\].weight is -1, not a number from 0 to 1,000,000"),
+        (
+            {"messages": [CHAT[0] | {"weight": 1e300}]},
+            r"messages\[0\].weight is 1e\+300, not a number from 0 to 1,000,000",
+        ),
+        (
+            {"messages": [CHAT[0] | {"weight": "1"}]},
+            r"messages\[0\].weight is a text, not a number from 0 to 1,000,000",
+        ),
         ({"messages": [CHAT[0] | {"train": 1}]}, r"messages\[0\].train is a number, not true or false"),
         ({"messages": [CHAT[0] | {"train": True, "weight": 1}]}, "has weight and train, which say the same"),
         ({"text": "x"}, "the row holds 'text'; it needs messages, or prompt and completion"),
