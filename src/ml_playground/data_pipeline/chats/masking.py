@@ -129,25 +129,29 @@ class Masking:
             raise RowFault(
                 f"the template writes nothing of message {number + 1} ({messages[number].role}); leave it out"
             )
-        end = self._end(until, len(before)) if answers else len(until.text)
-        if end is None:
+        if not answers:
+            return Target(len(before), len(until.text), weight, answers)
+        mark = self._end(until, len(before))
+        if mark is None:
             raise RowFault(
                 f"the template writes no end mark after the answer in message {number + 1} (it ends in "
                 f"{until.text[-EXCERPT:]!r}), so that a model would never learn to stop; take a template that ends answers "
                 "with a special token, such as {{ eos_token }}"
             )
-        return Target(len(before), end, weight, answers)
+        if not until.text[len(before) : mark[0]].strip():
+            raise RowFault(_empty(number))
+        return Target(len(before), mark[1], weight, answers)
 
-    def _end(self, until: Rendered, start: int) -> int | None:
-        """Where the end mark of an answer ends; None: there is none, or something is written after it."""
+    def _end(self, until: Rendered, start: int) -> tuple[int, int] | None:
+        """Where the end mark of an answer begins and ends; None: there is none, or something is written after it."""
         text = until.text
         for marks in self._marks:
             ends = [
-                found.end()
+                found.span()
                 for found in marks.finditer(text, start)
                 if not any(first < found.end() and found.start() < last for first, last in until.literal)
             ]
-            if ends and not text[ends[-1] :].strip():
+            if ends and not text[ends[-1][1] :].strip():
                 return ends[-1]
         return None
 
@@ -171,11 +175,15 @@ def _any_of(texts: Sequence[str]) -> re.Pattern[str]:
 def _check_answer(messages: Sequence[Message], number: int) -> None:
     answer = messages[number]
     if not answer.content.strip() and not any(answer.extra.values()):
-        raise RowFault(f"message {number + 1} is an empty answer; write one, or give it the weight 0")
+        raise RowFault(_empty(number))
     if not any(message.role in ASKING for message in messages[:number]):
         raise RowFault(
             f"message {number + 1} is an answer to nobody: no user's message stands before it; add one, or give it the weight 0"
         )
+
+
+def _empty(number: int) -> str:
+    return f"message {number + 1} is an empty answer; write one, or give it the weight 0"
 
 
 def _altered(before: str, whole: str, number: int, role: str) -> str:

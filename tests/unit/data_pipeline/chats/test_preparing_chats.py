@@ -127,6 +127,10 @@ BAD: dict[str, tuple[Any, str]] = {
     "no role": ({"messages": [{"content": "x"}]}, r"chats\.jsonl:3: messages\[0\] has no role; correct the row"),
     "orphan": ({"messages": [{"role": "assistant", "content": "x"}]}, r":3: message 1 is an answer to nobody: .*add one, or give"),
     "empty answer": (turns("a", " "), r":3: message 2 is an empty answer; write one, or give it the weight 0"),
+    "named, and empty": (
+        {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "", "name": "b"}]},
+        r":3: message 2 is an empty answer; write one",
+    ),
     "no answer": (turns("a"), r":3: no token of it would be a target: it has no answer .*\(roles: user\); add one"),
     "all masked": ({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "train": False}]},
                    r":3: no token of it would be a target: each of its answers has the weight 0"),
