@@ -75,7 +75,7 @@ def tables(options: argparse.Namespace) -> Iterator[Table]:
             f"prepare.tokenizer={{kind='hugging_face', path='{base}'}}",
             f"model={{kind='hf_causal_lm', path='{base}', adapter={{kind='lora', r=16, alpha=32}}}}",
             "optimizer={kind='adamw', lr=2e-3}",
-            "train.max_steps=600",
+            "train.max_steps=800",
         ]
         lora = proof("regime3, LoRA", [*adapter, *more])
         letter, minutes = "problems solved to the letter", "minutes to solve them"
