@@ -6,11 +6,20 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import Lfm2Config, Lfm2ForCausalLM
+from transformers import (
+    BertConfig,
+    BertLMHeadModel,
+    DogeConfig,
+    DogeForCausalLM,
+    Lfm2Config,
+    Lfm2ForCausalLM,
+    PreTrainedModel,
+)
 
 from ml_playground.core.error_handling import ConfigError, DataError
 from ml_playground.core.values import ModelContext
 from ml_playground.models.core.hf_causal_lm import HfCausalLmModel, build
+from ml_playground.models.core.hf_causal_lm_attention import NAMES
 from ml_playground.models.protocols import Layout
 from tests.fakes.chat_rows import (
     Chat,
@@ -116,6 +125,42 @@ def test_architecture_that_mixes_documents_is_refused(tmp_path: Path) -> None:
         our_loss(ours, batch)
     assert our_loss(ours, padded(some_chats(VOCAB))).isfinite()
     assert ours.training
+
+
+def read_apart_and_by_themselves(network: PreTrainedModel) -> tuple[Tensor, Tensor]:
+    """States of two documents in one row, and of the same each in a row of its own; weights far from zero."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    ours = HfCausalLmModel(network, known_ids=VOCAB, vocab_size=VOCAB, max_context=CONTEXT).eval()
+    one, two = torch.arange(3, 12)[None], torch.arange(20, 14, -1)[None]
+    lengths = torch.tensor([one.shape[1], two.shape[1]])
+    positions = torch.cat([torch.arange(int(length)) for length in lengths])[None]
+    together = ours.hidden(
+        torch.cat([one, two], 1), Layout(positions, torch.arange(2).repeat_interleave(lengths)[None])
+    )
+    return together, torch.cat([ours.hidden(one), ours.hidden(two)], 1)
+
+
+def test_architecture_whose_layers_add_to_the_mask_keeps_what_they_add() -> None:
+    """Doge's make likelier which keys are read: documents without that would be apart, and of another model."""
+    config = DogeConfig(
+        **SPECIALS | {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    )
+    config._attn_implementation = NAMES["math"]
+    together, by_themselves = read_apart_and_by_themselves(DogeForCausalLM(config))
+    torch.testing.assert_close(together, by_themselves, **ALIKE)
+
+
+def test_architecture_that_reads_what_follows_is_refused() -> None:
+    """Causal attention in packed rows would be another model than the one that reads a row by itself."""
+    config = BertConfig(
+        **SPECIALS | {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    )
+    config._attn_implementation = NAMES["math"]
+    with pytest.raises(ConfigError, match="BertLMHeadModel lets several documents of a row see each other"):
+        read_apart_and_by_themselves(BertLMHeadModel(config))
 
 
 def test_documents_may_be_longer_together_than_the_context(tmp_path: Path) -> None:
