@@ -156,7 +156,7 @@ def _ledger(census: Census, source: Provenance, writer: ChatWriter, bad: Sequenc
         files_used=len(source.files),
         files_skipped=dict(Counter(file.reason for file in source.skipped)),
         chats=len(census.kinds),
-        copies=census.copies,
+        copies=len(census.originals),
         splits=writer.splits,
         dropped=writer.dropped,
         bad_rows=tuple(bad),

@@ -3,8 +3,9 @@
 import hashlib
 import json
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -30,9 +31,10 @@ class Census:
 
     kinds: bytearray
     """Of each row of the source: GOOD, COPY or BAD."""
-    copies: int
+    originals: Mapping[int, int]
+    """Number of a copy's row -> that of the first row that says the same."""
     dealt: int
-    """Chats to be dealt out: those that are neither bad nor left out as copies."""
+    """Chats to be dealt out: those that are neither bad nor copies, which go where their original goes."""
     characters: int
     """Of all chats."""
     pairs: bool
@@ -68,10 +70,11 @@ def take_census(source: ChatSource, settings: PrepareSettings, report: Report) -
         )
     originals = originals_of(array("Q", bytes(8 * len(numbers))), prints)
     copies = np.flatnonzero(originals != np.arange(len(originals)))
-    for place in copies.tolist():
-        kinds[numbers[place]] = COPY
-    left_out = len(copies) if settings.duplicates == "drop" else 0
-    return Census(kinds, len(copies), len(numbers) - left_out, characters, bool(preferences))
+    firsts = cast("list[int]", originals[copies].tolist())
+    found = {numbers[place]: numbers[first] for place, first in zip(copies.tolist(), firsts, strict=True)}
+    for number in found:
+        kinds[number] = COPY
+    return Census(kinds, found, len(numbers) - len(found), characters, bool(preferences))
 
 
 def _digest(chat: ChatExample) -> bytes:
@@ -85,7 +88,7 @@ def size_of(chat: ChatExample) -> int:
 
 
 Deal = Callable[[ChatExample, int], str]
-"""The split of a chat; the number counts those that are dealt out."""
+"""The split of a chat that is no copy; the number counts those."""
 
 
 def deal_of(settings: PrepareSettings, census: Census) -> Deal:
@@ -116,20 +119,27 @@ def dealt_out(
 ) -> Iterator[Dealt]:
     """Every row of the source with its place; an error where it is not what the census counted.
 
+    A copy that is not dropped goes where its original went: else what is trained on would be validated on.
+
     Raises:
         DataError: The source changed.
     """
     dealt = characters = 0
     number = -1
+    copied = set(census.originals.values())
+    places: dict[int, str] = {}
     for number, chat in enumerate(source.chats()):
         if number >= len(census.kinds) or isinstance(chat, BadRow) != (census.kinds[number] == BAD):
             raise changed_meanwhile(f"{chat.id} is another row than before")
         if isinstance(chat, BadRow):
             yield Dealt(number, chat, BAD_ROW)
-        elif drops and census.kinds[number] == COPY:
-            yield Dealt(number, chat, DUPLICATE)
+        elif census.kinds[number] == COPY:
+            yield Dealt(number, chat, DUPLICATE if drops else places[census.originals[number]])
         else:
-            yield Dealt(number, chat, deal(chat, dealt))
+            place = deal(chat, dealt)
+            if number in copied:
+                places[number] = place
+            yield Dealt(number, chat, place)
             dealt += 1
         if not isinstance(chat, BadRow):
             characters += size_of(chat)

@@ -319,3 +319,15 @@ def test_day_of_preparing_is_what_templates_are_told(tmp_path: Path) -> None:
     assert prepared.template.render(messages).startswith(f"{today.year}<|im_start|>")
     other = ChatTemplate.load(prepared.tokenizer_folder, today=date(1999, 1, 1))
     assert other.render(messages).startswith("1999<|im_start|>")
+
+
+@pytest.mark.parametrize("split_by", ["position", "document", "hash"])
+def test_copies_stay_on_one_side(tmp_path: Path, split_by: str) -> None:
+    """Nothing that is trained on is validated on, however often a chat comes and wherever."""
+    rows = [turns(f"{number} and 1?", f"{number + 1}.") for number in range(30)]
+    prepared = prepared_chats(tmp_path, [*rows, *rows[::-1], *rows], split_by=split_by, val_fraction=0.3)
+    sides = {split: [chat.messages[-1].content for chat in prepared.chats(split)] for split in ("train", "val")}
+    assert not set(sides["train"]) & set(sides["val"])
+    assert sorted(sides["train"] + sides["val"]) == sorted(f"{number + 1}." for number in range(30) for _ in range(3))
+    assert len(sides["val"]) % 3 == 0
+    assert sides["val"]
