@@ -14,12 +14,14 @@ from typing import Any
 from ml_playground.configuration.chat_settings import ChatSettings
 from ml_playground.core.chat_encoding import Border
 from ml_playground.core.chat_template import ChatTemplate, Rendered, TemplateRefusal
+from ml_playground.core.registry import did_you_mean
 from ml_playground.core.values import Message
 from ml_playground.data_pipeline.chats.protocol import RowFault
 
 ASSISTANT = "assistant"
 ASKING = frozenset({"user", "tool"})
 """Roles that an answer answers."""
+_USUAL = ("system", "user", ASSISTANT, "tool")
 _WEIGHTS: Mapping[str, Callable[[ChatSettings], float]] = {
     ASSISTANT: lambda settings: settings.assistant_weight,
     "user": lambda settings: settings.user_weight,
@@ -160,7 +162,9 @@ class Masking:
             return self._template.rendered(messages, add_generation_prompt=prompt, tools=tools)
         except TemplateRefusal as error:
             roles = ", ".join(message.role for message in messages[:8])
-            raise RowFault(f"the template does not take these messages ({roles}): {error}") from error
+            raise RowFault(
+                f"the template does not take these messages ({roles}): {error}{_misspelt(messages)}"
+            ) from error
 
 
 def only_last_answer(messages: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -178,8 +182,17 @@ def _check_answer(messages: Sequence[Message], number: int) -> None:
         raise RowFault(_empty(number))
     if not any(message.role in ASKING for message in messages[:number]):
         raise RowFault(
-            f"message {number + 1} is an answer to nobody: no user's message stands before it; add one, or give it the weight 0"
+            f"message {number + 1} is an answer to nobody: no user's message stands before it"
+            + (_misspelt(messages[:number]) or "; add one, or give it the weight 0")
         )
+
+
+def _misspelt(messages: Sequence[Message]) -> str:
+    """Of roles that only some templates know, the first that resembles a usual one: it may well be meant."""
+    for number, message in enumerate(messages):
+        if message.role not in _WEIGHTS and (hint := did_you_mean(message.role, _USUAL)):
+            return f": messages[{number}].role = {message.role!r}{hint}"
+    return ""
 
 
 def _empty(number: int) -> str:
@@ -212,7 +225,10 @@ def _disagreement(before: str, until: str, number: int, role: str) -> str:
 def _no_target(messages: Sequence[Message], settings: ChatSettings) -> str:
     roles = sorted({message.role for message in messages})
     if ASSISTANT not in roles:
-        return f"no token of it would be a target: it has no answer of an assistant (roles: {', '.join(roles) or 'none'}); add one"
+        return (
+            f"no token of it would be a target: it has no answer of an assistant (roles: {', '.join(roles) or 'none'})"
+            + (_misspelt(messages) or "; add one")
+        )
     if not settings.assistant_weight:
         return "no token of it would be a target, for prepare.chat.assistant_weight = 0; raise it"
     return "no token of it would be a target: each of its answers has the weight 0; give one of them another weight"

@@ -126,6 +126,18 @@ BAD: dict[str, tuple[Any, str]] = {
     "malformed": ('{"messages": [', r"chats\.jsonl:3: column 15: .*; correct the row, or leave such rows out"),
     "no role": ({"messages": [{"content": "x"}]}, r"chats\.jsonl:3: messages\[0\] has no role; correct the row"),
     "orphan": ({"messages": [{"role": "assistant", "content": "x"}]}, r":3: message 1 is an answer to nobody: .*add one, or give"),
+    "misspelt user": (
+        {"messages": [{"role": "usr", "content": "a"}, {"role": "assistant", "content": "b"}]},
+        r":3: message 2 is an answer to nobody: no user's .* before it: messages\[0\]\.role = 'usr'; did you mean 'user'\?",
+    ),
+    "misspelt assistant": (
+        {"messages": [{"role": "user", "content": "a"}, {"role": "asistant", "content": "b"}]},
+        r":3: no token .*\(roles: asistant, user\): messages\[1\]\.role = 'asistant'; did you mean 'assistant'\?",
+    ),
+    "nothing like it": (
+        {"messages": [{"role": "narrator", "content": "a"}, {"role": "assistant", "content": "b"}]},
+        r":3: message 2 is an answer to nobody: no user's message stands before it; add one, or give",
+    ),
     "empty answer": (turns("a", " "), r":3: message 2 is an empty answer; write one, or give it the weight 0"),
     "named, and empty": (
         {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "", "name": "b"}]},
