@@ -213,7 +213,7 @@ def test_sample_of_a_folder_is_the_text_that_the_library_writes(
         (["sample", "base", "--engine", "llama_cpp"], "runs models of kind 'gpt' only"),
         (["sample", "base", "--set", "model.dropout=0.1"], "model.dropout cannot be set here"),
         (["sample", "pickle"], "only as a pickle"),
-        (["config", "check", "nowhere.toml"], "is no folder; name one with a config.json"),
+        (["config", "check", "nowhere.toml"], r"model\.path: \S+gone is no folder; name one with a config.json"),
     ],
 )
 def test_wrong_use_is_refused_in_one_line(

@@ -486,7 +486,7 @@ def test_training_without_its_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="model.model_path is missing"):
         import_file(text_file(tmp_path, "flat.json", '{"batch_size": 2}'))
     file = training_file(tmp_path, model={"model_path": "gone"})
-    with pytest.raises(ConfigError, match=r"config\.json: model: .*gone is no folder; name one"):
+    with pytest.raises(ConfigError, match=r"config\.json: model\.path: .*gone is no folder; name one"):
         import_file(file)
     model = tmp_path / "qwen"
     sets = [f"model.path={model}", f"prepare.tokenizer.path={model}"]

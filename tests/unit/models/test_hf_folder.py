@@ -101,8 +101,19 @@ def test_folder_that_is_no_model_is_refused_when_the_settings_are_read(what: str
     """So that `mlp config check` says it, before anything starts."""
     spoil, message = BROKEN[what]
     spoil(folder)
-    with pytest.raises(ValidationError, match=message):
+    with pytest.raises(ValidationError, match=message) as error:
         settings_of(folder)
+    assert [fault["loc"] for fault in error.value.errors()] == [("path",)]
+
+
+def test_base_that_is_away_may_have_moved(tmp_path: Path) -> None:
+    """An adapter needs it ever after, so whoever has moved it is told how to say where; whoever trains all weights is not."""
+    hint = r"is no folder; .*; if the base has moved, --set model\.path=FOLDER"
+    with pytest.raises(ValidationError, match=hint):
+        settings_of(tmp_path / "gone", adapter={"kind": "lora"})
+    with pytest.raises(ValidationError, match="is no folder") as error:
+        settings_of(tmp_path / "gone")
+    assert "moved" not in str(error.value)
 
 
 UNBUILDABLE: dict[str, tuple[Callable[[Path], Any], str]] = {

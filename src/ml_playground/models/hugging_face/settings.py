@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, cast
 
-from pydantic import StringConstraints, ValidationInfo, model_validator
+from pydantic import StringConstraints, ValidationError, ValidationInfo, model_validator
 
 from ml_playground.configuration.base import ByKind, Component, ConfigPath, Probability, reads_files
 from ml_playground.core.error_handling import ConfigError
@@ -44,8 +44,14 @@ class HfCausalLm(Component):
         try:
             return given | {"config": read_config(Path(folder)), "files_sha256": files_sha256(Path(folder))}
         except ConfigError as error:
-            # Pydantic gathers what is wrong with a job from errors of this type.
-            raise ValueError(str(error).removesuffix(".")) from None
+            moved = given.get("adapter") is not None and not Path(folder).is_dir()
+            hint = "; if the base has moved, --set model.path=FOLDER" if moved else ""
+            wrong = ValueError(str(error).removesuffix(".") + hint)
+            # Of the path, so that the message names that setting.
+            raise ValidationError.from_exception_data(
+                cls.__name__,
+                [{"type": "value_error", "loc": ("path",), "input": str(folder), "ctx": {"error": wrong}}],
+            ) from None
 
     def misfit_with(self, tokenizer: Component | None) -> str | None:
         """Ids mean what the model was trained with: its own tokenizer's, or those of one that only its user can know to be equal."""
