@@ -15,7 +15,7 @@ from ml_playground.commands.evaluate_images import record_of as evaluation_recor
 from ml_playground.commands.options import ConfigFiles, Experiment, Json, Sets, as_typed, named, naming
 from ml_playground.commands.prepare import prepare_job, summary_of
 from ml_playground.commands.sample import draw_from
-from ml_playground.commands.train import Fresh, Resume, exit_code_of, train_job
+from ml_playground.commands.train import Fresh, Resume, exit_code_of, follow_up, train_job
 from ml_playground.commands.train import summary_of as training_summary_of
 from ml_playground.configuration.loading import Loaded, load
 from ml_playground.configuration.models import JobConfig
@@ -106,9 +106,8 @@ def training_is_safe(job: JobConfig, run: RunFolder) -> Generator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        follow = "evaluate" if job.prepare.source.modality == "images" else "sample"
         typer.echo(
-            f"\nThe training is saved: {run.path}. To go on: mlp {follow} {run.id}, or the same command.", err=True
+            f"\nThe training is saved: {run.path}. To go on: {follow_up(job, run)}, or the same command.", err=True
         )
         raise
 

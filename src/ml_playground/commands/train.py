@@ -28,12 +28,14 @@ from ml_playground.core.standard_error import say_at_once
 from ml_playground.data_pipeline.manifest import open_prepared
 from ml_playground.data_pipeline.preparer import changed_source
 from ml_playground.monitoring.reader import read_status
-from ml_playground.training.resume import Choice, choose_run
+from ml_playground.training.resume import Choice, choose_run, differences, read_job, short
 
 if TYPE_CHECKING:
     from ml_playground.training.protocols import JobResult
 
 EXHAUSTED = 3
+MOST_DIFFERENCES = 3
+"""That a note names."""
 
 Fresh = Annotated[bool, typer.Option("--fresh", help="Begin a new run beside the ones there are.")]
 Resume = Annotated[
@@ -97,7 +99,7 @@ def _check_data(job: JobConfig, typed: str) -> None:
 
 
 def chosen_run(job: JobConfig, *, fresh: bool, resume: str | None) -> Choice:
-    """Which run a start begins or goes on with; says which unfinished one it leaves behind.
+    """Which run a start begins or goes on with; says which unfinished or finished one of other settings it leaves behind.
 
     Raises:
         ConfigError: --fresh and --resume together.
@@ -112,7 +114,19 @@ def chosen_run(job: JobConfig, *, fresh: bool, resume: str | None) -> Choice:
             f"note: a new run begins; {choice.passed_over.id}, of other settings, ended before its first checkpoint",
             err=True,
         )
+    if choice.finished is not None:
+        typer.echo(f"note: a new run begins; {_left_finished(choice.finished, job)}", err=True)
     return choice
+
+
+def _left_finished(run: RunFolder, job: JobConfig) -> str:
+    """In what a finished run differs from the job, and how to go on from it where its weights fit."""
+    changed = [difference for difference in differences(read_job(run), job) if difference.lock != "free"]
+    shown = ", ".join(f"{one.path} {short(one.saved)} -> {short(one.wanted)}" for one in changed[:MOST_DIFFERENCES])
+    more = f", and {len(changed) - MOST_DIFFERENCES} more" if len(changed) > MOST_DIFFERENCES else ""
+    # What is locked would be refused there.
+    go_on = f"; to go on from it: --resume {run.id}" if all(one.lock != "locked" for one in changed) else ""
+    return f"{run.id} is finished with other settings ({shown}{more}){go_on}"
 
 
 def train_job(job: JobConfig, *, fresh: bool = False, resume: str | None = None) -> "JobResult":
@@ -223,15 +237,21 @@ def _early_end(run: RunFolder) -> str:
     return (status.message if status is not None else "") or "stopped early"
 
 
+def follow_up(job: JobConfig, run: RunFolder) -> str:
+    """What to type to see what a trained model does."""
+    modality = job.prepare.source.modality
+    verb = "evaluate" if modality == "images" or job.data.pairs else "chat" if modality == "chats" else "sample"
+    return f"mlp {verb} {run.id}"
+
+
 def summary_of(result: "JobResult", job: JobConfig, command: str) -> str:
     """How it ended, where it lies, what to type next; `command` is what was typed."""
     run = RunFolder(Path(result.run))
     place = f"step {result.step:,} of {result.max_steps:,}{metrics_text(result.metrics)}"
-    follow = "evaluate" if job.prepare.source.modality == "images" else "sample"
     if result.nothing_to_do:
         word = _early_end(run) if result.reason == "stopped_early" else result.reason.replace("_", " ")
         head = f"nothing to do: {run.id} is finished ({word}, {place})"
-        return f"{head}\nnext: mlp {follow} {run.id}   or begin another one: {command} --fresh"
+        return f"{head}\nnext: {follow_up(job, run)}   or begin another one: {command} --fresh"
     lines = {
         "completed": f"completed: {place}",
         "stopped_early": f"{_early_end(run)}: {place}",
@@ -239,7 +259,7 @@ def summary_of(result: "JobResult", job: JobConfig, command: str) -> str:
         "nan": f"the numbers gave out: {result.message}",
         "out_of_memory": f"out of memory: {result.message}",
     }
-    next_line = f"next: mlp {follow} {run.id}\n" if result.reason in FINISHED else ""
+    next_line = f"next: {follow_up(job, run)}\n" if result.reason in FINISHED else ""
     if result.reason == "nan":
         next_line = f"next: {at_lower_rate(job, command)}\n"
     return f"{lines[result.reason]}\n{next_line}run:  {run.path}"

@@ -67,7 +67,7 @@ class Difference:
 
     def __str__(self) -> str:
         inner = _inner_differences(self.saved, self.wanted)
-        words = f"saved {_short(self.saved)}, wanted {_short(self.wanted)}" if inner is None else inner
+        words = f"saved {short(self.saved)}, wanted {short(self.wanted)}" if inner is None else inner
         return f"{self.path}: {words} ({self.lock})"
 
 
@@ -79,13 +79,14 @@ def _inner_differences(saved: Any, wanted: Any) -> str | None:
         return None
     paths = _flat(old), _flat(new)
     return ", ".join(
-        f"{key} {_short(paths[0].get(key))} -> {_short(paths[1].get(key))}"
+        f"{key} {short(paths[0].get(key))} -> {short(paths[1].get(key))}"
         for key in paths[0] | paths[1]
         if paths[0].get(key) != paths[1].get(key)
     )
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A value as it is written, cut where it is long."""
     text = repr(value)
     return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN - 20]}... ({len(text):,} characters)"
 
@@ -160,6 +161,8 @@ class Choice:
     """Those of a resumed run that are not free: it is a branch from here on."""
     passed_over: RunFolder | None = None
     """An unfinished run of other settings beside which a new one begins, for there is nothing in it to go on from."""
+    finished: RunFolder | None = None
+    """The newest finished run of the experiment, of other settings, beside which a new one begins."""
 
 
 def choose_run(job: JobConfig, runs: Path, *, fresh: bool = False, named: RunFolder | None = None) -> Choice:
@@ -180,17 +183,15 @@ def choose_run(job: JobConfig, runs: Path, *, fresh: bool = False, named: RunFol
         return _go_on(job, named, named=True)
     if fresh:
         return Choice("new")
-    unfinished: RunFolder | None = None
-    empty: RunFolder | None = None
+    others: dict[str, RunFolder] = {}
     for run in _runs_of(job.name, runs):
         finished = finished_result(run) is not None
         if not _changed(job, run):
             return Choice("nothing_to_do" if finished else "resume", run)
-        if not finished and _has_something_to_lose(run):
-            unfinished = unfinished or run
-        elif not finished:
-            empty = empty or run
-    return Choice("new", passed_over=empty) if unfinished is None else _go_on(job, unfinished, named=False)
+        others.setdefault("finished" if finished else "unfinished" if _has_something_to_lose(run) else "empty", run)
+    if "unfinished" in others:
+        return _go_on(job, others["unfinished"], named=False)
+    return Choice("new", passed_over=others.get("empty"), finished=others.get("finished"))
 
 
 def unfinished_run(experiment: str, runs: Path) -> RunFolder | None:

@@ -5,6 +5,7 @@ import os
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -14,6 +15,7 @@ from ml_playground.commands.runs import runs
 from ml_playground.commands.train import (
     EXHAUSTED,
     StopSignals,
+    chosen_run,
     exit_code_of,
     stop_on_signals,
     summary_of,
@@ -22,7 +24,7 @@ from ml_playground.commands.train import (
 )
 from ml_playground.core.error_handling import ConfigError, DataError
 from ml_playground.core.run_folder import runs_folder
-from ml_playground.core.run_schema import Reason
+from ml_playground.core.run_schema import Reason, Result
 from ml_playground.training.protocols import JobResult
 from tests.fakes.run_folder import bare_run, put_status
 from tests.fakes.tiny_job import tiny_job
@@ -263,6 +265,55 @@ def test_train_other_settings_after_a_run_without_checkpoint_begins_anew(
     told = capsys.readouterr()
     assert f"note: a new run begins; mine/{dead.name}, of other settings, ended before its first checkpoint" in told.err
     assert told.out.startswith("completed: ")
+
+
+def test_train_other_settings_after_a_finished_run_says_that_it_begins_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Five steps more are not meant to cost all steps again; the newest run's differences are named, three at most."""
+    run = bare_run("tiny", "20260101-000000-aaaa")
+    run.config.write_text(tiny_job(tmp_path).model_dump_json())
+    run.result.write_text(Result(reason="completed", step=60, max_steps=60).model_dump_json())
+
+    def told(*, fresh: bool = False, **sections: Any) -> str:
+        assert chosen_run(tiny_job(tmp_path, **sections), fresh=fresh, resume=None).action == "new"
+        return capsys.readouterr().err
+
+    begins = f"note: a new run begins; {run.id} is finished with other settings "
+    go_on = f"; to go on from it: --resume {run.id}\n"
+    assert told(train={"max_steps": 65}) == f"{begins}(train.max_steps 60 -> 65){go_on}"
+    many = {"optimizer": {"lr": 0.5}, "train": {"max_steps": 65, "grad_clip": 2.0}, "seed": 8}
+    assert told(**many).endswith(f" -> 65, and 1 more){go_on}")
+    # Weights of another size: --resume would be refused.
+    assert told(model={"n_layer": 3}) == f"{begins}(model.n_layer 2 -> 3)\n"
+    assert told(fresh=True, seed=8) == ""
+    chosen_run(tiny_job(tmp_path), fresh=False, resume=None)
+    assert capsys.readouterr().err == ""
+
+
+CHATS = {"source": {"kind": "jsonl_chat", "path": "chats.jsonl"}, "chat": {"template": "plain"}}
+PAIRS = CHATS | {"source": {"kind": "jsonl_preference", "path": "pairs.jsonl"}}
+
+
+@pytest.mark.parametrize(
+    ("verb", "sections"),
+    [
+        ("sample", {}),
+        ("chat", {"prepare": CHATS, "data": {"kind": "padded_examples"}}),
+        (
+            "evaluate",
+            {"prepare": PAIRS, "data": {"kind": "preference_pairs", "reference": "base"}, "objective": {"kind": "dpo"}},
+        ),
+    ],
+)
+def test_summary_names_the_command_that_fits_what_was_trained_on(
+    tmp_path: Path, verb: str, sections: dict[str, Any]
+) -> None:
+    """A model of chats is talked to, one of pairs measured; also of a run that was finished before."""
+    job = tiny_job(tmp_path, **sections)
+    again = summary_of(result_of("completed", nothing_to_do=True), job, "mlp train toy")
+    for summary in (summary_of(result_of("completed"), job, "mlp train toy"), again):
+        assert f"\nnext: mlp {verb} toy/20260101-000000-aaaa" in summary
 
 
 def test_train_again_has_nothing_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -155,8 +155,12 @@ def test_choose_run_finished_has_nothing_to_do(tmp_path: Path, reason: Reason) -
 
 def test_choose_run_finished_with_other_settings_begins_another(tmp_path: Path) -> None:
     """A finished run is in nobody's way."""
-    run_with(tmp_path, "20260101-000000-aaaa", job_of(), "completed")
-    assert choose_run(job_of(optimizer={"lr": 0.5}), tmp_path).action == "new"
+    run_with(tmp_path, "20260101-000000-aaaa", job_of(seed=3), "completed")
+    newest = run_with(tmp_path, "20260102-000000-aaaa", job_of(), "completed")
+    dead = run_with(tmp_path, "20260103-000000-aaaa", job_of(), "nan")
+    other = job_of(optimizer={"lr": 0.5})
+    assert choose_run(other, tmp_path) == Choice("new", passed_over=dead, finished=newest)
+    assert choose_run(other, tmp_path, fresh=True) == Choice("new")
 
 
 def test_choose_run_unfinished_of_equal_settings_is_found_behind_a_finished_one(tmp_path: Path) -> None:
