@@ -211,7 +211,9 @@ def test_merge_keeps_what_stood_there_and_refuses_what_it_must_not_touch(
         capsys.readouterr()
         assert main(["merge", name, "--out", "merged", *(["--dtype", "bfloat16"] if number == 0 else [])]) == 0
         kept_line = f"kept:  {tmp_path / 'merged'}.backup-{number}" if number else "next:  mlp sample"
-        assert kept_line in capsys.readouterr().err
+        told = capsys.readouterr().err
+        assert told.startswith(f"merge: loading {name} and its base\n")
+        assert kept_line in told
     assert json.loads((tmp_path / "merged.backup-1" / "parity.json").read_text())["dtype"] == "bfloat16"
     assert json.loads((tmp_path / "merged.backup-2" / "parity.json").read_text())["dtype"] == "float32"
     (tmp_path / "strange").mkdir()

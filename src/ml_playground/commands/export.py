@@ -70,6 +70,7 @@ def export(
     # On the CPU, where sums come out alike in every library.
     cpu = ("runtime.device=cpu", *(sets or ()))
     layers = sampling_layers(cpu, {"weights": ("--weights", weights)}, os.environ, FOR_EXPORT)
+    typer.echo(f"export: loading {target}", err=True)
     from ml_playground.export.hugging_face import refuse_place  # noqa: PLC0415 - torch takes seconds; refusals come first
     from ml_playground.export.model_folder import refuse_unknown  # noqa: PLC0415
     from ml_playground.sampling.runner import load_run  # noqa: PLC0415

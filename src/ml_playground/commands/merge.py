@@ -51,6 +51,7 @@ def merge(
     # On the CPU, where sums come out alike in every library.
     cpu = ("runtime.device=cpu", *(sets or ()))
     layers = sampling_layers(cpu, {"weights": ("--weights", weights)}, os.environ, FOR_EXPORT)
+    typer.echo(f"merge: loading {target} and its base", err=True)
     from ml_playground.export.backup import kept  # noqa: PLC0415 - torch takes seconds
     from ml_playground.sampling.runner import load_run  # noqa: PLC0415
 

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from ml_playground.core import atomic
 from ml_playground.core.atomic import write_file
+from ml_playground.core.chat_facts import NAME as FACTS
+from ml_playground.core.chat_facts import TEMPLATE_NAME as TEMPLATE
+from ml_playground.core.chat_facts import has_chat_facts, read_chat_facts
 from ml_playground.core.error_handling import CheckpointError, ConfigError
 from ml_playground.core.humanise import json_text
 from ml_playground.core.installation import installed_version
@@ -24,7 +27,7 @@ LIBRARY_FILES = "ml_playground.tokenization.library_files:library_files"
 REOPENED = "ml_playground.export.reopened:ReopenedFolder"
 MERGE = "ml_playground.models.adapters.merging:merge_adapter"
 
-PARITY, CARD, TEMPLATE, TOKENIZER_CONFIG = "parity.json", "README.md", "chat_template.jinja", "tokenizer_config.json"
+PARITY, CARD, TOKENIZER_CONFIG = "parity.json", "README.md", "tokenizer_config.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,7 @@ def export_folder(
         StorageError: It could not be written.
     """
     files = {} if what.tokenizer is None else tokenizer_files(what.tokenizer)
+    progress("computing what it has to give")
     before, merged = _merged(what, probes)
     with atomic.folder(out) as folder:
         progress("writing the tensors")
@@ -156,13 +160,16 @@ def _reopened(
 
 
 def tokenizer_files(folder: Path) -> dict[str, bytes]:
-    """What AutoTokenizer reads, of a tokenizer of ours; with the template of its chats, where it was trained on such.
+    """What AutoTokenizer reads, of a tokenizer of ours; with the template of its chats, where it was trained on such, and chat.json.
 
     Raises:
         ConfigError: The library `tokenizers` has no rules that are equal to this tokenizer's.
         DataError: The folder holds no whole tokenizer.
     """
     files: dict[str, bytes] = load_object(LIBRARY_FILES)(folder)
+    if has_chat_facts(folder):
+        # What `mlp chat` reads; the held-out chats are data, which are not given away with a model.
+        files[FACTS] = read_chat_facts(folder).model_copy(update={"held_out": ()}).text.encode()
     template = folder / TEMPLATE
     if template.is_file():
         files[TEMPLATE] = template.read_bytes()

@@ -26,6 +26,7 @@ def test_export_folder_is_the_model_for_the_library_alone(run: RunFolder, capsys
     assert main(["export", "bottles"]) == 0
     shown = capsys.readouterr()
     folder = run.exports / "hugging_face"
+    assert shown.err.startswith("export: loading bottles\n")
     assert f"saved: {folder}" in shown.err
     assert [line.split()[0] for line in shown.out.splitlines()] == ["compared", "token", "logits", "greedy", "end"]
     trained = load_run(run.path)
