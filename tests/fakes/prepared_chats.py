@@ -10,7 +10,17 @@ from ml_playground.data_pipeline.chats.chat_dataset import PreparedChats, as_cha
 from ml_playground.data_pipeline.preparer import prepare
 from tests.fakes.prepared_text import prepare_settings
 
-FEW = [("Hi", "Hello."), ("What is 2 + 2?", "4"), ("Say é", "é"), ("Why?", "Because it is so, and was so before.")] * 3
+FEW = [
+    pair
+    for hi, number, letter, why in (("Hi", 2, "é", "Why"), ("Ho", 3, "è", "Who"), ("Ha", 4, "ê", "How"))
+    for pair in (
+        (hi, "Hello."),
+        (f"What is 2 + {number}?", str(number + 2)),
+        (f"Say {letter}", letter),
+        (f"{why}?", "Because it is so, and was so before."),
+    )
+]
+"""Four chats, three times in other words of equal length: copies would all be on one side."""
 
 
 def chats_source(folder: Path, pairs: Sequence[tuple[str, str]] = FEW) -> dict[str, Any]:

@@ -27,7 +27,11 @@ EXPERIMENT = str(Path(__file__).parents[1] / "fakes" / "every_section")
 JOB = load(EXPERIMENT, environ={}).job.model_dump(mode="json")
 NO_OTHER_VALUE = {("plugins",), ("checkpointing", "best_by")}
 """A plugin must be there to be named; of what predicts text only the loss is measured."""
-KEYS = [path for path, _ in leaves(JOB) if path[-1] != "kind" and path not in NO_OTHER_VALUE]
+OF_CHATS = (("prepare", "profile"), ("prepare", "chat"))
+"""Without effect where the source gives text, and refused."""
+KEYS = [
+    path for path, _ in leaves(JOB) if path[-1] != "kind" and path not in NO_OTHER_VALUE and path[:2] not in OF_CHATS
+]
 EXPERTS = {"model": {"n_expert": 4}}
 BEAMS = {"sample": {"num_beams": 2, "num_samples": 1, "temperature": 0.0}}
 BESIDE: dict[str, dict[str, Any]] = {

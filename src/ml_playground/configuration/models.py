@@ -91,6 +91,16 @@ class PrepareSettings(Strict):
         return self
 
     @model_validator(mode="after")
+    def _only_chats_have_a_profile(self) -> "PrepareSettings":
+        idle = [name for name in ("profile", "chat") if getattr(self, name) != type(self).model_fields[name].default]
+        if idle and self.source.modality not in ("chats", None):
+            raise ValueError(
+                f"{' and '.join(idle)} has no effect, for source.kind = {self.source.kind_name!r} gives {self.source.modality} and no "
+                "chats; leave it out, or choose a source of chats, e.g. jsonl_chat"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _text_alone_has_a_tokenizer(self) -> "PrepareSettings":
         if problem := misfit_of_tokenizer(self.source, self.tokenizer):
             raise ValueError(problem)

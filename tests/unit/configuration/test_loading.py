@@ -544,3 +544,14 @@ def test_load_every_group_works_in_every_shipped_experiment(group: str) -> None:
         loaded = load(name, sets=[f"use={group}", "schedule.warmup_steps=1", "train.ema_decay=0", *file])
         assert any(origin.layer == f"group {group}" for origins in loaded.origins.values() for origin in origins)
     assert (PRESETS / f"{group}.toml").is_file()
+
+
+@pytest.mark.parametrize(
+    ("setting", "name"), [("prepare.profile={kind='plain_sft'}", "profile"), ("prepare.chat.user_weight=1", "chat")]
+)
+def test_load_what_is_for_chats_is_refused_where_a_source_gives_none(setting: str, name: str) -> None:
+    """A setting without effect would be a lie."""
+    with pytest.raises(
+        ConfigError, match=rf"{name} has no effect, for source.kind = 'python_stdlib' gives text and no chats"
+    ):
+        load("python_stdlib", sets=[setting])

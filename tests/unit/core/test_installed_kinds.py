@@ -74,7 +74,7 @@ def test_installed_kind_is_chosen_like_a_shipped_one(installed: Path) -> None:
     assert job.schedule.kind_name == "flat"
     assert SCHEDULES.origin("flat") == "one 1.0 (entry point ml_playground.schedule: flat = one_module:FLAT)"
     assert SCHEDULES.origin("warmup_cosine") == ""
-    assert "flat (of one 1.0), warmup_constant, " in refusal("flet")
+    assert "flat (of one 1.0), one_cycle, warmup_constant, " in refusal("flet")
     assert "did you mean 'flat'?" in refusal("flet")
     assert list(plugins()) == [Finding("ok", "plugin one 1.0", "schedule flat")]
 

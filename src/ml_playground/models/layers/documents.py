@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,8 +24,9 @@ def lengths_of(documents: Tensor) -> Lengths | None:
     begins = torch.ones_like(flat, dtype=torch.bool)
     torch.ne(flat[1:], flat[:-1], out=begins[1:])
     begins[:: documents.shape[1]] = True
-    starts = begins.nonzero().flatten()
-    return tuple(cast(list[int], torch.diff(starts, append=starts.new_tensor([len(flat)])).tolist()))
+    # In numpy: torch counts what finds positions as a read of the device, which this is not.
+    starts = np.flatnonzero(begins.numpy())
+    return tuple(cast(list[int], np.diff(starts, append=len(flat)).tolist()))
 
 
 def apart(x: Tensor, lengths: Lengths) -> Sequence[Tensor]:
