@@ -1,6 +1,7 @@
 """`mlp chat`: talk with a model that was trained on chats."""
 
 import os
+import shlex
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -102,9 +103,25 @@ def _talk_of(run: "LoadedRun", prompter: "ChatPrompter", system: str | None, *, 
 
 
 def _no_chats(run: "LoadedRun") -> str:
-    name = run.run.id if run.run else run.checkpoint.reference
+    """Why nobody can chat with it, and what to do."""
+    if run.checkpoint.groups:
+        name = run.run.id if run.run else run.checkpoint.reference
+        why = f"{name} was trained on plain text: it carries no chat.json that says how turns are written, so nobody can chat with it."
+    else:
+        name = shlex.quote(run.checkpoint.reference)
+        why = _no_chats_elsewhere(run)
+    return f"{why} Let it go on from a text: mlp sample {name} --prompt 'Once upon a time'. To train on chats: docs/chats.md."
+
+
+def _no_chats_elsewhere(run: "LoadedRun") -> str:
+    folder = run.checkpoint.reference
+    if getattr(run.tokenizer, "chat_template", None) is None:
+        return (
+            f"{folder} is a model from elsewhere with neither a chat template nor the chat.json that says what ends an answer, "
+            "so nobody can chat with it."
+        )
     return (
-        f"{name} was trained on plain text, or comes from elsewhere: it carries no chat.json that says how turns are written, so "
-        "nobody can chat with it. Let it go on from a text: "
-        f"mlp sample {name} --prompt 'Once upon a time'. To train on chats: docs/chats.md."
+        f"{folder} is a model from elsewhere: it has a chat template, but no chat.json that says what ends an answer, and that is not "
+        "guessed here. A folder of a run of yours gets one when it is written anew (mlp merge, mlp export); to any other model it "
+        "comes by training on chats, with prepare.chat.template = 'auto' in this very template."
     )

@@ -236,10 +236,13 @@ class Talk:
         if not rest:
             tell("/save needs the name of a file, e.g. /save chat.jsonl")
             return
-        if not self._conversation.messages:
-            tell("nothing was said yet")
+        if not self._conversation.has_answers:
+            tell("nothing to save yet")
             return
         path = Path(rest).expanduser().absolute()
+        if not path.parent.is_dir():
+            tell(f"{path.parent}: no such folder; make it, or name another file")
+            return
         if path.exists() and path not in self._saved:
             tell(f"{path} is there already; name another file")
             return

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import typer
 
 from ml_playground.commands.answers_text import Found
+from ml_playground.commands.sample_chat import chat_folder_of
 from ml_playground.configuration.loading import load
 from ml_playground.core.atomic import write_file
-from ml_playground.core.chat_facts import has_chat_facts
 from ml_playground.core.error_handling import ConfigError
 from ml_playground.core.humanise import json_text
 from ml_playground.evaluation.answer_loss import RowLosses, losses_of
@@ -127,8 +127,8 @@ def _against(
     if there.tokenizer.fingerprint == run.tokenizer.fingerprint:
         theirs, others = _asked(there, _prompter(there, chats), chats, asked, split, name)
         return compared(name, given, theirs, losses, others, seed)
-    folder = there.checkpoint.path / "tokenizer"
-    if not has_chat_facts(folder):
+    folder = chat_folder_of(there)
+    if folder is None:
         raise ConfigError(
             f"{name} has another tokenizer than {run.job.name!r} and was not trained on chats, so nobody knows how to ask it; "
             "name a run that was trained on chats."

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ml_playground.commands.sample_chat import chat_folder_of
 from ml_playground.configuration import families
 from ml_playground.configuration.fingerprint import existing_data
 from ml_playground.configuration.sample_settings import SampleSettings
-from ml_playground.core.chat_facts import has_chat_facts, json_of, read_chat_facts
+from ml_playground.core.chat_facts import NAME, TEMPLATE_NAME, json_of, read_chat_facts
 from ml_playground.core.error_handling import DataError
 from ml_playground.core.humanise import plural
 from ml_playground.core.registry import load_object
@@ -92,6 +93,11 @@ def exportable(run: LoadedRun, *, with_tokenizer: bool) -> Generator[Exportable]
             # A model from elsewhere, whose folder is no checkpoint.
             folder = Path(written)
             run.tokenizer.save(folder)
+            if (chats := chat_folder_of(run)) is not None:
+                from ml_playground.core.chat_template import ChatTemplate  # noqa: PLC0415 - jinja2 is needed for chats alone
+
+                (folder / NAME).write_bytes(read_chat_facts(chats).text.encode())
+                (folder / TEMPLATE_NAME).write_bytes(ChatTemplate.load(chats).text.encode())
         specials = run.tokenizer.specials
         yield Exportable(
             kind=run.job.model.kind_name,
@@ -107,20 +113,15 @@ def exportable(run: LoadedRun, *, with_tokenizer: bool) -> Generator[Exportable]
 
 def stops_of(run: LoadedRun) -> frozenset[int]:
     """Ids that end what the run writes."""
-    folder = _chat_folder(run)
+    folder = chat_folder_of(run)
     return frozenset(stop_ids(run.tokenizer) if folder is None else read_chat_facts(folder).stop_ids)
 
 
 def rows_of(run: LoadedRun) -> Rows:
     """Rows that both sides read: chats of a run that was trained on such, else text."""
-    folder = _chat_folder(run)
+    folder = chat_folder_of(run)
     probes = [] if folder is None else list(islice(_chat_rows(run, folder), ROWS))
     return Rows(probes, f"{plural(len(probes), 'held-out chat')} of the run") if probes else _rows_of_text(run)
-
-
-def _chat_folder(run: LoadedRun) -> Path | None:
-    folder = run.checkpoint.path / "tokenizer"
-    return folder if has_chat_facts(folder) else None
 
 
 def _chat_rows(run: LoadedRun, folder: Path) -> Iterator[Probe]:
@@ -186,6 +187,6 @@ def origin_of(run: LoadedRun, typed: str, what: Exportable) -> Origin:
         base=base.name if base is not None else None,
         typed=typed,
         with_tokenizer=what.tokenizer is not None,
-        chat=_chat_folder(run) is not None,
+        chat=chat_folder_of(run) is not None,
         profile=None if profile is None or profile.kind_name == "none" else profile.kind_name,
     )

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ml_playground.commands.sample_texts import Text
@@ -75,10 +76,16 @@ def prompter_of(run: "LoadedRun", today: date | None = None) -> "ChatPrompter | 
         ConfigError: jinja2 is not installed, or the profile cannot be built.
         DataError: The template or chat.json is damaged.
     """
-    folder = run.checkpoint.path / "tokenizer"
-    if not has_chat_facts(folder):
+    folder = chat_folder_of(run)
+    if folder is None:
         return None
     return load_object(LOAD_PROMPTER)(folder, run.tokenizer, max_context=run.model.max_context, today=today)
+
+
+def chat_folder_of(run: "LoadedRun") -> Path | None:
+    """Where chat.json and its template lie: in a checkpoint with its tokenizer, in an exported model folder beside the weights."""
+    folder = run.checkpoint.path / "tokenizer" if run.checkpoint.groups else run.checkpoint.path
+    return folder if has_chat_facts(folder) else None
 
 
 def asked_of(run: "LoadedRun", way: Way) -> Asked:

@@ -35,6 +35,11 @@ class Conversation:
         return [turn.message for turn in (*self._system, *self._turns)]
 
     @property
+    def has_answers(self) -> bool:
+        """Whether anything was said: what the system says alone is no chat."""
+        return bool(self._turns)
+
+    @property
     def is_greedy(self) -> bool:
         """Whether each answer is the likeliest, so that asking again changes nothing."""
         return self._settings.temperature == 0

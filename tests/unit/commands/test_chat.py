@@ -18,14 +18,16 @@ import pytest
 from ml_playground.cli import main
 from ml_playground.commands.chat_talk import COMMANDS, Talk
 from ml_playground.configuration.sample_settings import SampleSettings
+from ml_playground.core.chat_facts import read_chat_facts
 from ml_playground.core.error_handling import DataError
 from ml_playground.sampling.chat import load_prompter
 from ml_playground.sampling.conversation import Conversation
 from ml_playground.tokenization.byte import ByteTokenizer
 from tests.fakes.chat_folder import chat_folder, silent_model
 from tests.fakes.history_model import HistoryModel
+from tests.fakes.hugging_face_folders import saved
 from tests.fakes.trained_run import job_of, save_run
-from tests.unit.commands.test_sample_chat import chat_run
+from tests.unit.commands.test_sample_chat import HELD_OUT, chat_run
 
 WAY = SampleSettings(max_new_tokens=5, temperature=0.0)
 
@@ -87,7 +89,7 @@ def test_talk_help_lists_every_command(tmp_path: Path, capsys: pytest.CaptureFix
         ("/xyzzy\n", "/xyzzy is no command. /help lists them; a question that begins with / is typed with //"),
         ("/undo\n", "nothing was said yet"),
         ("/retry\n", "nothing was said yet"),
-        ("/save x.jsonl\n", "nothing was said yet"),
+        ("/save x.jsonl\n", "nothing to save yet"),
         ("/save\n", "/save needs the name of a file, e.g. /save chat.jsonl"),
         ("a\n/undo\n", "taken back: a"),
         ("a\n/retry\n", "(at temperature 0 the answer is the same again; --temperature 0.8 varies)"),
@@ -136,6 +138,21 @@ def test_talk_saved_chat_is_what_was_said(tmp_path: Path, capsys: pytest.Capture
     assert other.read_text(encoding="utf-8") == "mine"
 
 
+@pytest.mark.parametrize("lines", ["", "/system Be brief.\n", "a\n/undo\n", "a\n/reset\n"])
+def test_talk_nothing_said_is_not_saved(tmp_path: Path, capsys: pytest.CaptureFixture[str], lines: str) -> None:
+    """What the system says alone is no chat, also after an answer was taken back."""
+    talk(tmp_path / "t", f"{lines}/save {tmp_path}/x.jsonl\n", profile={"kind": "plain_sft", "system_prompt": "S"})
+    assert capsys.readouterr().err.splitlines()[-1] == "nothing to save yet"
+    assert not (tmp_path / "x.jsonl").exists()
+
+
+def test_talk_saved_where_no_folder_is_makes_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A typing error leaves no folders behind, and the talk goes on."""
+    assert len(talk(tmp_path / "t", f"a\n/save {tmp_path}/typo/x.jsonl\nb\n").messages) == 4
+    assert f"{tmp_path}/typo: no such folder; make it, or name another file\n" in capsys.readouterr().err
+    assert not (tmp_path / "typo").exists()
+
+
 def test_talk_overflowing_chat_says_so_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The same note is not repeated at each turn."""
     talk(tmp_path, "a\nb\nc\nd\n", max_context=40)
@@ -171,7 +188,7 @@ def test_chat_of_a_run_on_plain_text_says_what_to_do(tmp_path: Path, capsys: pyt
     run = save_run(job_of(tmp_path), {5: 2.0})
     assert main(["chat", "bottles"]) == 2
     shown = capsys.readouterr().err
-    assert f"{run.id} was trained on plain text, or comes from elsewhere: it carries no chat.json" in shown
+    assert f"{run.id} was trained on plain text: it carries no chat.json" in shown
     assert f"mlp sample {run.id} --prompt" in shown
 
 
@@ -192,6 +209,49 @@ def test_chat_piped_lines_are_answered(tmp_path: Path) -> None:
         f"{run.id}, step 5, validation loss 2.0000 (cpu, float32)",
         "note: sample.num_beams has no say in a chat: answers are drawn, at temperature 0 the likeliest token each",
     ]
+
+
+def test_chat_with_an_exported_folder_is_that_with_its_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It carries what a chat needs, and exported once more it still does; the held-out chats stay at home."""
+    chat_run(tmp_path, profile={"kind": "plain_sft", "system_prompt": "S"}, held_out=[HELD_OUT])
+    out, again = str(tmp_path / "out"), str(tmp_path / "again")
+    assert main(["export", "bottles", "--out", out]) == 0
+    assert main(["export", out, "--out", again]) == 0
+    ours = read_chat_facts(tmp_path / "tokenizer")
+    for folder in (out, again):
+        assert ours.held_out
+        assert read_chat_facts(Path(folder)) == ours.model_copy(update={"held_out": ()})
+    words = ["--max-new-tokens", "5", "--temperature", "0", "--json"]
+    capsys.readouterr()
+    assert main(["sample", "bottles", *words, "--prompt", "Hi", "--num-samples", "1"]) == 0
+    wanted = json.loads(capsys.readouterr().out)["texts"][0]["text"]
+    command = [sys.executable, "-m", "ml_playground.cli", "chat", again, *words]
+    done = subprocess.run(command, input="Hi\n", capture_output=True, text=True, timeout=120, check=True)
+    assert json.loads(done.stdout)["text"] == wanted
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{{ messages }}", "it has a chat template, but no chat.json that says what ends an answer"),
+        (None, "with neither a chat template nor the chat.json that says what ends an answer"),
+    ],
+)
+def test_chat_with_a_model_from_elsewhere_says_what_it_lacks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], template: str | None, said: str
+) -> None:
+    """Not that it was trained on plain text, which nobody knows; and what can be done."""
+    folder = tmp_path / "base"
+    saved("gpt2", folder)
+    if template is not None:
+        (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    assert main(["chat", str(folder)]) == 2
+    shown = capsys.readouterr().err
+    assert f"{folder} is a model from elsewhere" in shown
+    assert said in shown
+    assert "plain text" not in shown
+    assert f"mlp sample {folder} --prompt" in shown
+    assert ("prepare.chat.template = 'auto'" in shown) == (template is not None)
 
 
 def _read_until(master: int, text: bytes, seen: bytes = b"") -> bytes:
