@@ -123,5 +123,5 @@ def _no_chats_elsewhere(run: "LoadedRun") -> str:
     return (
         f"{folder} is a model from elsewhere: it has a chat template, but no chat.json that says what ends an answer, and that is not "
         "guessed here. A folder of a run of yours gets one when it is written anew (mlp merge, mlp export); to any other model it "
-        "comes by training on chats, with prepare.chat.template = 'auto' in this very template."
+        "comes by training on chats, with prepare.chat.template = 'auto', which takes this very template."
     )
