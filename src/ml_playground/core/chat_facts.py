@@ -5,11 +5,9 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from ml_playground.core.error_handling import DataError
-from ml_playground.core.foreign_files import read_at_most
-from ml_playground.core.run_schema import complaint
+from ml_playground.core.run_schema import read_described
 from ml_playground.core.values import ChatExample, Message
 
 NAME = "chat.json"
@@ -84,10 +82,4 @@ def read_chat_facts(folder: Path) -> ChatFacts:
     Raises:
         DataError: The file is missing, or not what is written there.
     """
-    path = folder / NAME
-    try:
-        return ChatFacts.model_validate_json(read_at_most(path))
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}; restore it from a copy.") from error
-    except ValidationError as error:
-        raise DataError(f"{path} is not what describes chats: {complaint(error)}; restore it from a copy.") from None
+    return read_described(folder / NAME, ChatFacts, "chats")

@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
-from ml_playground.core.error_handling import DataError
-from ml_playground.core.foreign_files import read_at_most
-from ml_playground.core.run_schema import complaint
+from ml_playground.core.run_schema import read_described
 
 FOLDER = "images"
 """Of a data set and of a checkpoint, in which the file lies."""
@@ -94,10 +92,4 @@ def read_image_facts(folder: Path) -> ImageFacts:
     Raises:
         DataError: The file is missing, or not what is written there.
     """
-    path = folder / NAME
-    try:
-        return ImageFacts.model_validate_json(read_at_most(path))
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}; restore it from a copy.") from error
-    except ValidationError as error:
-        raise DataError(f"{path} is not what describes images: {complaint(error)}; restore it from a copy.") from None
+    return read_described(folder / NAME, ImageFacts, "images")

@@ -1,9 +1,15 @@
 """The files that trainer and viewers share. A change that an older reader cannot read raises SCHEMA_VERSION."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ml_playground.core.error_handling import DataError
+from ml_playground.core.foreign_files import read_at_most
+
+FormT = TypeVar("FormT", bound=BaseModel)
 
 SCHEMA_VERSION = 1
 
@@ -117,3 +123,17 @@ def complaint(error: ValueError) -> str:
     first = error.errors(include_url=False)[0]
     place = ".".join(str(part) for part in first["loc"])
     return f"{place}: {first['msg']}" if place else first["msg"]
+
+
+def read_described(path: Path, form: type[FormT], what: str) -> FormT:
+    """The content of a file that describes what a data set or a checkpoint holds.
+
+    Raises:
+        DataError: The file is missing, or not what is written there.
+    """
+    try:
+        return form.model_validate_json(read_at_most(path))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}; restore it from a copy.") from error
+    except ValidationError as error:
+        raise DataError(f"{path} is not what describes {what}: {complaint(error)}; restore it from a copy.") from None

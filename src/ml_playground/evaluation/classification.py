@@ -13,11 +13,11 @@ from torch.nn import functional
 
 from ml_playground.configuration.fingerprint import existing_data
 from ml_playground.core.classification import MOST_CLASSES, Baseline, Classification, Mistake
-from ml_playground.core.error_handling import CheckpointError
 from ml_playground.data_pipeline.batches import ImageBatch
 from ml_playground.data_pipeline.image_dataset import PreparedImages, open_images
 from ml_playground.data_pipeline.image_protocol import Pixels
 from ml_playground.evaluation.confusion import Ints, confusion_of, wilson_interval
+from ml_playground.evaluation.diverged import diverged_on
 from ml_playground.evaluation.image_baselines import ImageBaselines
 from ml_playground.evaluation.loss import data_of
 from ml_playground.sampling.classifier import LoadedClassifier
@@ -46,10 +46,7 @@ def classification_of(
     """
     said = _said(run, data_of(cast(Any, run)).split(split), progress)
     if not math.isfinite(said.nats.sum()):
-        raise CheckpointError(
-            f"The loss of {run.checkpoint.reference} on the {split} split is not a number: its weights have diverged. "
-            "Evaluate an earlier checkpoint (--checkpoint STEP), and train again with a lower optimizer.lr."
-        )
+        raise diverged_on(run.checkpoint.reference, split)
     prepared = open_images(existing_data(run.job))
     labels = prepared.labels(split).astype(np.int64)
     right = int((said.classes == labels).sum())

@@ -16,10 +16,11 @@ from torch.nn.functional import cross_entropy
 
 from ml_playground.configuration import families
 from ml_playground.configuration.fingerprint import existing_data
-from ml_playground.core.error_handling import CheckpointError, DataError
+from ml_playground.core.error_handling import DataError
 from ml_playground.core.registry import load_object
 from ml_playground.data_pipeline.batches import NO_TARGET, TokenBatch
 from ml_playground.evaluation.baselines import Baselines, Ints, pairs_of
+from ml_playground.evaluation.diverged import diverged_on
 from ml_playground.models.protocols import NextTokenModel
 from ml_playground.objectives.next_token import states_of_batch
 from ml_playground.sampling.runner import LoadedRun
@@ -173,10 +174,7 @@ def evaluate(
             progress("evaluating", model.targets)
     score = model.score()
     if math.isnan(score.loss):
-        raise CheckpointError(
-            f"The loss of {run.checkpoint.reference} on the {split} split is not a number: its weights have diverged. "
-            "Evaluate an earlier checkpoint (--checkpoint STEP), and train again with a lower optimizer.lr."
-        )
+        raise diverged_on(run.checkpoint.reference, split)
     return Evaluation(
         checkpoint=run.checkpoint.reference,
         step=run.checkpoint.progress.step,

@@ -9,8 +9,8 @@ from typing import Any, cast
 import torch
 
 from ml_playground.configuration.models import JobConfig
-from ml_playground.core.error_handling import CheckpointError
 from ml_playground.data_pipeline.batches import PairBatch
+from ml_playground.evaluation.diverged import diverged_on
 from ml_playground.evaluation.intervals import Estimate, share_of
 from ml_playground.evaluation.loss import data_of, precision_of
 from ml_playground.objectives.dpo import build
@@ -67,10 +67,7 @@ def evaluate_pairs(run: LoadedRun, split: str, *, progress: Callable[[int], None
             pairs += batch.rows
             progress(pairs)
     if math.isnan(totals["loss"]):
-        raise CheckpointError(
-            f"The loss of {run.checkpoint.reference} on the {split} split is not a number: its weights have diverged. "
-            "Evaluate an earlier checkpoint (--checkpoint STEP), and train again with a lower optimizer.lr."
-        )
+        raise diverged_on(run.checkpoint.reference, split)
     return PairEvaluation(
         checkpoint=run.checkpoint.reference,
         step=run.checkpoint.progress.step,
