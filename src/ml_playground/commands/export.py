@@ -96,24 +96,19 @@ def _written(
     run: "LoadedRun", place: Path, dtype: "Dtype", largest_file_bytes: int, *, with_tokenizer: bool
 ) -> "Report":
     """Write the folder of a run and compare it; errors are those of `export_folder`."""
-    from ml_playground.commands.export_run import exportable, origin_of, rows_of  # noqa: PLC0415 - as above
-    from ml_playground.export.card import card_of  # noqa: PLC0415
-    from ml_playground.export.hugging_face import export_folder  # noqa: PLC0415
+    from ml_playground.commands.export_run import written  # noqa: PLC0415 - as above
 
-    rows = rows_of(run)
     name = run.run.id if run.run else "CHECKPOINT"
     typed = shlex.join(["mlp", "export", name, "--kind", "hugging_face", "--dtype", dtype])
-    with exportable(run, with_tokenizer=with_tokenizer) as what:
-        return export_folder(
-            what,
-            place,
-            probes=rows.probes,
-            compared=rows.source,
-            card=lambda report: card_of(origin_of(run, typed, what), report),
-            dtype=dtype,
-            largest_file_bytes=largest_file_bytes,
-            progress=_show,
-        )
+    return written(
+        run,
+        place,
+        typed,
+        dtype=dtype,
+        progress=show,
+        with_tokenizer=with_tokenizer,
+        largest_file_bytes=largest_file_bytes,
+    )
 
 
 def lines_of(report: "Report") -> Iterator[str]:
@@ -167,7 +162,7 @@ def _place(run: "LoadedRun", target: str, out: Path | None) -> Path:
     return run.run.exports / "hugging_face"
 
 
-def _show(done: str) -> None:
+def show(done: str) -> None:
     """One line that changes, on a terminal only."""
     if sys.stderr.isatty():
         typer.echo(f"\r\x1b[K{done}", nl=False, err=True)

@@ -1,7 +1,7 @@
 """A loaded run as `mlp export` needs it: the model as it is run, rows to compare, and what the card says of it."""
 
 import tempfile
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import islice
@@ -20,10 +20,12 @@ from ml_playground.core.error_handling import DataError
 from ml_playground.core.humanise import plural
 from ml_playground.core.registry import load_object
 from ml_playground.core.values import ChatExample
-from ml_playground.export.card import Origin
-from ml_playground.export.hugging_face import Exportable
+from ml_playground.export.card import Origin, card_of
+from ml_playground.export.hugging_face import Exportable, Report, export_folder
+from ml_playground.export.model_folder import Dtype
 from ml_playground.export.parity import Ids, Probe
 from ml_playground.models.protocols import Decoder
+from ml_playground.models.weights.shards import LARGEST_FILE_BYTES
 from ml_playground.sampling.generate import generate
 from ml_playground.sampling.runner import LoadedRun
 from ml_playground.sampling.texts import stop_ids
@@ -108,6 +110,33 @@ def exportable(run: LoadedRun, *, with_tokenizer: bool) -> Generator[Exportable]
             pad=specials.pad,
             adapted=getattr(run.job.model, "adapter", None) is not None,
             unknown=range(run.tokenizer.vocab_size, run.model.vocab_size),
+        )
+
+
+def written(
+    run: LoadedRun,
+    place: Path,
+    typed: str,
+    *,
+    dtype: Dtype,
+    progress: Callable[[str], None],
+    with_tokenizer: bool = True,
+    largest_file_bytes: int = LARGEST_FILE_BYTES,
+    sources: Mapping[str, str] | None = None,
+) -> Report:
+    """Write the folder of a run and compare it; `typed` is the command for its card, the rest and the errors are `export_folder`'s."""
+    rows = rows_of(run)
+    with exportable(run, with_tokenizer=with_tokenizer) as what:
+        return export_folder(
+            what,
+            place,
+            probes=rows.probes,
+            compared=rows.source,
+            card=lambda report: card_of(origin_of(run, typed, what), report),
+            dtype=dtype,
+            largest_file_bytes=largest_file_bytes,
+            sources=sources,
+            progress=progress,
         )
 
 

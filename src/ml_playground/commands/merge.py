@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from ml_playground.commands.export import DTYPES, FOR_EXPORT, DtypeOption, lines_of
+from ml_playground.commands.export import DTYPES, FOR_EXPORT, DtypeOption, lines_of, show
 from ml_playground.commands.options import Json
 from ml_playground.commands.sample import Checkpoint, Target, Weights, checkpoint_named, heading
 from ml_playground.core.error_handling import ConfigError
@@ -74,23 +74,10 @@ def merge(
 
 def _written(run: "LoadedRun", place: Path, dtype: "Dtype") -> "Report":
     """Merge, write and compare; nothing is left where they disagree."""
-    from ml_playground.commands.export_run import exportable, origin_of, rows_of  # noqa: PLC0415 - torch takes seconds
-    from ml_playground.export.card import card_of  # noqa: PLC0415
-    from ml_playground.export.hugging_face import export_folder  # noqa: PLC0415
+    from ml_playground.commands.export_run import written  # noqa: PLC0415 - torch takes seconds
 
-    rows = rows_of(run)
     typed = shlex.join(["mlp", "merge", run.run.id if run.run else "CHECKPOINT", "--dtype", dtype])
-    with exportable(run, with_tokenizer=True) as what:
-        return export_folder(
-            what,
-            place,
-            probes=rows.probes,
-            compared=rows.source,
-            card=lambda report: card_of(origin_of(run, typed, what), report),
-            dtype=dtype,
-            sources=_sources(run),
-            progress=_show,
-        )
+    return written(run, place, typed, dtype=dtype, progress=show, sources=_sources(run))
 
 
 def _place(run: "LoadedRun", target: str, out: Path | None) -> Path:
@@ -134,9 +121,3 @@ def _sources(run: "LoadedRun") -> dict[str, str]:
     groups = ("model", "ema") if run.weights == "ema" else ("model",)
     adapter = {f"adapter/{group}": records[run.checkpoint.tensor_file(group).name].sha256 for group in groups}
     return adapter | {"base": cast(Any, run.job.model).files_sha256}
-
-
-def _show(done: str) -> None:
-    """One line that changes, on a terminal only."""
-    if sys.stderr.isatty():
-        typer.echo(f"\r\x1b[K{done}", nl=False, err=True)
