@@ -29,7 +29,7 @@ from ml_playground.training.resume import Choice
 HERE = "tests.integration.narrow_memory"
 M_ARENA_MAX = -8
 """Of glibc's mallopt."""
-SHARE = 0.6
+SHARE = 0.55
 """Of what whole batches take: enough for half of one and what does not depend on its rows."""
 
 

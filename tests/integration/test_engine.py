@@ -16,10 +16,12 @@ from ml_playground.core.machine import probe
 from ml_playground.core.machine_rates import Rates, identity_of, keep_rates
 from ml_playground.core.run_folder import RunFolder, runs_folder
 from ml_playground.data_pipeline.preparer import prepare, prepared_folder
+from ml_playground.monitoring.comparison import compare_runs
 from ml_playground.training.building import steps_of
 from ml_playground.training.engine import run_job
 from ml_playground.training.resume import Choice, Difference, choose_run
 from tests.fakes.fixed_clock import FixedClock
+from tests.fakes.no_threads import no_threads
 from tests.fakes.tiny_job import tiny_job
 
 
@@ -373,3 +375,19 @@ def test_run_job_leaves_no_thread_behind(tmp_path: Path) -> None:
     before = set(threading.enumerate())
     run_job(prepared(tmp_path, checkpointing={"every_steps": 2, "every_minutes": None}), Deps())
     assert set(threading.enumerate()) == before
+
+
+def test_run_job_without_room_for_threads_ends_with_the_same_bits(tmp_path: Path) -> None:
+    """Memory that is short refuses a thread at any moment; saves, hooks and words must not need one."""
+    job = prepared(
+        tmp_path,
+        checkpointing={"every_steps": 2, "keep_last": 9},
+        hooks={"console": {"kind": "console"}},
+    )
+    ended = [run_job(job, Deps(), Choice("new"))]
+    with no_threads():
+        ended.append(run_job(job, Deps(), Choice("new")))
+    runs = [RunFolder(result.run) for result in ended]
+    assert [(result.reason, result.step) for result in ended] == [("completed", 6)] * 2
+    assert compare_runs(*runs).equal
+    assert [(run.checkpoints / "step_000004" / "model.safetensors").is_file() for run in runs] == [True, True]

@@ -24,6 +24,7 @@ from ml_playground.core.humanise import json_text
 from ml_playground.core.leaving import leave_at_once
 from ml_playground.core.run_folder import RunFolder, find_run, runs_folder
 from ml_playground.core.run_schema import FINISHED
+from ml_playground.core.side_threads import started
 from ml_playground.core.standard_error import say_at_once
 from ml_playground.data_pipeline.manifest import open_prepared
 from ml_playground.data_pipeline.preparer import changed_source
@@ -140,10 +141,11 @@ def train_job(job: JobConfig, *, fresh: bool = False, resume: str | None = None)
         choice: Choice | None = chosen_run(job, fresh=fresh, resume=resume)
         # Hashing leaves the interpreter to the imports: a gigabyte of tokens is compared by the time torch is there.
         comparing = Thread(target=_compare, args=(prepared_folder(job.prepare),), daemon=True)
-        comparing.start()
+        compares = started(comparing)
         with collecting_later():
             from ml_playground.training.engine import run_job  # noqa: PLC0415 - torch takes seconds; refusals come first
-        comparing.join()
+        if compares:
+            comparing.join()
         if not fresh and resume is None:
             # Meanwhile another process may have begun the run that this one would begin: it is chosen again where it is claimed.
             choice = None

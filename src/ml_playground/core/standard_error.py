@@ -9,6 +9,8 @@ from contextlib import suppress
 from threading import Lock, Thread
 from typing import TextIO
 
+from ml_playground.core.side_threads import started
+
 # A pipe that can be written to at all takes 4,096 bytes without a wait; a character of UTF-8 has at most four.
 _PIECE_CHARACTERS = 1000
 _LOOK_AGAIN_S = 1.0
@@ -96,9 +98,15 @@ class Speaker:
             self._lines.append(line)
             thread = self._thread or Thread(target=self._speak, name="stderr", daemon=True)
             self._thread = thread
-        if not stuck:
-            thread.start()
+        if stuck:
+            return
+        if started(thread):
             thread.join(PATIENCE_S)
+        elif _takes_words_now():
+            self._speak()
+        else:
+            # Said with the next line for which there is a thread.
+            self._thread = None
 
     def _speak(self) -> None:
         while (line := self._next()) is not None:
@@ -119,6 +127,14 @@ class Speaker:
 def _stderr() -> TextIO | None:
     """Standard error itself, also where a live picture stands in for it; none where it was closed before the program began."""
     return getattr(sys.stderr, "rich_proxied_file", sys.stderr)
+
+
+def _takes_words_now() -> bool:
+    stream = _stderr()
+    try:
+        return stream is not None and takes_words(stream.fileno())
+    except OSError:
+        return True  # It is kept in memory.
 
 
 def _wait_for_room(stream: TextIO) -> None:

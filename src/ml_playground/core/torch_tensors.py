@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from ml_playground.core.checkpoint_manifest import FileRecord
 from ml_playground.core.error_handling import CheckpointError
+from ml_playground.core.side_threads import SideThread
 
 TIED = "tied"
 """The one metadata key (the order of several is not stable): JSON, further names of a tensor -> the name it is stored under."""
@@ -54,7 +54,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> FileRecord:
     kept = sorted((name for name in tensors if name not in tied), key=lambda name: (-tensors[name].itemsize, name))
     digest = hashlib.sha256()
     size_bytes = 0
-    with path.open("wb", buffering=0) as stream, ThreadPoolExecutor(1) as hasher:
+    with path.open("wb", buffering=0) as stream, SideThread("hash") as hasher:
         for chunk in _chunks(tensors, kept, tied):
             hashed = hasher.submit(digest.update, chunk)
             written = 0

@@ -1,7 +1,6 @@
 """Making a data set: survey the text, deal it out to the splits, learn the vocabulary, encode, describe."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
@@ -13,6 +12,7 @@ from ml_playground.core.atomic import write_file
 from ml_playground.core.error_handling import DataError
 from ml_playground.core.machine import probe
 from ml_playground.core.registry import kind_of, load_object
+from ml_playground.core.side_threads import SideThread
 from ml_playground.core.tokenizer_protocol import BulkTokenizer, Ids, SharedKind, TokenizerClass
 from ml_playground.data_pipeline.bookkeeping import balanced, check_skipped, offered_by
 from ml_playground.data_pipeline.encoding import Chunk, DatasetWriter, batches, chunks, in_order
@@ -118,7 +118,7 @@ def _unchanged(source: Source, before: Provenance) -> Provenance:
 
 def _written(writer: DatasetWriter, encoded: Iterable[tuple[Sequence[Chunk], Sequence[Ids]]]) -> DatasetWriter:
     """The writer, closed, once it has written and hashed everything; in a thread of its own."""
-    with writer, ThreadPoolExecutor(1, thread_name_prefix="write") as thread:
+    with writer, SideThread("write") as thread:
         for _ in in_order(thread, lambda batch: writer.write(*batch), encoded, WRITES_IN_FLIGHT):
             pass
     return writer

@@ -11,6 +11,7 @@ from typing import Self, TypeVar
 
 import numpy as np
 
+from ml_playground.core.side_threads import SideThread
 from ml_playground.core.tokenizer_protocol import Ids, Tokenizer
 from ml_playground.data_pipeline.ledger import SplitCounts
 from ml_playground.data_pipeline.lost_places import Place, WorstPlaces, unknown_text
@@ -103,7 +104,7 @@ def batches(stream: Iterable[Chunk], characters: int = BATCH_CHARACTERS) -> Iter
 
 
 def in_order(
-    threads: ThreadPoolExecutor, function: Callable[[ItemT], ResultT], items: Iterable[ItemT], at_once: int
+    threads: ThreadPoolExecutor | SideThread, function: Callable[[ItemT], ResultT], items: Iterable[ItemT], at_once: int
 ) -> Iterator[tuple[ItemT, ResultT]]:
     """Each item with its result, in the order of the items; never more than `at_once` are held."""
     held: deque[tuple[ItemT, Future[ResultT]]] = deque()

@@ -4,6 +4,8 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from threading import Timer
 
+from ml_playground.core.side_threads import started
+
 PATIENCE_S = 5.0
 """A check takes 1 to 3 s; compiling, or a large batch, minutes."""
 
@@ -26,7 +28,7 @@ def said_when_long(say: Callable[[str], None], patience_s: float = PATIENCE_S) -
 
     timer = Timer(patience_s, speak)
     timer.daemon = True
-    timer.start()
+    started(timer)
     try:
         yield under_way.append
     finally:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from ml_playground.core.standard_error import MOST_LINES, PatientStderr, Speaker, say_at_once, takes_words
+from tests.fakes.no_threads import no_threads
 
 
 @contextmanager
@@ -50,6 +51,18 @@ def test_speaker_says_lines_in_their_order(capsys: pytest.CaptureFixture[str]) -
     for number in range(5):
         speaker.say(f"line {number}")
         assert capsys.readouterr().err == f"line {number}\n"
+
+
+def test_speaker_without_room_for_a_thread_says_all_the_same(capfd: pytest.CaptureFixture[str]) -> None:
+    """Where somebody listens; where nobody does, with the next line for which there is a thread."""
+    speaker = Speaker()
+    with no_threads():
+        speaker.say("at once")
+    assert capfd.readouterr().err == "at once\n"
+    with no_threads(), stderr_into_a_full_pipe():
+        speaker.say("waits")
+    speaker.say("with it")
+    assert capfd.readouterr().err == "waits\nwith it\n"
 
 
 BLOCKED = """

@@ -1,11 +1,13 @@
 """The next batches are ready before they are asked for."""
 
 from collections.abc import Callable, Generator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Generic, Protocol, TypeVar
 
 import torch
+
+from ml_playground.core.side_threads import SideThread
 
 BatchT = TypeVar("BatchT")
 BatchT_co = TypeVar("BatchT_co", covariant=True)
@@ -33,7 +35,7 @@ class ReadAhead(Generic[BatchT]):
         self._source = source
         self._finish = finish
         self._coming: dict[int, Future[BatchT]] = {}
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
+        self._thread = SideThread("read-ahead")
 
     def batch_at(self, index: int) -> BatchT:
         """Batch number `index`, the same that the source gives."""
@@ -42,12 +44,14 @@ class ReadAhead(Generic[BatchT]):
             self._coming.pop(passed_over).cancel()
         for number in wanted:
             if number not in self._coming:
-                self._coming[number] = self._executor.submit(self._made, number)
+                self._coming[number] = self._thread.submit(self._made, number)
         return self._coming.pop(index).result()
 
     def close(self) -> None:
         """End the thread; batches that nobody asked for are forgotten."""
-        self._executor.shutdown(cancel_futures=True)
+        for made in self._coming.values():
+            made.cancel()
+        self._thread.close()
         self._coming.clear()
 
     def _made(self, index: int) -> BatchT:

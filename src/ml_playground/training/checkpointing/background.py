@@ -4,8 +4,10 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from typing import Generic, TypeVar
+
+from ml_playground.core.side_threads import SideThread
 
 ResultT = TypeVar("ResultT")
 
@@ -18,13 +20,16 @@ class Background(Generic[ResultT]):
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._call: tuple[ThreadPoolExecutor, Future[ResultT]] | None = None
+        self._call: tuple[SideThread, Future[ResultT]] | None = None
 
     def start(self, call: Callable[[], ResultT], *, hurry: bool = False) -> None:
-        """Begin a call; the result of the one before it must have been taken. In a `hurry` it does not step back for others."""
-        executor = ThreadPoolExecutor(1, thread_name_prefix=self._name, initializer=None if hurry else _step_back)
-        self._call = executor, executor.submit(call)
-        executor.shutdown(wait=False)
+        """Begin a call; the result of the one before it must have been taken. In a `hurry` it does not step back for others.
+
+        Where the machine has no room for another thread, the call is over when this returns.
+        """
+        thread = SideThread(self._name, None if hurry else _step_back)
+        self._call = thread, thread.submit(call)
+        thread.close(wait=False)
 
     @property
     def busy(self) -> bool:
@@ -38,10 +43,10 @@ class Background(Generic[ResultT]):
         """
         if self._call is None:
             return None
-        executor, future = self._call
+        thread, future = self._call
         # An interrupt may come here: the call stays ours until it has ended.
         wait([future])
-        executor.shutdown()
+        thread.close()
         self._call = None
         return future.result()
 

@@ -8,6 +8,7 @@ from threading import Condition, Event, Thread
 from typing import Any, ClassVar, NamedTuple
 
 from ml_playground.core.run_schema import Reason
+from ml_playground.core.side_threads import started
 from ml_playground.core.values import NOTHING, Progress, Wish
 from ml_playground.training.hook_protocols import Hook, HookContext, StepEvent
 from ml_playground.training.hooks.records import EventLog, Tell, tell_stderr
@@ -100,8 +101,9 @@ class Beside:
         self._step = progress.step
         ended = Event()
         self._put("on_end", lambda: self._hook.on_end(progress, reason, error), ended=ended)
-        if ended.wait(0 if self._left else self._patience.end_s) and self._thread is not None:
-            self._thread.join()
+        if ended.wait(0 if self._left else self._patience.end_s):
+            if self._thread is not None:
+                self._thread.join()
             self._look_after()
         elif not self._left:
             self._note("left_behind", f"has not come to its end within {self._patience.end_s:g} s and is left behind")
@@ -126,8 +128,8 @@ class Beside:
         call = _Call(method, run, ended)
         if self._thread is None and method != "load_state_dict":
             # A daemon: a hook that hangs for good must not keep the program from ending.
-            self._thread = Thread(target=self._work, name=f"hook {self._name}", daemon=True)
-            self._thread.start()
+            thread = Thread(target=self._work, name=f"hook {self._name}", daemon=True)
+            self._thread = thread if started(thread) else None
         with self._ready:
             if len(self._calls) >= MOST_CALLS:
                 self._calls.popleft()
@@ -135,8 +137,17 @@ class Beside:
             self._calls.append(call)
             if wake or len(self._calls) >= WAKE_CALLS:
                 self._ready.notify()
+        if self._thread is None and method != "load_state_dict":
+            self._tell_here()
         self._look_after()
         return call
+
+    def _tell_here(self) -> None:
+        """The machine has no room for another thread: training waits for the hook rather than leave it out."""
+        if "waited_for" not in self._told:
+            self._note("waited_for", "is waited for, because the machine has no room for another thread")
+        while self._calls:
+            self._do(self._next())
 
     def _work(self) -> None:
         # sys.exit() in a hook ends its thread, and no more.

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from ml_playground.core.humanise import printable
 from ml_playground.core.run_schema import Reason
+from ml_playground.core.side_threads import started
 from ml_playground.core.standard_error import PatientStderr
 from ml_playground.core.values import NOTHING, Progress, Wish
 from ml_playground.training.hook_protocols import BaseHook, HookContext, StepEvent
@@ -167,8 +168,8 @@ class ConsoleHook(BaseHook):
         self._evaluated()
         ended, began_s = Event(), self._context.clock.tick()
         thread = Thread(target=self._still_evaluating, args=(ended, progress, began_s), name="evaluating", daemon=True)
-        self._evaluating = ended, thread
-        thread.start()
+        if started(thread):
+            self._evaluating = ended, thread
 
     def _still_evaluating(self, ended: Event, progress: Progress, began_s: float) -> None:
         while not ended.wait(self._every_seconds):

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event as Signal
@@ -21,6 +22,7 @@ from ml_playground.training.hooks.beside import MOST_CALLS, Beside, Patience
 from ml_playground.training.hooks.tolerant import Tolerant
 from tests.fakes.fixed_clock import FixedClock
 from tests.fakes.hooks import FailingHook, NonsenseHook, Told, event, hook_context, progress
+from tests.fakes.no_threads import no_threads
 
 SHORT = Patience(answer_s=5.0, state_s=0.05, end_s=0.1)
 
@@ -83,10 +85,10 @@ def clock_of(context: HookContext) -> FixedClock:
 CALLS = st.lists(st.sampled_from(["silent step", "step", "evaluation", "saved", "state"]), max_size=200)
 
 
-@given(calls=CALLS)
-def test_whatever_happens_is_heard_in_its_order_and_whole(calls: list[str]) -> None:
-    """A hook beside hears what one on the training thread hears, and a save sees what it remembers at that very point."""
-    with TemporaryDirectory() as folder:
+@given(calls=CALLS, room=st.booleans())
+def test_whatever_happens_is_heard_in_its_order_and_whole(calls: list[str], room: bool) -> None:
+    """As on the training thread, and a save sees what it remembers at that very point; also where no thread can be had."""
+    with TemporaryDirectory() as folder, nullcontext() if room else no_threads():
         hook = Listener()
         beside = Beside(hook, "listener", hook_context(Path(folder)), Told())
         beside.load_state_dict({"heard": 2})
@@ -106,6 +108,21 @@ def test_whatever_happens_is_heard_in_its_order_and_whole(calls: list[str]) -> N
         beside.on_end(progress(99), "completed", None)
         assert hook.heard == [*expected, "end 99"]
         assert beside.dropped == 0
+
+
+def test_hook_without_a_thread_is_told_all_the_same(tmp_path: Path) -> None:
+    """Its user hears once that training waits for it; with room again it is told beside."""
+    hook, told, context = Listener(), Told(), hook_context(tmp_path)
+    beside = Beside(hook, "listener", context, told)
+    with no_threads():
+        beside.on_start(progress(0))
+        beside.on_step(event(1, [2.0]))
+        assert hook.heard == ["start 0", "step 1"]
+    beside.on_step(event(2, [2.0]))
+    beside.on_end(progress(2), "completed", None)
+    assert hook.heard == ["start 0", "step 1", "step 2", "end 2"]
+    assert [note.kind for note in notes_of(context)] == ["hook_waited_for"]
+    assert told == ["hook 'listener' is waited for, because the machine has no room for another thread"]
 
 
 def test_hook_that_hangs_costs_nothing_is_said_once_and_counted(tmp_path: Path, gate: Signal) -> None:
