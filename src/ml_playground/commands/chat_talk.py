@@ -161,9 +161,10 @@ class Talk:
             if note not in self._said:
                 tell(f"note: {note}")
                 self._said.add(note)
-        if self._on_terminal:
-            typer.echo("assistant: ", nl=False, err=True)
         with counted_interrupts() as interrupts:
+            # Who sees this may press Ctrl-C: from here on it ends the answer alone.
+            if self._on_terminal:
+                typer.echo("assistant: ", nl=False, err=True)
 
             def show(piece: str) -> bool:
                 self._write(piece)

@@ -133,7 +133,7 @@ def _train_killed(run: RunFolder, job: JobConfig, plan: Plan, times: _Times, dep
         if len(kills) == plan.kills and any(kill.resumed_at < times.last_step for kill in kills):
             with TrainingProcess(run, deps, show) as process:
                 process.wait()
-            refuse_a_new_beginning(read_run(run).events, kills[-1])
+            refuse_a_new_beginning(read_run(run).events, kills, times.last_step)
             return kills
         # It was faster than the one that was left alone, and a resume with nothing to do proves nothing.
         latest_s = times.saved_s + (latest_s - times.saved_s) / 2
@@ -144,18 +144,20 @@ def _train_killed(run: RunFolder, job: JobConfig, plan: Plan, times: _Times, dep
     )
 
 
-def refuse_a_new_beginning(events: Sequence[Event], last: Kill) -> None:
+def refuse_a_new_beginning(events: Sequence[Event], kills: Sequence[Kill], last_step: int) -> None:
     """Equal bits prove a resume only where there was one: a run that begins anew ends with them too.
 
     Raises:
-        RunError: The last process did not go on from the checkpoint that was there.
+        RunError: The process that made the last steps did not go on from the checkpoint that was there.
     """
     starts = [event for event in events if event.kind in ("started", "resumed")]
     went_on = [event.step for event in starts if event.step]
+    # Where the last checkpoint of all was there when it was killed, the process after it had nothing to do, and notes no start.
+    last = [kill for kill in kills if kill.resumed_at < last_step][-1]
     # A job without metrics notes no starts.
     if starts and last.resumed_at and last.resumed_at not in went_on:
         raise RunError(
-            f"After the last kill a checkpoint of step {last.resumed_at} was there, but the run did not go on from it "
+            f"After a kill a checkpoint of step {last.resumed_at} was there, but the run did not go on from it "
             f"(it went on from: {', '.join(map(str, went_on)) or 'none, it began anew'}); nothing is certified."
         )
 

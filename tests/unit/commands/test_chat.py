@@ -276,8 +276,10 @@ sys.exit(main(["chat", *sys.argv[1:]]))
 
 
 def test_chat_on_a_terminal_is_not_disturbed_and_left_with_ctrl_c(tmp_path: Path) -> None:
-    """Whatever bytes the model writes, no control character arrives; Ctrl-C ends the answer, and once more leaves."""
-    chat_run(tmp_path)
+    """Where the model writes control characters alone none arrives; Ctrl-C ends the answer, and once more leaves."""
+    # So long that no answer ends by itself before Ctrl-C comes.
+    noise = "".join(map(chr, (*range(32), 126, 127))) * 300
+    chat_run(tmp_path, profile={"kind": "plain_sft", "text_bias": {noise: 1000.0}})
     master, slave = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", ON_A_TERMINAL, "bottles", "--max-new-tokens", "100000", "--temperature", "3"],
@@ -294,6 +296,7 @@ def test_chat_on_a_terminal_is_not_disturbed_and_left_with_ctrl_c(tmp_path: Path
         time.sleep(0.1)
         os.write(master, b"\x03")
         seen = _read_until(master, b"user: ", seen.partition(b"assistant: ")[2])
+        assert b"~" in seen
         assert not set(seen) & {*range(9), *range(14, 32), 127}
         assert b"Ctrl-C once more leaves" in seen
         os.write(master, b"\x03")

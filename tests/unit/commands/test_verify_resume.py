@@ -104,12 +104,16 @@ def test_run_that_begins_anew_is_not_certified() -> None:
     with pytest.raises(
         RunError, match=r"checkpoint of step 6 was there, but .* from: none, it began anew\); nothing is"
     ):
-        refuse_a_new_beginning(starts(0, 0), a_kill(6))
+        refuse_a_new_beginning(starts(0, 0), [a_kill(6)], 9)
     with pytest.raises(RunError, match=r"did not go on from it \(it went on from: 3\)"):
-        refuse_a_new_beginning(starts(0, 3), a_kill(6))
-    refuse_a_new_beginning(starts(0, 6), a_kill(6))
-    refuse_a_new_beginning(starts(0, 0), a_kill(0))
-    refuse_a_new_beginning([], a_kill(6))
+        refuse_a_new_beginning(starts(0, 3), [a_kill(3), a_kill(6)], 9)
+    with pytest.raises(RunError, match=r"checkpoint of step 6 was there, but"):
+        refuse_a_new_beginning(starts(0, 0), [a_kill(6), a_kill(9)], 9)
+    refuse_a_new_beginning(starts(0, 6), [a_kill(0), a_kill(6)], 9)
+    refuse_a_new_beginning(starts(0, 6), [a_kill(6), a_kill(9)], 9)
+    refuse_a_new_beginning(starts(0, 0), [a_kill(0)], 9)
+    refuse_a_new_beginning(starts(0), [a_kill(0), a_kill(9)], 9)
+    refuse_a_new_beginning([], [a_kill(6)], 9)
 
 
 @pytest.mark.slow
