@@ -26,6 +26,9 @@ from tests.faults.forking import faults_of_a_resumed, rows_of
 from tests.faults.training import STEPS, disturbed, kinds_of, place_of, prepared_job, train
 
 SHORT = Patience(answer_s=0.05, state_s=0.05, end_s=0.1)
+"""For a hook that never answers."""
+LONG = Patience(answer_s=0.05, state_s=60.0, end_s=60.0)
+"""For those that do, on a machine that may be elsewhere for seconds."""
 
 
 class Hanging(BaseHook):
@@ -81,7 +84,8 @@ def test_watching_hooks_that_misbehave_in_every_way_change_no_bit(tmp_path: Path
     bench = Bench()
     hooks: dict[str, Any] = {name: Tolerant(hook, name, context, told) for name, hook in odd.items()}
     for name, hook in (odd | {"hangs": Hanging(lambda: gate.wait(60)), "leaves": Leaving()}).items():
-        hooks[f"{name} beside"] = Beside(Tolerant(hook, name, context, told), name, context, told, SHORT)
+        patience = SHORT if name == "hangs" else LONG
+        hooks[f"{name} beside"] = Beside(Tolerant(hook, name, context, told), name, context, told, patience)
     bench.more_hooks = hooks
     assert bench.fit(max_steps=30).reason == "completed"
     assert all(map(torch.equal, bench.weights().values(), unwatched().values()))
@@ -96,7 +100,7 @@ def test_wish_of_a_watching_hook_on_the_training_thread_is_obeyed_beside_it_is_r
     inline.more_hooks = {"x": Tolerant(Eager(), "x", context, told)}  # pyright: ignore[reportAttributeAccessIssue]
     assert inline.fit(max_steps=30).reason == "stopped_early"
     assert told == []
-    beside.more_hooks = {"x": Beside(Tolerant(Eager(), "x", context, told), "x", context, told)}  # pyright: ignore[reportAttributeAccessIssue]
+    beside.more_hooks = {"x": Beside(Tolerant(Eager(), "x", context, told), "x", context, told, LONG)}  # pyright: ignore[reportAttributeAccessIssue]
     assert beside.fit(max_steps=30).reason == "completed"
     assert "cannot wish" in told[0]
 

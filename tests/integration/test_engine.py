@@ -374,7 +374,7 @@ def test_run_job_leaves_no_thread_behind(tmp_path: Path) -> None:
     """Checkpoints are written and batches may be read beside the training; with the run all of it ends."""
     before = set(threading.enumerate())
     run_job(prepared(tmp_path, checkpointing={"every_steps": 2, "every_minutes": None}), Deps())
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before
 
 
 def test_run_job_without_room_for_threads_ends_with_the_same_bits(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from ml_playground.core.leaving import leave_at_once
 DRIVER = """
 import os, signal, threading
 from ml_playground.core import leaving
-leaving.CLEANS_UP_WITHIN_S = 0.3
+leaving.CLEANS_UP_WITHIN_S = {within_s}
 leaving.limit_cleaning()
 lock = threading.Lock()
 lock.acquire()
@@ -23,24 +23,24 @@ finally:
 """
 
 
-def ended(cleaning: str) -> tuple[int, str, float]:
-    """Exit code, words and seconds of a program that gets Ctrl-C and cleans up so."""
+def ended(cleaning: str, within_s: float) -> tuple[int, str, float]:
+    """Exit code, words and seconds of a program that gets Ctrl-C and cleans up so, for which it has so many seconds."""
     began_s = time.monotonic()
-    program = [sys.executable, "-c", DRIVER.format(cleaning=cleaning)]
+    program = [sys.executable, "-c", DRIVER.format(cleaning=cleaning, within_s=within_s)]
     done = subprocess.run(program, capture_output=True, text=True, check=False, timeout=60)
     return done.returncode, done.stderr, time.monotonic() - began_s
 
 
 def test_cleaning_up_that_waits_for_a_lock_for_ever_is_left_undone() -> None:
     """Said, and with the code of an interrupt."""
-    code, told, seconds = ended("lock.acquire()")
+    code, told, seconds = ended("lock.acquire()", 0.3)
     assert (code, told) == (130, "\nerror: interrupted; cleaning up took too long and was left undone.\n")
     assert seconds > 0.3
 
 
 def test_cleaning_up_that_takes_a_moment_is_done() -> None:
     """The limit is for what hangs."""
-    code, told, _ = ended("print('clean', file=__import__('sys').stderr, flush=True)")
+    code, told, _ = ended("print('clean', file=__import__('sys').stderr, flush=True)", 60.0)
     assert (code, told.splitlines()[0], told.splitlines()[-1]) == (-signal.SIGINT, "clean", "KeyboardInterrupt")
 
 
@@ -51,4 +51,5 @@ def test_who_uses_us_as_a_library_may_answer_an_interrupt_and_go_on() -> None:
     with pytest.raises(KeyboardInterrupt):
         leave_at_once(signal.SIGINT, None)
     after_s, _ = signal.getitimer(signal.ITIMER_REAL)
-    assert after_s == pytest.approx(before_s, abs=1)
+    # A limit of ours would be seconds.
+    assert before_s - 60 < after_s <= before_s

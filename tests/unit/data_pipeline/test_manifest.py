@@ -64,7 +64,7 @@ def test_open_flipped_byte_names_the_file_and_both_hashes(prepared: Prepared, na
 
 
 OPEN_THRICE = """
-import json, sys, time
+import json, os, sys, time
 from pathlib import Path
 from ml_playground.core.error_handling import DataError
 from ml_playground.data_pipeline.manifest import open_prepared
@@ -83,7 +83,14 @@ def after_a_change():
         open_prepared(folder)
     except DataError as error:
         assert "train.tokens has changed" in str(error)
+def of_age(seconds):
+    # An older time of change is not for a program to set, so that one which is at rest has to be waited for.
+    changed_s = time.time() - seconds
+    for path in folder.rglob("*"):
+        os.utime(path, (changed_s, changed_s))
+of_age(-3600)
 young = readings(lambda: (open_prepared(folder), open_prepared(folder)))
+of_age(3600)
 time.sleep(2.1)
 rested = readings(lambda: (open_prepared(folder), open_prepared(folder)))
 json.dump([young, rested, readings(after_a_change)], sys.stdout)

@@ -53,7 +53,7 @@ def is_running(process: int) -> bool:
     """Whether there is such a process, zombies left out."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 
