@@ -89,11 +89,6 @@ class PreparedImages(Prepared):
 
     manifest: ImageManifest
 
-    @property
-    def facts_folder(self) -> Path:
-        """What every checkpoint carries."""
-        return self.folder / FOLDER
-
     def images(self, split: str) -> Pixels:
         """The pixels of a split, memory-mapped: (N, C, H, W).
 

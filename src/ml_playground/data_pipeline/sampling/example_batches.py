@@ -1,12 +1,10 @@
 """Prepared chats as batches, padded or packed, each row exactly once an epoch. B rows, T positions a row."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
-import torch
 
 from ml_playground.core.registry import load_object
 from ml_playground.data_pipeline.batches import TokenBatch
@@ -15,16 +13,15 @@ from ml_playground.data_pipeline.sampling.epoch_order import ChosenBatches, Epoc
 from ml_playground.data_pipeline.sampling.example_rows import BatchRows, PackedRows, PaddedRows
 from ml_playground.data_pipeline.sampling.examples import Examples, names_of
 from ml_playground.data_pipeline.sampling.fitting_rows import check_fit, check_rows
-from ml_playground.data_pipeline.sampling.read_ahead import Source, TrainingSource
+from ml_playground.data_pipeline.sampling.prepared_batches import PreparedBatches, token_facts
 from ml_playground.data_pipeline.settings import ExampleRows, PackedExamples, PaddedExamples
-from ml_playground.data_pipeline.storage.steady_folder import SteadyFolder
 
 BatchT = TypeVar("BatchT")
 
 LOAD_TOKENIZER = "ml_playground.tokenization.loading:load_tokenizer"
 
 
-class ChatData(Generic[BatchT]):
+class ChatData(PreparedBatches[BatchT]):
     """Prepared chats as batches of rows, or of what else holds them."""
 
     def __init__(
@@ -38,48 +35,16 @@ class ChatData(Generic[BatchT]):
     ) -> None:
         """`pinned` gives a batch in memory from which a CUDA device fetches."""
         self._settings, self._prepared = settings, prepared
-        # Opened once: what is prepared anew under the same name while this run trains are other chats.
         self._examples, self._splits = examples, rows
-        self._tokenizer = SteadyFolder(prepared.tokenizer_folder, prepared.manifest.files)
         self._training = rows["train"]
         self._order = EpochOrder(len(self._training), settings.micro_batch_rows, settings.order, seed, "examples")
-        self._ahead = TrainingSource(EpochBatches(self._training.batch, self._order), pinned)
-
-    @property
-    def fingerprint(self) -> str:
-        """sha256 over the prepared content."""
-        return self._prepared.fingerprint
-
-    @property
-    def facts(self) -> Mapping[str, int]:
-        """vocab_size, sequence_tokens."""
-        return {
-            "vocab_size": self._prepared.manifest.vocab_size,
-            "sequence_tokens": self._settings.sequence_tokens,
-        }
-
-    @property
-    def attachments(self) -> Mapping[str, Path]:
-        """The tokenizer's folder, with the template.
-
-        Raises:
-            DataError: It was replaced while the run trains, and is nowhere beside it.
-        """
-        return {"tokenizer": self._tokenizer.path()}
-
-    @property
-    def train(self) -> Source[BatchT]:
-        """The training batches, without end."""
-        return self._ahead.source
-
-    def reading_ahead(self, device: torch.device) -> AbstractContextManager[None]:
-        """Within the block, batches for a CUDA device are made and pinned beside the training."""
-        return self._ahead.reading_ahead(device)
-
-    @property
-    def micro_batches_per_epoch(self) -> float:
-        """Micro-batches that see each row once."""
-        return len(self._training) / self._settings.micro_batch_rows
+        super().__init__(
+            prepared,
+            EpochBatches(self._training.batch, self._order),
+            pinned,
+            facts=token_facts(prepared.manifest.vocab_size, settings.sequence_tokens),
+            micro_batches_per_epoch=len(self._training) / settings.micro_batch_rows,
+        )
 
     @property
     def largest_micro_batch(self) -> int:
@@ -97,7 +62,7 @@ class ChatData(Generic[BatchT]):
         pieces = [rows.pieces_of(number).tolist() for number in numbers]
         chats = {int(rows.cut.rows[piece]) for held in pieces for piece in held}
         names = dict(zip(sorted(chats), names_of(self._prepared.folder, "train", sorted(chats)), strict=True))
-        decode: Callable[[Sequence[int]], str] = load_object(LOAD_TOKENIZER)(self._tokenizer.path()).decode
+        decode: Callable[[Sequence[int]], str] = load_object(LOAD_TOKENIZER)(self.attachments["tokenizer"]).decode
         first = index * self._settings.micro_batch_rows
         return [
             {

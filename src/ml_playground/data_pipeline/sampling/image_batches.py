@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +9,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ml_playground.core.image_facts import FOLDER, ImageFacts
+from ml_playground.core.image_facts import ImageFacts
 from ml_playground.core.seeding import seed_for
 from ml_playground.data_pipeline.batches import ImageBatch
 from ml_playground.data_pipeline.image_dataset import PreparedImages, open_images
 from ml_playground.data_pipeline.sampling.epoch_order import ChosenBatches, EpochOrder
-from ml_playground.data_pipeline.sampling.read_ahead import Source, TrainingSource
+from ml_playground.data_pipeline.sampling.prepared_batches import PreparedBatches
 from ml_playground.data_pipeline.settings import ImageBatches
 from ml_playground.data_pipeline.storage.array_file import LABEL_TYPE, PIXEL_TYPE
 from ml_playground.data_pipeline.storage.open_array import OpenArray
-from ml_playground.data_pipeline.storage.steady_folder import SteadyFolder
 from ml_playground.data_pipeline.transforms.images import Moves, moved, normalised
 
 ROWS_WITHOUT_GRADIENT = 4
@@ -89,7 +87,7 @@ class TrainingImages:
         return Moves(down * shift, right * shift, turned * float(np.deg2rad(degrees)))
 
 
-class ImageBatchData:
+class ImageBatchData(PreparedBatches[ImageBatch]):
     """Prepared images as batches."""
 
     def __init__(
@@ -103,35 +101,15 @@ class ImageBatchData:
         self._settings = settings
         self._prepared = prepared
         self._before = before or {}
-        # Opened once: what is prepared anew under the same name while this run trains are other images.
         self._splits = {name: self._opened(name) for name in prepared.manifest.splits}
-        self._facts_folder = SteadyFolder(prepared.facts_folder, prepared.manifest.files)
         self._batches = TrainingImages(self._splits["train"], settings, seed)
-        self._ahead = TrainingSource(self._batches, ImageBatch.pinned)
-
-    @property
-    def fingerprint(self) -> str:
-        """sha256 over the prepared content."""
-        return self._prepared.fingerprint
-
-    @property
-    def facts(self) -> Mapping[str, int]:
-        """channels, height, width, classes."""
-        return self._prepared.manifest.image.for_model
-
-    @property
-    def attachments(self) -> Mapping[str, Path]:
-        """The folder that says what the images are.
-
-        Raises:
-            DataError: It was replaced while the run trains, and is nowhere beside it.
-        """
-        return {FOLDER: self._facts_folder.path()}
-
-    @property
-    def train(self) -> Source[ImageBatch]:
-        """The training batches, without end."""
-        return self._ahead.source
+        super().__init__(
+            prepared,
+            self._batches,
+            ImageBatch.pinned,
+            facts=prepared.manifest.image.for_model,
+            micro_batches_per_epoch=len(self._splits["train"]) / settings.micro_batch_rows,
+        )
 
     def rows_at(self, index: int) -> Sequence[Mapping[str, Any]]:
         """For each row of training micro-batch `index`: position, epoch, image and its class."""
@@ -153,15 +131,6 @@ class ImageBatchData:
             OpenArray(labels, LABEL_TYPE, files[labels.name].sha256, self._before.get(labels)),
             manifest.image,
         )
-
-    def reading_ahead(self, device: torch.device) -> AbstractContextManager[None]:
-        """Within the block, batches for a CUDA device are made and pinned beside the training; elsewhere there is nothing to gain."""
-        return self._ahead.reading_ahead(device)
-
-    @property
-    def micro_batches_per_epoch(self) -> float:
-        """Micro-batches that see each image once."""
-        return len(self._splits["train"]) / self._settings.micro_batch_rows
 
     def split(self, name: str, *, max_batches: int | None = None) -> ChosenBatches[ImageBatch]:
         """The images of a split in order, each once, as they are; the last batch may have fewer.

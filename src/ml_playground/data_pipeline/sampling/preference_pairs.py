@@ -82,12 +82,7 @@ class PairData(ChatData[PairBatch]):
     ) -> None:
         """`reference`: sha256 over the reference model, for with another one the same pairs are other data."""
         super().__init__(settings, prepared, examples, rows, seed, PairBatch.pinned)
-        self._reference = reference
-
-    @property
-    def fingerprint(self) -> str:
-        """sha256 over the prepared content and the reference model."""
-        return hashlib.sha256(f"{super().fingerprint} {self._reference}".encode()).hexdigest()
+        self.fingerprint = hashlib.sha256(f"{self.fingerprint} {reference}".encode()).hexdigest()
 
 
 def build(settings: PreferencePairs, folder: Path, seed: int) -> PairData:

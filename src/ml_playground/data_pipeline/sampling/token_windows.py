@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,10 @@ from ml_playground.core.error_handling import DataError
 from ml_playground.core.registry import load_object
 from ml_playground.data_pipeline.batches import NO_TARGET, TokenBatch
 from ml_playground.data_pipeline.sampling.epoch_order import ChosenBatches, EpochBatches, EpochOrder, evaluated
-from ml_playground.data_pipeline.sampling.read_ahead import Source, TrainingSource
+from ml_playground.data_pipeline.sampling.prepared_batches import PreparedBatches, token_facts
 from ml_playground.data_pipeline.sampling.window_rows import described_rows
 from ml_playground.data_pipeline.settings import TokenWindows
 from ml_playground.data_pipeline.storage.open_array import OpenArray
-from ml_playground.data_pipeline.storage.steady_folder import SteadyFolder
 from ml_playground.data_pipeline.storage.token_file import stored_type
 from ml_playground.data_pipeline.text_dataset import PreparedText, open_text
 
@@ -87,7 +85,7 @@ class TrainingBatches(EpochBatches[TokenBatch]):
         super().__init__(windows.batch, order)
 
 
-class TokenWindowData:
+class TokenWindowData(PreparedBatches[TokenBatch]):
     """A prepared text as batches of windows."""
 
     def __init__(
@@ -102,39 +100,16 @@ class TokenWindowData:
         self._prepared = prepared
         self._before = before or {}
         _check_length(prepared, settings.sequence_tokens)
-        # Opened once: what is prepared anew under the same name while this run trains is another text.
         self._splits = {name: self._opened(name) for name in prepared.manifest.splits}
-        self._tokenizer = SteadyFolder(prepared.tokenizer_folder, prepared.manifest.files)
         self._training = self._splits["train"]
         self._batches = TrainingBatches(self._training, settings, seed)
-        self._ahead = TrainingSource(self._batches, TokenBatch.pinned)
-
-    @property
-    def fingerprint(self) -> str:
-        """sha256 over the prepared content."""
-        return self._prepared.fingerprint
-
-    @property
-    def facts(self) -> Mapping[str, int]:
-        """vocab_size, sequence_tokens."""
-        return {
-            "vocab_size": self._prepared.manifest.vocab_size,
-            "sequence_tokens": self._settings.sequence_tokens,
-        }
-
-    @property
-    def attachments(self) -> Mapping[str, Path]:
-        """The tokenizer's folder.
-
-        Raises:
-            DataError: It was replaced while the run trains, and is nowhere beside it.
-        """
-        return {"tokenizer": self._tokenizer.path()}
-
-    @property
-    def train(self) -> Source[TokenBatch]:
-        """The training batches, without end."""
-        return self._ahead.source
+        super().__init__(
+            prepared,
+            self._batches,
+            TokenBatch.pinned,
+            facts=token_facts(prepared.manifest.vocab_size, settings.sequence_tokens),
+            micro_batches_per_epoch=len(self._training) / settings.micro_batch_rows,
+        )
 
     def rows_at(self, index: int) -> Sequence[Mapping[str, Any]]:
         """For each row of training micro-batch `index`: position, epoch, window, first token, document, and its text."""
@@ -145,7 +120,7 @@ class TokenWindowData:
             sequence_tokens=self._settings.sequence_tokens,
             tokens=self._training.tokens,
             document_starts=self._prepared.document_starts("train"),
-            decode=load_object(LOAD_TOKENIZER)(self._tokenizer.path()).decode,
+            decode=load_object(LOAD_TOKENIZER)(self.attachments["tokenizer"]).decode,
         )
 
     def _opened(self, name: str) -> Windows:
@@ -155,15 +130,6 @@ class TokenWindowData:
         kind = stored_type(manifest.token_type)
         tokens = OpenArray(path, kind, manifest.files[path.name].sha256, self._before.get(path))
         return Windows(tokens.numbers, self._settings.sequence_tokens, tokens.check)
-
-    def reading_ahead(self, device: torch.device) -> AbstractContextManager[None]:
-        """Within the block, batches for a CUDA device are made and pinned beside the training."""
-        return self._ahead.reading_ahead(device)
-
-    @property
-    def micro_batches_per_epoch(self) -> float:
-        """Micro-batches that see each window once."""
-        return len(self._training) / self._settings.micro_batch_rows
 
     def split(self, name: str, *, max_batches: int | None = None) -> ChosenBatches[TokenBatch]:
         """The windows of a split in order, each once; the last batch may have fewer rows.
