@@ -10,7 +10,14 @@ import pytest
 import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig, MambaConfig
+from transformers import (
+    BertConfig,
+    BertLMHeadModel,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    MambaConfig,
+    PreTrainedModel,
+)
 
 from ml_playground.configuration.loading import load
 from ml_playground.core.error_handling import CheckpointError, ConfigError
@@ -152,6 +159,42 @@ def test_config_that_the_library_cannot_follow_is_refused(what: str, folder: Pat
     assert str(folder) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (folder / "it_ran").exists()
+
+
+SIZES: dict[str, Any] = {
+    "vocab_size": VOCAB, "max_position_embeddings": 32, "hidden_size": 16, "intermediate_size": 24,
+    "num_hidden_layers": 1, "num_attention_heads": 2,
+}  # fmt: skip
+SEES_AHEAD: dict[str, Callable[[], PreTrainedModel]] = {
+    "encoder": lambda: BertLMHeadModel(BertConfig(**SIZES)),
+    "decoder that was turned": lambda: Gemma3ForCausalLM(
+        Gemma3TextConfig(**SIZES, head_dim=8, num_key_value_heads=1, use_bidirectional_attention=True)
+    ),
+}
+
+
+@pytest.mark.parametrize("what", SEES_AHEAD)
+def test_model_that_sees_what_is_to_come_is_refused(what: str, tmp_path: Path) -> None:
+    """Its loss would fall to nothing, for it reads the answers; weights as small as an untrained model's are enough to tell."""
+    torch.manual_seed(0)
+    SEES_AHEAD[what]().save_pretrained(tmp_path / "model")
+    message = r"model\.path = .*model: its \w+ reads tokens that are still to come, .*name a causal"
+    with pytest.raises(ConfigError, match=message):
+        built(tmp_path / "model")
+
+
+def test_family_that_can_look_ahead_is_taken_where_it_does_not(tmp_path: Path) -> None:
+    """It is tried out, not guessed from names."""
+    config = Gemma3TextConfig(**SIZES, head_dim=8, num_key_value_heads=1)
+    Gemma3ForCausalLM(config).save_pretrained(tmp_path / "model")
+    assert built(tmp_path / "model").vocab_size == VOCAB
+
+
+def test_causal_model_whose_head_does_more_is_refused(tmp_path: Path) -> None:
+    """BERT as a decoder has a layer before its output layer that no loss of ours would apply."""
+    BertLMHeadModel(BertConfig(**SIZES, is_decoder=True)).save_pretrained(tmp_path / "model")
+    with pytest.raises(ConfigError, match="BertLMHeadModel makes its logits in a way that is not known here"):
+        built(tmp_path / "model")
 
 
 def test_code_beside_a_known_model_is_not_run(folder: Path) -> None:

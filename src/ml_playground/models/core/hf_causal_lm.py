@@ -23,7 +23,9 @@ from ml_playground.models.layers.packed_linear import Precision
 from ml_playground.models.protocols import Layout
 
 COMPARED_TOKENS = 3
-"""Enough to see whether our way to the logits is the library's."""
+"""Enough to see whether our way to the logits is the library's, and whether a token is read before its turn."""
+NOISE = 1e-5
+"""Share of the largest logit: rounding moves float32 by a hundredth of it, a token that is seen too early by a hundred times as much."""
 
 
 class HfCausalLmModel(nn.Module):
@@ -129,7 +131,7 @@ def build(settings: HfCausalLm, context: ModelContext) -> HfCausalLmModel:
         network = empty_network(settings, context.attention)
     model = HfCausalLmModel(network, known_ids=known, vocab_size=plan.vocab_size, max_context=plan.max_context)
     if needs_folder:
-        _prove(model)
+        _prove(model, settings)
     if settings.adapter is not None:
         _adapt(network, settings.adapter, context)
     if context.activation_checkpointing:
@@ -159,16 +161,32 @@ def _refuse_misfit(settings: HfCausalLm, context: ModelContext, vocab_size: int,
 
 
 @torch.no_grad()
-def _prove(model: HfCausalLmModel) -> None:
-    """Compare our way to the logits with the library's own: whoever adds a step between them would be trained on other numbers."""
+def _prove(model: HfCausalLmModel, settings: HfCausalLm) -> None:
+    """See that no token is read before its turn, and that our way to the logits is the library's own.
+
+    To whoever sees the next token it is no task; and whoever adds a step to that way would be trained on other numbers.
+    """
     model.eval()
     ids = torch.arange(COMPARED_TOKENS)[None] % model.vocab_size
-    theirs = cast(Tensor, model.network(input_ids=ids, use_cache=False).logits)
+    theirs = _logits(model.network, ids)
+    other = ids.clone()
+    other[0, -1] = (ids[0, -1] + 1) % model.vocab_size
+    # What config.json says does not tell: is_decoder = false changes nothing in some families.
+    moved = (_logits(model.network, other) - theirs)[:, :-1].abs().max()
+    if moved > NOISE * theirs.abs().max():
+        raise ConfigError(
+            f"model.path = {settings.path}: its {type(model.network).__name__} reads tokens that are still to come, so it would see "
+            "what it is to predict, and could write nothing. Such models fill gaps; name a causal language model."
+        )
     if not torch.allclose(model(ids), theirs, rtol=1e-4, atol=1e-4, equal_nan=True):
         raise ConfigError(
             f"{type(model.network).__name__} makes its logits in a way that is not known here, so a loss would be of other numbers; "
             "models of this architecture cannot be used."
         )
+
+
+def _logits(network: PreTrainedModel, ids: Tensor) -> Tensor:
+    return cast(Tensor, network(input_ids=ids, use_cache=False).logits)
 
 
 def _recompute(network: PreTrainedModel) -> None:
