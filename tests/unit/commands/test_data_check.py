@@ -331,15 +331,21 @@ def test_names_of_what_is_written_cannot_disturb_a_terminal(tmp_path: Path, caps
     assert "\x1b" not in shown
 
 
+def size_of(file: Path) -> int:
+    """Bytes; none where there is no file. One that is empty lies there a moment before the program knows that it has to remove it."""
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def interrupted_check(rows: int, path: Path, away: Path) -> tuple[int, str]:
-    """Exit code and words of a check that gets Ctrl-C once its quarantine is begun."""
+    """Exit code and words of a check that gets Ctrl-C once something stands in its quarantine."""
     path.write_bytes(f"{WARNED}\n".encode() * rows)
     command = [sys.executable, "-m", "ml_playground.cli", "data", "check", str(path), "--quarantine", str(away)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
-        while process.poll() is None and not away.with_name(".bad.jsonl.partial").exists():
-            time.sleep(0.01)
-        # The file is there a moment before the program knows that it has to remove it.
-        time.sleep(0.05)
+        while process.poll() is None and not size_of(away.with_name(".bad.jsonl.partial")):
+            time.sleep(0.001)
         process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=120)
     return process.returncode, told
