@@ -110,7 +110,7 @@ def test_settings_of_every_kind_load_without_torch() -> None:
         "from ml_playground.configuration.loading import load_without_files\n"
         f"for name in {list(experiment_names())!r}: load_without_files(name)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=600)
     assert (done.returncode, done.stderr) == (0, "")
 
 

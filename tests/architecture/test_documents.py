@@ -60,7 +60,7 @@ def test_readme_shows_the_real_help() -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=600,
         env=os.environ | {"COLUMNS": "80"},
     )
     assert done.stdout.strip() in README.read_text(encoding="utf-8")
@@ -111,7 +111,7 @@ def test_examples_of_a_folder_run(folder: Path, tmp_path: Path) -> None:
             text=True,
             check=False,
             cwd=tmp_path,
-            timeout=120,
+            timeout=600,
         )
         assert done.returncode == 0, f"{folder.name}/README.md:\n{block}\n{done.stderr}"
 

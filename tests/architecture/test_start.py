@@ -48,7 +48,7 @@ def loaded_by(*args: str, home: Path | None = None) -> tuple[int, set[str]]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
     environment |= {} if home is None else {"MLP_HOME": str(home)}
     done = subprocess.run(
-        [sys.executable, "-c", ASK, *args], capture_output=True, text=True, check=True, timeout=120, env=environment
+        [sys.executable, "-c", ASK, *args], capture_output=True, text=True, check=True, timeout=600, env=environment
     )
     code, modules = json.loads(done.stdout)
     return code, set(modules)
@@ -143,7 +143,7 @@ def test_every_command_explains_itself(line: str) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=600,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"Usage: mlp {line} ")
@@ -159,7 +159,7 @@ def test_help_takes_less_than_three_tenths_of_processor_time() -> None:
             [sys.executable, "-m", "ml_playground.cli", "--help"],
             capture_output=True,
             check=True,
-            timeout=60,
+            timeout=600,
             env=environment,
         )
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -172,7 +172,9 @@ def test_package_is_a_namespace_of_one_folder() -> None:
     code = (
         "import json, ml_playground, sys; json.dump([ml_playground.__file__, list(ml_playground.__path__)], sys.stdout)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/", timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/", timeout=600
+    )
     file, folders = json.loads(done.stdout)
     assert file is None
     assert [Path(folder) for folder in folders] == [PACKAGE]

@@ -22,12 +22,12 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # Whatever lies beside the sources of a checkout must not be part of the wheel.
     shutil.copytree(EXAMPLE, folder / "source", ignore=shutil.ignore_patterns("__pycache__", "dist", ".*"))
     build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder / "dist")]
-    subprocess.run(build, cwd=folder / "source", capture_output=True, check=True, timeout=120)
+    subprocess.run(build, cwd=folder / "source", capture_output=True, check=True, timeout=600)
     (wheel,) = (folder / "dist").glob("*.whl")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True, timeout=60)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True, timeout=600)
     found = folder / "venv" / "bin" / "python"
     install = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--offline", "--no-deps", "--python", found]
-    subprocess.run([*install, wheel], check=True, timeout=60)
+    subprocess.run([*install, wheel], check=True, timeout=600)
     (site,) = folder.glob("venv/lib/python*/site-packages")
     (site / "others.pth").write_text(f"{sysconfig.get_paths()['purelib']}\n{ROOT / 'src'}\n")
     return found
@@ -41,7 +41,7 @@ def mlp(python: Path, home: Path, *words: str) -> subprocess.CompletedProcess[st
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=600,
         env=os.environ | {"MLP_HOME": str(home)},
     )
 

@@ -21,7 +21,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         cwd=ROOT,
         capture_output=True,
         check=True,
-        timeout=120,
+        timeout=600,
     )
     (file,) = folder.glob("*.whl")
     return file
@@ -31,12 +31,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def clean_bin(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Scripts of a clean environment with the wheel in it; what it depends on is read from the environment of the tests."""
     folder = tmp_path_factory.mktemp("clean")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=60)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=600)
     python = folder / "bin" / "python"
     subprocess.run(
         [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--offline", "--no-deps", "--python", python, wheel],
         check=True,
-        timeout=60,
+        timeout=600,
     )
     (site,) = folder.glob("lib/python*/site-packages")
     # A folder that a .pth file adds is searched last, and its own .pth files, of editable packages, do not count.
@@ -46,7 +46,7 @@ def clean_bin(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(command: Path, *args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run a script far away from the checkout."""
-    return subprocess.run([command, *args], cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run([command, *args], cwd=cwd, capture_output=True, text=True, check=False, timeout=600)
 
 
 def test_wheel_holds_every_file_of_the_package(wheel: Path) -> None:

@@ -393,7 +393,7 @@ def test_peak_of_a_real_run_is_what_was_foreseen_to_a_tenth(tmp_path: Path) -> N
     )
     (tmp_path / "job.json").write_text(job.model_dump_json())
     done = subprocess.run(
-        [sys.executable, "-c", PEAK, tmp_path / "job.json"], capture_output=True, check=False, timeout=120
+        [sys.executable, "-c", PEAK, tmp_path / "job.json"], capture_output=True, check=False, timeout=600
     )
     assert done.returncode == 0, done.stderr.decode()
     before, used, foreseen = json.loads(done.stdout)

@@ -26,7 +26,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
         text=True,
         check=True,
         cwd=ROOT,
-        timeout=280,
+        timeout=600,
     )
     found: Mapping[str, Any] = json.loads(done.stdout)
     return found

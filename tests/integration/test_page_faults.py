@@ -37,7 +37,7 @@ json.dump(faults[-1] - faults[STEPS // 2], sys.stdout)
 def faults(allocator: str) -> int:
     """Page faults of the later steps of a small training, in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-c", STEPS, allocator], capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", STEPS, allocator], capture_output=True, text=True, check=True, timeout=600
     )
     return json.loads(done.stdout)
 

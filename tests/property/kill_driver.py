@@ -5,11 +5,11 @@ Run as `python -m tests.property.kill_driver FOLDER`. One process imports torch 
 
 import json
 import os
+import resource
 import shutil
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import count as count_up
@@ -29,8 +29,8 @@ KILLED = 137
 FILE_OPERATIONS = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate", "os.scandir", "fcntl.flock")
 SETTINGS = CheckpointingSettings(keep_last=2, keep_best=0)
 
-LENGTHS = (0, 1, 5_000_000, 20_000_000, 40_000_000, 60_000_000)
-"""Bytes of a file of 64 MB after which its writer is killed."""
+LENGTHS = (5_000, 100_000, 5_000_000, 20_000_000, 40_000_000, 60_000_000)
+"""Bytes of a file of 64 MB after which its writer is killed; all other files of a checkpoint are shorter."""
 
 SCENARIOS = {
     "first": ([], 1),
@@ -126,16 +126,19 @@ def kill_inside_a_file(place: Path) -> dict[str, object]:
         save(DirectoryStore(folder, SETTINGS), snapshot(1, tokenizer, 1.0))
         parts = {f"w{part}": torch.full((1_000_000,), float(part)) for part in range(16)}
         large = replace(snapshot(2, tokenizer, 2.0), tensors={"model": {"w": torch.tensor([2.0]), **parts}})
-        child = in_child(partial(save, DirectoryStore(folder, SETTINGS), large))
-        file = folder / ".step_000002.partial" / "new" / "model.safetensors"
-        while length_of(file) < length and not os.waitpid(child, os.WNOHANG)[0]:
-            pass
-        with suppress(ProcessLookupError):
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-        hits += length <= length_of(file) < sum(tensor.nbytes for tensor in parts.values())
+        code = ended(in_child(partial(save_within, length, DirectoryStore(folder, SETTINGS), large)))
+        left = length_of(folder / ".step_000002.partial" / "new" / "model.safetensors")
+        hits += (code, left) == (-signal.SIGXFSZ, length)
         found += [f"kill {number}: {fault}" for fault in faults(folder, [1], 2, tokenizer)]
     return {"operations": hits, "exit_code": 0, "faults": found}
+
+
+def save_within(length: int, store: DirectoryStore, new: Snapshot) -> None:
+    """Save; the write that would make a file longer than this ends the process, as SIGKILL would at that very byte."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (length, length))
+    save(store, new)
 
 
 def length_of(file: Path) -> int:

@@ -41,7 +41,7 @@ def mlp(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:
         text=True,
         env=os.environ | environment,
         check=False,
-        timeout=60,
+        timeout=600,
     )
 
 
@@ -220,7 +220,7 @@ def test_reader_left_open_stdout_is_false() -> None:
 def test_mlp_reader_leaves_ends_quietly_with_0() -> None:
     """`mlp ... | head` is an ordinary thing to do."""
     script = f"{shlex.quote(sys.executable)} -m ml_playground.cli --help | true; echo ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, timeout=600)
     assert (done.stdout, done.stderr) == ("0\n", "")
 
 

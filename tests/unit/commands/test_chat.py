@@ -201,7 +201,7 @@ def test_chat_piped_lines_are_answered(tmp_path: Path) -> None:
         input="a\nb\n",
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=True,
     )
     assert done.stdout == "~\n~\n"
@@ -226,7 +226,7 @@ def test_chat_with_an_exported_folder_is_that_with_its_run(tmp_path: Path, capsy
     assert main(["sample", "bottles", *words, "--prompt", "Hi", "--num-samples", "1"]) == 0
     wanted = json.loads(capsys.readouterr().out)["texts"][0]["text"]
     command = [sys.executable, "-m", "ml_playground.cli", "chat", again, *words]
-    done = subprocess.run(command, input="Hi\n", capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, input="Hi\n", capture_output=True, text=True, timeout=600, check=True)
     assert json.loads(done.stdout)["text"] == wanted
 
 

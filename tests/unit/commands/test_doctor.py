@@ -36,7 +36,7 @@ sys.exit(main(["doctor", *sys.argv[1:]]))
 def run_doctor(before: str, *args: str) -> subprocess.CompletedProcess[str]:
     """Run the doctor in a process of its own, with some code before it."""
     return subprocess.run(
-        [sys.executable, "-c", before + RUN, *args], capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-c", before + RUN, *args], capture_output=True, text=True, check=False, timeout=600
     )
 
 
@@ -237,7 +237,7 @@ def test_doctor_outside_an_environment_finds_what_is_not_installed(tmp_path: Pat
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=600,
         env=os.environ | {"PYTHONPATH": search_path},
     )
     assert done.returncode == 2

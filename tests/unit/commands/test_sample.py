@@ -317,7 +317,7 @@ def test_sample_ctrl_c_ends_with_what_was_drawn(run: RunFolder) -> None:
     assert process.stdout is not None
     beginning = process.stdout.read(1)
     process.send_signal(signal.SIGINT)
-    rest, messages = process.communicate(timeout=60)
+    rest, messages = process.communicate(timeout=600)
     assert process.returncode == 0
     assert b"interrupted: 0 whole and 1 unfinished texts" in messages
     assert next(run.samples.glob("*.txt")).read_bytes() == beginning + rest

@@ -146,7 +146,7 @@ def test_sweep_stopped_saves_and_the_same_command_goes_on(toy: Path, home: Path)
             assert child.poll() is None
             time.sleep(0.02)
         os.kill(child.pid, signal.SIGINT)
-        out, _ = child.communicate(timeout=60)
+        out, _ = child.communicate(timeout=600)
     assert (child.returncode, "paused: 0 of 1 trial; the same command goes on" in out) == (0, True)
     (result,) = (home / "runs" / "toy").glob("*/result.json")
     assert json.loads(result.read_text())["reason"] == "paused"
@@ -361,7 +361,7 @@ def test_optuna_missing_names_the_extra(toy: Path) -> None:
         "import sys\nsys.modules['optuna'] = None\nfrom ml_playground.cli import main\n"
         f"sys.exit(main(['sweep', {str(toy)!r}, '--optuna', '1', '--space', 'seed=int(1,2)']))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=600)
     assert (done.returncode, "pip install 'ml-playground[sweep]'" in done.stderr) == (2, True)
 
 
@@ -383,7 +383,7 @@ def test_a_process_that_is_killed_leaves_its_reason(toy: Path, home: Path) -> No
             assert child.poll() is None
             time.sleep(0.02)
         os.kill(json.loads(found[0].read_text())["pid"], signal.SIGKILL)
-        out, _ = child.communicate(timeout=60)
+        out, _ = child.communicate(timeout=600)
     trials = json.loads(out)["trials"]
     assert [(trial["number"], trial["state"], trial["reason"]) for trial in trials] == [
         (2, "complete", ""),

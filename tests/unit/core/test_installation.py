@@ -102,7 +102,7 @@ def run_file(path: str) -> subprocess.CompletedProcess[str]:
         text=True,
         env=os.environ | {"PYTHONPATH": path},
         check=False,
-        timeout=60,
+        timeout=600,
     )
 
 

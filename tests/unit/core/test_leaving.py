@@ -27,7 +27,7 @@ def ended(cleaning: str, within_s: float) -> tuple[int, str, float]:
     """Exit code, words and seconds of a program that gets Ctrl-C and cleans up so, for which it has so many seconds."""
     began_s = time.monotonic()
     program = [sys.executable, "-c", DRIVER.format(cleaning=cleaning, within_s=within_s)]
-    done = subprocess.run(program, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(program, capture_output=True, text=True, check=False, timeout=600)
     return done.returncode, done.stderr, time.monotonic() - began_s
 
 

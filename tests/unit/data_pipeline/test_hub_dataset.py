@@ -157,7 +157,7 @@ def test_name_on_the_hub_without_a_network_says_what_to_do(tmp_path: Path) -> No
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 2
     assert "nobody/nothing cannot be had from the hub" in done.stderr

@@ -100,7 +100,7 @@ json.dump([young, rested, readings(after_a_change)], sys.stdout)
 def test_open_again_reads_only_what_may_have_changed(prepared: Prepared) -> None:
     """`mlp run` opens the same gigabytes three times: a file is hashed once, unless it was written a moment ago, or since."""
     done = subprocess.run(
-        [sys.executable, "-c", OPEN_THRICE, prepared.folder], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", OPEN_THRICE, prepared.folder], capture_output=True, text=True, check=True, timeout=600
     )
     young, rested, changed = json.loads(done.stdout)
     assert (young, rested, changed) == (2, 1, 1)

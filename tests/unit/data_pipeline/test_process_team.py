@@ -134,7 +134,7 @@ def test_prepare_that_is_ended_takes_its_workers_with_it(tmp_path: Path, home: P
         assert process.stdout.readline() == "encoding\n"
         workers = children_of(process.pid)
         process.send_signal(how)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=600)
     assert len(workers) == 2
     deadline = time.monotonic() + 30
     while any(map(is_running, workers)) and time.monotonic() < deadline:

@@ -222,5 +222,5 @@ def test_threads_reason_names_the_variable_that_asked() -> None:
 def test_deciding_needs_no_torch() -> None:
     """A planner may ask before anything heavy is loaded."""
     code = "import sys; sys.modules['torch'] = None; import ml_playground.training.deciding"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=600)
     assert (done.returncode, done.stderr) == (0, "")

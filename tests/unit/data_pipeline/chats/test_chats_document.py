@@ -67,7 +67,7 @@ def asked(words: list[str], question: str) -> str:
     """What `mlp chat` answers in a pipe."""
     command = [sys.executable, "-m", "ml_playground.cli", *words[1:], "--temperature", "0"]
     return subprocess.run(
-        command, input=question, capture_output=True, text=True, check=True, timeout=120
+        command, input=question, capture_output=True, text=True, check=True, timeout=600
     ).stdout.strip()
 
 
@@ -84,7 +84,7 @@ def test_chats_of_the_readme_run(
     text = (ROOT / "README.md").read_text(encoding="utf-8").split("**Fine-tune on your own chats.**")[1]
     lines = block("sh", text).splitlines()
     first = next(number for number, line in enumerate(lines) if line.startswith("mlp "))
-    subprocess.run(["bash", "-ec", "\n".join(lines[:first])], check=True, timeout=60)
+    subprocess.run(["bash", "-ec", "\n".join(lines[:first])], check=True, timeout=600)
     for line in lines[first:]:
         words = shlex.split(line.split("#")[0].replace("max_steps=200", "max_steps=2"))
         if words[1] == "chat":
