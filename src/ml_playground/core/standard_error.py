@@ -4,6 +4,7 @@ import io
 import os
 import select
 import sys
+import time
 from collections import deque
 from contextlib import suppress
 from threading import Lock, Thread
@@ -16,7 +17,9 @@ _PIECE_CHARACTERS = 1000
 _LOOK_AGAIN_S = 1.0
 
 PATIENCE_S = 0.1
-"""How long somebody who has something to say waits until it is said; later words do not wait for one that is stuck."""
+"""How long somebody who has something to say waits for a reader that has stopped reading; later words do not wait."""
+MOST_PATIENCE_S = 5.0
+"""How long for a thread that gets no processor, so that words come in the order in which things happened."""
 MOST_LINES = 1000
 """Words kept for a reader that has stopped reading; beyond it the oldest are lost."""
 
@@ -101,7 +104,7 @@ class Speaker:
         if stuck:
             return
         if started(thread):
-            thread.join(PATIENCE_S)
+            _let_speak(thread)
         elif _takes_words_now():
             self._speak()
         else:
@@ -127,6 +130,13 @@ class Speaker:
 def _stderr() -> TextIO | None:
     """Standard error itself, also where a live picture stands in for it; none where it was closed before the program began."""
     return getattr(sys.stderr, "rich_proxied_file", sys.stderr)
+
+
+def _let_speak(thread: Thread) -> None:
+    until_s = time.monotonic() + MOST_PATIENCE_S
+    thread.join(PATIENCE_S)
+    while thread.is_alive() and _takes_words_now() and time.monotonic() < until_s:
+        thread.join(PATIENCE_S)
 
 
 def _takes_words_now() -> bool:

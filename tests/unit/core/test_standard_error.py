@@ -1,14 +1,17 @@
 """Words that nobody reads cost nobody anything."""
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from ml_playground.core.standard_error import MOST_LINES, PatientStderr, Speaker, say_at_once, takes_words
+from ml_playground.core.standard_error import MOST_LINES, PATIENCE_S, PatientStderr, Speaker, say_at_once, takes_words
 from tests.fakes.no_threads import no_threads
 
 
@@ -53,6 +56,22 @@ def test_speaker_says_lines_in_their_order(capsys: pytest.CaptureFixture[str]) -
         assert capsys.readouterr().err == f"line {number}\n"
 
 
+class Late(io.StringIO):
+    """Takes words late, as they come from a thread that gets no processor."""
+
+    def write(self, text: str, /) -> int:
+        """Much later than a moment."""
+        time.sleep(3 * PATIENCE_S)
+        return super().write(text)
+
+
+def test_speaker_is_waited_for_where_somebody_listens() -> None:
+    """What happens next is said after it."""
+    with contextlib.redirect_stderr(Late()) as heard:
+        Speaker().say("at last")
+        assert heard.getvalue() == "at last\n"
+
+
 def test_speaker_without_room_for_a_thread_says_all_the_same(capfd: pytest.CaptureFixture[str]) -> None:
     """Where somebody listens; where nobody does, with the next line for which there is a thread."""
     speaker = Speaker()
@@ -88,7 +107,7 @@ def test_speaker_reader_that_does_not_read_costs_a_moment_and_the_program_can_ex
         assert child.stderr is not None
         assert child.stdout.readline() == b"done\n"
         child.stdin.close()
-        assert child.wait(30) == 0
+        assert child.wait(120) == 0
         said = child.stderr.read()
     assert said.startswith(b"line 0 xxx")
 
