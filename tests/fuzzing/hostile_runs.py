@@ -1,6 +1,6 @@
 """Checkpoints as a stranger would make them, each opened by `mlp sample` in a process that measures what it takes.
 
-Called as `python -m tests.fuzzing.hostile_runs FOLDER`; prints one JSON object: name -> exit code, stderr, bytes of memory, seconds.
+Called as `python -m tests.fuzzing.hostile_runs FOLDER`; one JSON object: name -> exit code, stderr, bytes of memory, processor seconds.
 """
 
 import contextlib
@@ -209,14 +209,14 @@ def run() -> None:
 
 def opened(path: Path) -> dict[str, Any]:
     """How `mlp sample` ends with it."""
-    growth, started_s = Growth(), time.monotonic()
+    growth, started_s = Growth(), time.process_time()
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as errors:
         code = main(["sample", str(path)])
     return {
         "code": code,
         "errors": errors.getvalue(),
         "bytes": growth.bytes,
-        "seconds": time.monotonic() - started_s,
+        "seconds": time.process_time() - started_s,
     }
 
 

@@ -342,7 +342,10 @@ def watched_bytes(folder: Path) -> Iterator[list[int]]:
     ended = threading.Event()
 
     def watch() -> None:
-        while not ended.wait(0.001):
+        over = False
+        while not over:
+            # Once more after the end: a thread may get no processor before it.
+            over = ended.wait(0.001)
             # os.walk passes over what goes meanwhile.
             seen.append(sum(size_of(Path(place, name)) for place, _, names in os.walk(folder) for name in names))
 

@@ -28,7 +28,7 @@ from ml_playground.training.verification import promise_of, verification_job
 Show = Callable[[str], None]
 """Hears how far a process has come, a few words at a time."""
 
-TRIES = 5
+TRIES = 20
 """Times that a run is begun until it was killed as often as it should be."""
 
 

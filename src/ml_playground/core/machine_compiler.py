@@ -50,7 +50,7 @@ def compile_obstacle(device: DeviceKind) -> str | None:
             complaint = refused(compiler, headers, Path(place) / "probe")
             if complaint is not None:
                 return f"{compiler} refuses what torch writes ({complaint}); {remedy}"
-            subprocess.run([Path(place) / "probe"], check=True, timeout=20)  # noqa: S603 - built one line above
+            subprocess.run([Path(place) / "probe"], check=True, timeout=60)  # noqa: S603 - built one line above
     except (OSError, subprocess.SubprocessError) as error:
         return f"compiled code cannot be kept and run ({error}); set TORCHINDUCTOR_CACHE_DIR to a folder of your own"
     return None
@@ -76,7 +76,7 @@ def refused(compiler: str, headers: Path, program: Path) -> str | None:
             encoding="utf-8",
             errors="replace",
             check=False,
-            timeout=20,
+            timeout=60,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
