@@ -11,7 +11,7 @@ import pytest
 
 from ml_playground.cli import main as mlp
 from ml_playground.core.deps import Deps
-from ml_playground.core.error_handling import StorageError
+from ml_playground.core.error_handling import ConfigError, StorageError
 from ml_playground.core.run_folder import RunFolder, data_folder
 from ml_playground.data_pipeline.preparer import prepare
 from tests.fakes.prepared_text import text_settings
@@ -33,6 +33,12 @@ class Disk:
             for size_bytes in (1 << 16, 1 << 8, 1):
                 while self._wrote(ballast.fileno(), size_bytes):
                     pass
+
+    def leave(self, free_bytes: int) -> None:
+        """So much is left."""
+        (self.place / "ballast").unlink(missing_ok=True)
+        ballast_bytes = shutil.disk_usage(self.place).free - free_bytes
+        (self.place / "ballast").write_bytes(bytes(ballast_bytes))
 
     def empty(self) -> None:
         """There is room again."""
@@ -116,6 +122,23 @@ def test_disk_that_becomes_read_only_says_so_and_the_next_start_goes_on(
     assert train(job, "locked").reason == "completed"
     assert faults_of_a_resumed(place_of(job, "locked"), place_of(job, "whole")) == []
     tried("disk that becomes read-only", 2)
+
+
+def test_run_that_the_flight_check_lets_begin_is_never_refused_a_save(disk: Disk, tmp_path: Path, tried: Tried) -> None:
+    """However little is free: it is refused before its first step, or it has room for its last checkpoint."""
+    job = prepared_job(tmp_path, runtime={"flight_check": True})
+    ends: list[str] = []
+    for free_kb in (1200, 1600, 2000, 2400, 2800):
+        name = f"run{free_kb}"
+        disk.leave(free_kb << 10)
+        try:
+            ends.append(train(job, name).reason)
+        except ConfigError as refused:
+            ends.append(str(refused)[:13])
+        shutil.rmtree(place_of(job, name).path, ignore_errors=True)
+    assert ends == sorted(ends)
+    assert set(ends) == {"The run needs", "completed"}
+    tried("disks with little room at the start of a training", len(ends))
 
 
 def test_disk_that_is_full_before_the_start_says_so(disk: Disk, tmp_path: Path, tried: Tried) -> None:

@@ -15,6 +15,7 @@ from ml_playground.core.torch_tensors import stored_bytes
 from ml_playground.planning.memory import planned_bytes
 from ml_playground.training.assembly import ALL_THE_SAME, Assembly, Opened, assembled, context_of, opened
 from ml_playground.training.building import build_hooks
+from ml_playground.training.checkpointing.directory_store import SPARE_BYTES
 from ml_playground.training.flight_ahead import (
     Ahead,
     Span,
@@ -111,6 +112,7 @@ def _report(opened: Opened, parts: Assembly, run: RunFolder, tried: Tried | None
         checkpoint_bytes=checkpoint_bytes(parts.learner.state_dict(), opened.data.attachments.values()),
         there=[saved.step for saved in parts.store.list()],
         timed_saves=timed_saves(job.checkpointing, None if span is None else span.high_s),
+        spare_bytes=SPARE_BYTES,
     )
     free = free_bytes(run.path)
     if problem := disk_problem(plan, free, str(run.path.parent)):

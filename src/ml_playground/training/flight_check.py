@@ -50,12 +50,15 @@ class DiskNeed:
     """Metrics, events and samples that are still to be written."""
     there_bytes: int = 0
     """Checkpoints of this run that are there already, and count among those at once."""
+    spare_bytes: int = 0
+    """What the store leaves free beside a checkpoint."""
 
     @property
     def more_bytes(self) -> int:
         """What must be free; at least the checkpoint that is written before another one goes."""
         growth = self.at_once * self.checkpoint_bytes - self.there_bytes
-        return max(growth, min(self.at_once, 1) * self.checkpoint_bytes) + self.records_bytes
+        saves = max(growth, min(self.at_once, 1) * self.checkpoint_bytes)
+        return saves + self.records_bytes + (self.spare_bytes if saves else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,8 @@ class DiskPlan:
     """Steps of the checkpoints that the run has already."""
     timed_saves: int = 0
     """Saves that `every_minutes` may add."""
+    spare_bytes: int = 0
+    """What the store leaves free beside a checkpoint: without it no save begins."""
 
     def need(self, rule: CheckpointingSettings | None = None) -> DiskNeed:
         """Under the job's own rule of retention, or another one."""
@@ -85,6 +90,7 @@ class DiskPlan:
             ),
             records_bytes=ROW_BYTES * rows,
             there_bytes=len(self.there) * self.checkpoint_bytes,
+            spare_bytes=self.spare_bytes,
         )
 
 

@@ -29,8 +29,8 @@ from ml_playground.training.checkpointing.small_files import small_files_of
 from ml_playground.training.checkpointing.snapshot_buffer import Copied, SnapshotBuffer
 from ml_playground.training.protocols import TensorGroups
 
-# Headers, JSON files and whole blocks: what a checkpoint takes beside its tensors and attachments.
-_OVERHEAD_BYTES = 1 << 20
+SPARE_BYTES = 1 << 20
+"""No save begins where less would be left: headers, JSON files, whole blocks, and room for the metrics."""
 
 
 class StoredCheckpoint(CheckpointFolder):
@@ -220,7 +220,7 @@ class DirectoryStore:
 
 def _lack_of_space(path: Path, tensors: TensorGroups, small_files: Mapping[str, bytes]) -> StorageError | None:
     """What to say where a checkpoint does not fit on the disk."""
-    needed = sum(map(stored_bytes, tensors.values())) + sum(map(len, small_files.values())) + _OVERHEAD_BYTES
+    needed = sum(map(stored_bytes, tensors.values())) + sum(map(len, small_files.values())) + SPARE_BYTES
     free = free_bytes(path)
     if needed <= free:
         return None
