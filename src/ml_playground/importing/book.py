@@ -12,7 +12,13 @@ from ml_playground.core.registry import did_you_mean
 
 NULL = "it says nothing: as where it is not stated"
 Fate = Literal["kept", "changed", "left out"]
-WORDS: Mapping[type, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+WORDS: Mapping[type, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    list: "a list",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,10 @@ class Book:
     def states(self, key: str) -> bool:
         """Whether the file itself says something about a key."""
         return key in self.foreign.values
+
+    def stated(self, table: str) -> list[str]:
+        """The keys that the file itself states below `table.`."""
+        return [key for key in self.foreign.values if key.startswith(table)]
 
     def value(self, key: str, kind: type) -> Any:
         """What the file, else its system's default says; None where both say nothing.

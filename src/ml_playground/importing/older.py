@@ -34,6 +34,10 @@ DEFAULTS: Mapping[str, Any] = {
     "train.runtime.eval_iters": 100,
     "train.runtime.log_interval": 10,
     "train.runtime.seed": 1337,
+    "train.peft.enabled": False,
+    "train.peft.r": 8,
+    "train.peft.lora_alpha": 16.0,
+    "train.peft.lora_dropout": 0.0,
     "sample.sample.start": "\n",
     "sample.sample.temperature": 0.9,
     "sample.sample.max_new_tokens": 128,
@@ -73,6 +77,13 @@ DIRECT: Mapping[str, tuple[str, type]] = {
     "train.hf_model.gradient_checkpointing": ("runtime.activation_checkpointing", bool),
 }
 
+PEFT: Mapping[str, tuple[str, type]] = {
+    "train.peft.r": ("model.adapter.r", int),
+    "train.peft.lora_alpha": ("model.adapter.alpha", float),
+    "train.peft.lora_dropout": ("model.adapter.dropout", float),
+    "train.peft.target_modules": ("model.adapter.targets", list),
+}
+
 TRACKER = "no tracker is needed: metrics.jsonl, mlp runs and report.html show a run"
 NAMES = "the files of a run have fixed names"
 FOLDERS = "runs lie in runs/EXPERIMENT/, data in data/; MLP_HOME moves both"
@@ -104,7 +115,8 @@ NOTHING: Mapping[str, str] = {
     "train.runtime.ckpt_greater_is_better": "the objective knows which way its metrics are better",
     "train.runtime.checkpointing.read_policy": "a run goes on from its newest checkpoint; sampling chooses by itself",
     "train.checkpointing.": "a copy of train.runtime.checkpointing there",
-    "train.peft.": "there is no adapter here: all weights are trained",
+    "train.peft.extend_mlp_targets": "model.adapter.targets names matrices; as it comes: all but the output layer",
+    "train.peft.": "no setting of an adapter here: biases are not trained",
     "sample.runtime.": "a run is sampled with what it was trained with",
     "sample.runtime_ref": "a run is sampled with what it was trained with",
     "export.": "exporting is a command of its own, with settings of its own",
@@ -119,6 +131,7 @@ def translate(foreign: Foreign) -> Book:
     """
     book = Book(foreign, DEFAULTS)
     _model(book)
+    _adapter(book)
     _text(book)
     _schedule(book)
     _saving(book)
@@ -131,7 +144,7 @@ def translate(foreign: Foreign) -> Book:
     if context is not None:
         book.keep("train.model.block_size", {"model.block_size": context})
     book.direct(DIRECT)
-    book.close(NOTHING, DIRECT)
+    book.close(NOTHING, [*DIRECT, *PEFT])
     return book
 
 
@@ -153,6 +166,15 @@ def _model(book: Book) -> None:
         "a model is read from a local folder, and never fetched",
     )
     book.habit({"optimizer.kind": "adamw"}, "the optimizer that it has")
+
+
+def _adapter(book: Book) -> None:
+    if not book.value("train.peft.enabled", bool) or not book.states("train.hf_model.model_name"):
+        for key in book.stated("train.peft."):
+            book.leave(key, "of no effect without train.peft.enabled and a model from elsewhere, train.hf_model")
+        return
+    book.keep("train.peft.enabled", {"model.adapter.kind": "lora"})
+    book.direct(PEFT)
 
 
 def _text(book: Book) -> None:

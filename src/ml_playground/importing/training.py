@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ml_playground.core.error_handling import ConfigError
+from ml_playground.importing import training_parts
 from ml_playground.importing.book import Book, Foreign
 
 SYSTEM = "TRAINING"
@@ -43,6 +44,7 @@ DEFAULTS: Mapping[str, Any] = {
     "data.shuffle": True,
     "environment.logging_steps": 10,
     "environment.max_grad_norm": 1.0,
+    **training_parts.DEFAULTS,
 }
 
 DIRECT: Mapping[str, tuple[str, type]] = {
@@ -65,7 +67,7 @@ DEAD = "nothing read it there either"
 QUEUE = "the daemon's and the queue's, not a run's"
 NOTHING: Mapping[str, str] = {
     "hyperparams.effective_batch_size": "data.micro_batch_rows x train.micro_batches_per_step",
-    "profile.": "profiles change chats; there is no kind of data here that reads chats",
+    "profile.": "nothing read it there; what a profile takes here: prepare.profile.*",
     "monitoring.": "what watches a run is always on, or a hook: [hooks]",
     "monitoring.validation_max_samples": "the whole validation part is kept; train.evaluation_batches limits what is read of it",
     "locked.": "a run records its own settings, and refuses to go on with others",
@@ -73,11 +75,10 @@ NOTHING: Mapping[str, str] = {
     "data.min_length": DEAD,
     "data.max_length_override": DEAD,
     "data.augmentation": DEAD,
-    "data.enable_packing": "windows of tokens are cut from the whole text: nothing is padded",
-    "data.packing_strategy": "windows of tokens are cut from the whole text: nothing is padded",
+    "data.packing_strategy": "chats are packed by best fit",
     "model.tokenizer_path": "the tokenizer is that of the model's folder",
     "model.load_in_8bit": DEAD,
-    "model.load_in_4bit": "weights are float32 while they are trained",
+    "model.load_in_4bit": "training_mode says it",
     "model.": DEAD,
     "output.": "runs lie in runs/EXPERIMENT/; checkpoints are safetensors, and the same command resumes",
     "environment.dataloader_num_workers": "windows are read from a memory map; there is nothing to work for them",
@@ -85,10 +86,9 @@ NOTHING: Mapping[str, str] = {
     "environment.report_to": "no tracker is needed: metrics.jsonl, mlp runs and report.html show a run",
     "environment.nan_detection": "always on: train.on_bad_step says what is done",
     "environment.": "one process trains here",
-    "training_mode": "all weights are trained: there is no adapter here",
-    "lora.": "all weights are trained: there is no adapter here",
-    "galore.": "nothing read it there either; muon is the optimizer that spares memory here",
-    "optimizer.": "see optimizer.type",
+    "lora.": "no setting of an adapter here: biases are not trained",
+    "galore.": "nothing read it there; optimizer.galore is what trained",
+    "optimizer.": "the optimizer's own settings here: docs/reference/optimizer.md",
     "fortune_teller.": "there is no weighting by surprise here",
     "config_version": "a job needs no number: an unknown key is an error",
     "description": "its place is the README.md beside config.toml",
@@ -120,8 +120,10 @@ def translate(foreign: Foreign) -> Book:
             same = foreign.values[key] == foreign.values[nested]
             book.overruled(key, foreign, f"{nested} says {'it' if same else 'otherwise, and is what trained'}")
     _model_and_data(book)
+    training_parts.adapter(book)
     _length(book)
-    _optimizer(book)
+    training_parts.optimizer(book)
+    _warmup(book)
     _precision(book)
     every, strategy = book.value("hyperparams.eval_steps", int), book.value("hyperparams.eval_strategy", str)
     book.keep("hyperparams.eval_steps", {"train.evaluate_every_steps": every})
@@ -130,7 +132,7 @@ def translate(foreign: Foreign) -> Book:
     else:
         book.leave("hyperparams.eval_strategy", "every so many steps is what is done")
     book.direct(DIRECT)
-    book.close(NOTHING, [*DIRECT, *FLAT])
+    book.close(NOTHING, [*DIRECT, *FLAT, *training_parts.LORA, *training_parts.GALORE])
     return book
 
 
@@ -161,9 +163,7 @@ def _model_and_data(book: Book) -> None:
             "prepare.tokenizer": {"kind": "hugging_face", "path": path},
         },
     )
-    source = {"kind": "jsonl_text", "path": book.path(book.value("data.dataset_path", str) or "dataset.jsonl")}
-    reason = "rows are read by a text column: chats under `messages` must become one, see prepare.source.content_column"
-    book.keep("data.dataset_path", {"prepare.source": source}, reason)
+    training_parts.chats(book, path)
     order = "random" if book.value("data.shuffle", bool) else "sequential"
     book.keep("data.shuffle", {"data.order": order})
 
@@ -183,16 +183,7 @@ def _length(book: Book) -> None:
     book.keep("hyperparams.num_epochs", {"train.max_epochs": epochs}, reason)
 
 
-def _optimizer(book: Book) -> None:
-    kind = book.value("optimizer.type", str)
-    key = "optimizer.type" if kind is not None else "environment.optimizer_type"
-    kind = kind if kind is not None else book.value(key, str) or "adamw"
-    if kind == "muon":
-        book.keep(key, {"optimizer.kind": "muon"})
-    else:
-        reason = "" if kind.startswith("adamw_torch") else "its state is float32 here, neither paged nor in 8 bits"
-        plain = {"optimizer.kind": "adamw", "optimizer.beta2": 0.999, "optimizer.weight_decay": 0.0}
-        book.keep(key, plain, reason)
+def _warmup(book: Book) -> None:
     warmup = book.value("hyperparams.warmup_steps", int)
     book.keep(
         "hyperparams.warmup_steps",

@@ -13,7 +13,7 @@ from ml_playground.cli import main
 from ml_playground.commands.config_import import import_config
 from ml_playground.configuration.loading import load, load_file
 from ml_playground.core.error_handling import ConfigError
-from ml_playground.importing import craft, older, training
+from ml_playground.importing import craft, older, training, training_parts
 from ml_playground.importing.book import Foreign
 from ml_playground.importing.formats import Imported, import_file
 from ml_playground.importing.nanogpt import DEFAULTS, DIRECT
@@ -481,6 +481,108 @@ def test_training_flat_is_read(tmp_path: Path) -> None:
     assert job.data.model_dump()["sequence_tokens"] == 64
 
 
+def test_training_chats_are_read_as_chats_with_its_profile(tmp_path: Path) -> None:
+    """Rows under `messages`, packed, cut at the right, the system prompt of a row overwritten: what TRAINING did."""
+    monitoring = {"system_prompt_base": "Today is {date}."}
+    job = import_file(training_file(tmp_path, monitoring=monitoring)).job
+    assert (job.prepare.source.kind_name, job.data.kind_name) == ("jsonl_chat", "packed_examples")
+    profile = job.prepare.profile.model_dump()
+    assert (profile["kind"], profile["system_prompt"], profile["data_system_prompt"]) == (
+        "emoji_think",
+        "Today is {date}.",
+        "replace",
+    )
+    data = job.data.model_dump()
+    assert (data["truncation"], data["order"]) == ("right", "sequential")
+
+
+def test_training_without_a_profile_or_packing(tmp_path: Path) -> None:
+    """`none` changes no chat, so it has no system prompt to hand on."""
+    file = training_file(
+        tmp_path,
+        profile={"name": "none"},
+        monitoring={"system_prompt_base": "Hi"},
+        data={"dataset_path": "chats.jsonl", "enable_packing": False},
+    )
+    imported = import_file(file)
+    assert (imported.job.prepare.profile.kind_name, imported.job.data.kind_name) == ("none", "padded_examples")
+    reason = "the profile `none` brings no system prompt; plain_sft does"
+    assert fate_of(imported, "monitoring.system_prompt_base") == ("left out", reason)
+
+
+def test_training_profile_that_is_none_is_named_with_its_line(tmp_path: Path) -> None:
+    """Better than a run without it."""
+    file = training_file(tmp_path, profile={"name": "emoji_thin"})
+    with pytest.raises(ConfigError, match=r"line \d+: prepare\.profile: unknown kind 'emoji_thin'; did you mean"):
+        import_file(file)
+
+
+@pytest.mark.parametrize(("template", "ours"), [("{{ enable_thinking }}", "chatml"), ("{{ messages }}", "auto")])
+def test_training_template_that_puts_thoughts_is_replaced(template: str, ours: str, tmp_path: Path) -> None:
+    """As TRAINING did: what it shows as thoughts must not be the model's own."""
+    file = training_file(tmp_path)
+    (tmp_path / "qwen" / "chat_template.jinja").write_text(template)
+    assert import_file(file).job.prepare.chat.template == ours
+
+
+@pytest.mark.parametrize(
+    ("mode", "four_bits", "quantise"), [("lora", False, "none"), ("qlora", False, "nf4"), ("lora", True, "nf4")]
+)
+def test_training_lora_is_an_adapter(mode: str, four_bits: bool, quantise: str, tmp_path: Path) -> None:
+    """Its numbers, and its defaults where the file is silent."""
+    model = {"model_path": "qwen", "load_in_4bit": four_bits}
+    lora = {"r": 8, "target_modules": ["q_proj", "v_proj"], "bias": "none"}
+    imported = import_file(training_file(tmp_path, model=model, training_mode=mode, lora=lora))
+    adapter = imported.job.model.model_dump()["adapter"]
+    assert (adapter["r"], adapter["alpha"], adapter["dropout"]) == (8, 32, 0.05)
+    assert (adapter["targets"], adapter["quantise"]) == (["q_proj", "v_proj"], quantise)
+    assert fate_of(imported, "lora.bias") == ("left out", "no setting of an adapter here: biases are not trained")
+
+
+def test_training_adapter_without_effect_is_said(tmp_path: Path) -> None:
+    """As it comes all weights are trained, whatever stands under `lora`."""
+    model = {"model_path": "qwen", "load_in_4bit": True}
+    imported = import_file(training_file(tmp_path, model=model, training_mode="full"))
+    assert imported.job.model.model_dump()["adapter"] is None
+    assert fate_of(imported, "lora.r") == ("left out", "of no effect where training_mode = 'full'")
+    reason = "weights are float32 while all of them are trained"
+    assert fate_of(imported, "model.load_in_4bit") == ("left out", reason)
+    with pytest.raises(ConfigError, match=r"training_mode = 'lore'; TRAINING knows full, lora, qlora"):
+        import_file(training_file(tmp_path, training_mode="lore"))
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "fate"),
+    [
+        ("muon", "muon", "kept"),
+        ("adamw_8bit", "adamw8bit", "kept"),
+        ("galore_8bit", "galore", "changed"),
+        ("paged_adamw_32bit", "adamw", "changed"),
+        ("lion", "adamw", "changed"),
+    ],
+)
+def test_training_optimizers_are_those_here(theirs: str, ours: str, fate: str, tmp_path: Path) -> None:
+    """By their names; what is not the same is said, and what is not here too."""
+    imported = import_file(training_file(tmp_path, optimizer={"type": theirs, "galore": {"rank": 64}}))
+    assert (imported.job.optimizer.kind_name, fate_of(imported, "optimizer.type")[0]) == (ours, fate)
+    assert imported.job.optimizer.model_dump().get("rank", 64) == 64
+    said = fate_of(imported, "environment.optimizer_type")
+    assert said == ("left out", "optimizer.type is what trained")
+
+
+def test_older_peft_is_an_adapter(tmp_path: Path) -> None:
+    """With a model from elsewhere and where it is enabled; else a word on what it would have been."""
+    training_file(tmp_path)
+    model = '[train.hf_model]\nmodel_name = "qwen"\n'
+    peft = '[train.peft]\nenabled = true\nr = 4\ntarget_modules = ["q_proj"]\n'
+    adapter = import_file(text_file(tmp_path, "peft.toml", model + peft)).job.model.model_dump()["adapter"]
+    assert (adapter["r"], adapter["alpha"], adapter["targets"]) == (4, 16, ["q_proj"])
+    without = import_file(text_file(tmp_path, "none.toml", model + peft.replace("true", "false")))
+    assert without.job.model.model_dump()["adapter"] is None
+    reason = "of no effect without train.peft.enabled and a model from elsewhere, train.hf_model"
+    assert fate_of(without, "train.peft.r") == ("left out", reason)
+
+
 def test_training_without_its_model_is_refused(tmp_path: Path) -> None:
     """The job would have nothing to train; --set names another folder."""
     with pytest.raises(ConfigError, match="model.model_path is missing"):
@@ -596,7 +698,9 @@ def test_odd_values_are_a_job_or_one_message(
     module: Any, suffix: str, base: dict[str, Any], data: st.DataObject, tmp_path: Path
 ) -> None:
     """Whatever stands at any known key: no other error than one that its user can mend."""
-    keys = sorted({*module.DIRECT, *module.DEFAULTS, *getattr(module, "FLAT", ()), *getattr(module, "ALIASES", ())})
+    more = {*training_parts.LORA, *training_parts.GALORE, "optimizer.type"} if module is training else older.PEFT
+    tables = (module.DIRECT, module.DEFAULTS, getattr(module, "FLAT", ()), getattr(module, "ALIASES", ()), more)
+    keys = sorted({key for table in tables for key in table})
     chosen = data.draw(st.dictionaries(st.sampled_from(keys), ODD, min_size=1, max_size=4))
     table: dict[str, Any] = dict(base)
     for key, value in chosen.items():
