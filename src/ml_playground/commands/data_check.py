@@ -16,11 +16,12 @@ from ml_playground.commands.options import ConfigFiles, Json, Sets, as_typed
 from ml_playground.configuration.families import SOURCES
 from ml_playground.configuration.fingerprint import prepared_folder
 from ml_playground.configuration.loading import CONFIG, experiment_names, load
-from ml_playground.configuration.models import JobConfig
+from ml_playground.configuration.models import JobConfig, PrepareSettings
 from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import ConfigError
 from ml_playground.core.humanise import count
 from ml_playground.core.registry import kind_of, load_object
+from ml_playground.data_pipeline.chats.building import refusals
 from ml_playground.data_pipeline.checks.checking_rows import check_rows
 from ml_playground.data_pipeline.checks.checking_texts import check_texts, some_text
 from ml_playground.data_pipeline.checks.held_out import SplitWatcher
@@ -28,8 +29,12 @@ from ml_playground.data_pipeline.checks.inputs import Input, document_inputs, fi
 from ml_playground.data_pipeline.checks.marks import RowMarks
 from ml_playground.data_pipeline.checks.quarantine import Separated, separate_lines, separate_rows
 from ml_playground.data_pipeline.checks.report import Report, as_json
+from ml_playground.data_pipeline.checks.row_scan import ANY_ROW, RowReader
 from ml_playground.data_pipeline.manifest import MANIFEST_NAME, read_manifest
 from ml_playground.data_pipeline.source_protocol import FileSource, Source
+from ml_playground.data_pipeline.sources.chat_rows import whole_chat_of
+from ml_playground.data_pipeline.sources.preference_rows import preference_of
+from ml_playground.data_pipeline.sources.settings import JsonlPreference
 from ml_playground.data_pipeline.text_dataset import TextManifest
 
 Kind = Literal["text", "chat"]
@@ -93,6 +98,7 @@ class Job:
     size_bytes: int
     split: Callable[[], SplitWatcher | None] = lambda: None
     most_characters: int | None = None
+    reader: RowReader = ANY_ROW
 
 
 def check(
@@ -149,6 +155,7 @@ def _run(
             most_examples=most_examples,
             most_characters=job.most_characters,
             marks=marks if separating else None,
+            reader=job.reader,
             progress=progress,
         )
         if separating:
@@ -214,8 +221,16 @@ def _of_experiment(job: JobConfig, kind: Kind | None, most_characters: int | Non
     named = [named_input(file) for file in source.files()]
     size_bytes = sum(one.size_bytes for one in named)
     if kind == "chat" or settings.source.modality == "chats":
-        return Job("chat", lambda: iter(named), size_bytes, most_characters=most_characters or characters_that_fit(job))
+        reader = reader_of(settings) if settings.source.modality == "chats" else ANY_ROW
+        most = most_characters or characters_that_fit(job)
+        return Job("chat", lambda: iter(named), size_bytes, most_characters=most, reader=reader)
     return Job("text", lambda: iter(named), size_bytes, lambda: SplitWatcher(settings))
+
+
+def reader_of(settings: PrepareSettings) -> RowReader:
+    """Rows as preparing them reads them, so that what it would refuse is an error here."""
+    chat_of = preference_of if isinstance(settings.source, JsonlPreference) else whole_chat_of
+    return RowReader(chat_of, refusals(settings, Deps().clock.now()))
 
 
 def characters_that_fit(job: JobConfig) -> int | None:

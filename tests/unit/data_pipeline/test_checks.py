@@ -96,6 +96,12 @@ TEXTS: Mapping[str, tuple[Sequence[str | bytes], list[tuple[str, int]]]] = {
     "much_duplicate_text": (["a\n\n" + PARAGRAPH, OTHER, "b\n\n" + PARAGRAPH], [("2", 3)]),
 }
 
+
+def weighted(*turns: tuple[str, float | None]) -> str:
+    """A row of roles and the weights of what they say."""
+    return json.dumps({"messages": [{"role": role, "content": "words", "weight": weight} for role, weight in turns]})
+
+
 FINE = chat("u:What is the capital of France?", "a:Paris.")
 LONG = "the quick brown fox jumps over the lazy dog"
 ROWS: Mapping[str, tuple[Sequence[str | bytes], list[int]]] = {
@@ -125,7 +131,11 @@ ROWS: Mapping[str, tuple[Sequence[str | bytes], list[int]]] = {
     "empty_message": ([FINE, chat("s:", "u:a", "a:b")], [2]),
     "system_not_first": ([FINE, chat("u:a", "s:b", "a:c")], [2]),
     "same_role_twice": ([FINE, chat("u:a", "u:b", "a:c")], [2]),
-    "starts_with_assistant": ([FINE, chat("s:z", "a:a", "u:b", "a:c")], [2]),
+    "starts_with_assistant": ([FINE, weighted(("assistant", 0), ("user", None), ("assistant", None))], [2]),
+    "orphan_answer": ([FINE, chat("s:z", "a:a", "u:b", "a:c")], [2]),
+    "nothing_trained": ([FINE, weighted(("user", None), ("assistant", 0))], [2]),
+    "same_answers": ([FINE, '{"prompt": "a", "chosen": "b", "rejected": "b"}'], [2]),
+    "bad_tools": ([FINE, chat("u:a", "a:b", tools=3), chat("u:c", "a:d", tools="{")], [2, 3]),
     "ends_without_answer": ([FINE, chat("u:a", "a:b", "u:c")], [2]),
     "few_answers": ([FINE, chat("u:a", "t:b", "t:c", "t:d", "a:e")], [2]),
     "answer_in_prompt": ([FINE, chat(f"u:Say: {LONG}!", f"a:{LONG}")], [2]),
@@ -153,7 +163,7 @@ def test_planted_fault_of_a_row_is_found_where_it_is(code: str) -> None:
 
 def test_every_code_has_a_planted_fault() -> None:
     """A code that nothing reports is a promise that nobody keeps."""
-    elsewhere = {"unreadable", "validation_leak", "validation_overlap"}
+    elsewhere = {"refused", "unreadable", "validation_leak", "validation_overlap"}
     assert set(TEXTS) | set(ROWS) | elsewhere == set(CHECKS)
     assert not set(TEXT_CODES) & set(ROW_CODES)
 

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import cast
@@ -87,6 +87,25 @@ def build_chats(
     return manifest
 
 
+def refusals(settings: PrepareSettings, now: datetime) -> Callable[[ChatExample], str | None]:
+    """Says of a chat why preparing it with these settings would refuse it; None: it would not.
+
+    Raises:
+        ConfigError, DataError: The tokenizer's files, the template or the profile cannot be used.
+    """
+    work = _Work(settings, now)
+    maker = work.maker(work.tokenizer) if work.tokenizer is not None else work.provisional()
+
+    def refusal(chat: ChatExample) -> str | None:
+        try:
+            maker.rows(chat, 0)
+        except RowFault as error:
+            return str(error)
+        return None
+
+    return refusal
+
+
 class _Work:
     """The template, the profile and the tokenizer of one data set."""
 
@@ -107,10 +126,13 @@ class _Work:
 
     def learnt(self, dealt: Iterator[Dealt]) -> BulkTokenizer:
         """The tokenizer that the training part teaches."""
-        maker = self._maker(PROVISIONAL, tuple(SPELLINGS.values()), ())
-        tokenizer = self._kind.train(_learning_texts(dealt, maker), self.chosen)
+        tokenizer = self._kind.train(_learning_texts(dealt, self.provisional()), self.chosen)
         check_ends(self._settings.chat.template, tokenizer)
         return tokenizer
+
+    def provisional(self) -> RowMaker:
+        """What makes rows while the tokenizer is still to be learnt."""
+        return self._maker(PROVISIONAL, tuple(SPELLINGS.values()), ())
 
     def maker(self, tokenizer: BulkTokenizer) -> RowMaker:
         """What makes rows for a tokenizer."""

@@ -15,7 +15,7 @@ from ml_playground.data_pipeline.checks.marks import RowMarks
 from ml_playground.data_pipeline.checks.outliers import Fences, LogHistogram, start_of
 from ml_playground.data_pipeline.checks.repeats import HELD_OUT, TRAINED, Parts, Picked
 from ml_playground.data_pipeline.checks.report import Places, Report, findings_of
-from ml_playground.data_pipeline.checks.row_scan import RowPrint, RowScan, scan_row
+from ml_playground.data_pipeline.checks.row_scan import ANY_ROW, RowPrint, RowReader, RowScan, scan_row
 from ml_playground.data_pipeline.checks.table import CHECKS
 from ml_playground.data_pipeline.sources.jsonl_rows import lines
 
@@ -29,6 +29,8 @@ class RowCheck:
     """The limit that was given."""
     lengths: Fences | None
     """What is usual where no limit was given."""
+    reader: RowReader = ANY_ROW
+    """How the rows were read, and are to be read again."""
 
     def faults(self, scan: RowScan) -> list[Fault]:
         """Everything that is wrong with a row, but for what was found by comparing it with others."""
@@ -55,6 +57,7 @@ def check_rows(
     most_examples: int,
     most_characters: int | None = None,
     marks: RowMarks | None = None,
+    reader: RowReader = ANY_ROW,
     progress: Progress = lambda done: None,
 ) -> RowCheck:
     """Check files of rows.
@@ -64,6 +67,7 @@ def check_rows(
         most_examples: Of each code.
         most_characters: Of a row; none: rows far longer than the others are found.
         marks: Gets the rows that are found by comparing them; for a second pass.
+        reader: Reads them as their experiment does.
         progress: Told how far it has come.
 
     Raises:
@@ -71,7 +75,7 @@ def check_rows(
         StorageError: The folder for temporary files is full.
     """
     with FingerprintTable() as prints, FingerprintTable() as prompts:
-        state = _Pass(prints, prompts, most_examples, most_characters)
+        state = _Pass(prints, prompts, most_examples, most_characters, reader)
         for file in watched(files, progress):
             state.read(file)
         if not state.rows:
@@ -81,7 +85,7 @@ def check_rows(
     report = Report(
         "chat", state.files, state.rows, state.size_bytes, findings_of(state.tally, state.notes), state.facts()
     )
-    return RowCheck(report, most_characters, state.lengths.fences())
+    return RowCheck(report, most_characters, state.lengths.fences(), reader)
 
 
 @dataclass(slots=True)
@@ -113,8 +117,14 @@ class _Pass:
     """What is remembered from row to row."""
 
     def __init__(
-        self, prints: FingerprintTable, prompts: FingerprintTable, most: int, most_characters: int | None
+        self,
+        prints: FingerprintTable,
+        prompts: FingerprintTable,
+        most: int,
+        most_characters: int | None,
+        reader: RowReader,
     ) -> None:
+        self._reader = reader
         self.tally, self.notes = Tally(most), dict[str, str]()
         self.files = self.rows = self.size_bytes = 0
         self.lengths, self._ratios = LogHistogram(), LogHistogram()
@@ -132,7 +142,7 @@ class _Pass:
         self._parts.begin(first, HELD_OUT if file.held_out else TRAINED)
         self.files += 1
         for line in lines(file.blocks()):
-            scan = scan_row(line)
+            scan = scan_row(line, self._reader)
             place = Place(file.name, line.number, line.offset)
             for fault in scan.faults:
                 self.tally.add(fault, place, scan.passage)

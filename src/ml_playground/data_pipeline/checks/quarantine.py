@@ -59,7 +59,7 @@ def separate_rows(
             for line in lines(file.blocks()):
                 if row == check.report.rows:
                     raise _changed(file.name)
-                found = [*check.faults(scan_row(line)), *map(Fault, marked.codes(row))]
+                found = [*check.faults(scan_row(line, check.reader)), *map(Fault, marked.codes(row))]
                 faults = [fault for fault in found if CHECKS[fault.code].severity in BAD]
                 row += 1
                 size_bytes += line.size_bytes + line.ended

@@ -73,6 +73,41 @@ ROW_CODES: Mapping[str, Check] = {
     "empty_answer": Check(
         "error", "row", "has an empty answer", "The model learns to say nothing.", "Remove it, or add the answer."
     ),
+    "orphan_answer": Check(
+        "error",
+        "row",
+        "has an answer before anybody has asked",
+        "The model would learn to speak to nobody; it is refused when chats are prepared.",
+        "Add the question, or give the answer the weight 0.",
+    ),
+    "nothing_trained": Check(
+        "error",
+        "row",
+        "gives each of its answers the weight 0",
+        "Nothing of it is trained; it is refused when chats are prepared.",
+        "Give one of them another weight, or remove the row.",
+    ),
+    "same_answers": Check(
+        "error",
+        "row",
+        "rejects the answer that it chooses",
+        "There is nothing to prefer.",
+        "Remove it, or mend one of the two.",
+    ),
+    "bad_tools": Check(
+        "error",
+        "row",
+        "describes its tools as what is no list",
+        "No chat template can write them down.",
+        "Write a list of objects.",
+    ),
+    "refused": Check(
+        "error",
+        "row",
+        "is refused by the experiment's template, profile or weights",
+        "Preparing the experiment takes no such row.",
+        "Do what the message says; prepare.chat.on_bad_row = 'drop' leaves such rows out.",
+    ),
     "empty_message": Check(
         "warning",
         "row",
@@ -97,8 +132,8 @@ ROW_CODES: Mapping[str, Check] = {
     "starts_with_assistant": Check(
         "warning",
         "row",
-        "begins with an answer",
-        "The model learns to answer before it is asked.",
+        "begins with an answer that is not trained (its weight is 0)",
+        "The model reads an answer that nobody asked for.",
         "Remove the message, or add the question.",
     ),
     "ends_without_answer": Check(

@@ -2,7 +2,9 @@
 
 import codecs
 import re
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from ml_playground.core.values import ChatExample, Message
 from ml_playground.data_pipeline.checks.characters import character_faults
@@ -10,13 +12,36 @@ from ml_playground.data_pipeline.checks.degenerate import repeated_characters
 from ml_playground.data_pipeline.checks.encodings import fitting_encoding
 from ml_playground.data_pipeline.checks.findings import Fault
 from ml_playground.data_pipeline.checks.fingerprints import digest, short_digest
+from ml_playground.data_pipeline.checks.table import CHECKS
 from ml_playground.data_pipeline.checks.text_scan import WHITE_SPACE
 from ml_playground.data_pipeline.checks.turns import chat_faults
-from ml_playground.data_pipeline.sources.chat_rows import TEXT_ROLE, chat_of
+from ml_playground.data_pipeline.sources.chat_rows import TEXT_ROLE, chat_of, with_words
+from ml_playground.data_pipeline.sources.jsonl_chat import check_whole
 from ml_playground.data_pipeline.sources.jsonl_rows import MOST_LINE_BYTES, Line, RowError, parse_row
+from ml_playground.data_pipeline.sources.preference_rows import BETTER, WORSE, preference_of
 
 # What can smuggle a control character or half a pair into text that is plain ASCII as it stands in the file.
 _ESCAPES = re.compile(rb"\\[ubf]")
+
+
+def whatever_it_is(row: Mapping[str, Any], row_id: str) -> ChatExample:
+    """A preference, a chat or a text, as a row of nobody knows which experiment may be.
+
+    Raises:
+        RowError: It is none.
+    """
+    return preference_of(row, row_id) if BETTER in row and WORSE in row else chat_of(row, row_id)
+
+
+class RowReader(NamedTuple):
+    """How rows are read: as whoever prepares them does, where that is known."""
+
+    chat_of: Callable[[Mapping[str, Any], str], ChatExample] = whatever_it_is
+    refusal: Callable[[ChatExample], str | None] = lambda chat: None
+    """Why a chat cannot be trained on, by the template, the profile and the weights of an experiment."""
+
+
+ANY_ROW = RowReader()
 
 
 class RowPrint(NamedTuple):
@@ -48,7 +73,7 @@ class RowScan(NamedTuple):
     """None where it cannot be read."""
 
 
-def scan_row(line: Line) -> RowScan:
+def scan_row(line: Line, reader: RowReader = ANY_ROW) -> RowScan:
     """Everything that is wrong with a line by itself."""
     raw = line.raw
     if not raw or raw.isspace():
@@ -57,20 +82,35 @@ def scan_row(line: Line) -> RowScan:
         note = f"{line.size_bytes:,} bytes; the limit is {MOST_LINE_BYTES:,}"
         return RowScan((Fault("row_too_long", note),), raw[:200], None)
     try:
-        chat = chat_of(parse_row(raw), "")
+        row = parse_row(raw)
+        chat = reader.chat_of(row, "")
     except RowError as error:
         return RowScan((_unreadable(raw, error),), raw, None)
-    pieces = [_written(message) for message in chat.messages]
+    said = replace(chat, messages=tuple([with_words(message) for message in chat.messages]))
+    pieces = [_written(message) for message in said.messages]
     passage = b"\n".join(pieces)
-    faults = chat_faults(chat)
+    faults = chat_faults(said)
     if not raw.isascii() or _ESCAPES.search(raw):
         faults += character_faults(passage)
         if raw.startswith(codecs.BOM_UTF8):
             faults.append(Fault("byte_order_mark", "at the start of the file" if line.number == 1 else ""))
     faults += repeated_characters(passage)
+    if b"\\ud" in raw.lower():
+        faults += _halves(row)
+    if not any(CHECKS[fault.code].severity == "error" for fault in faults) and (reason := reader.refusal(chat)):
+        faults.append(Fault("refused", reason))
     if len(faults) > 1:
         faults = list({fault.code: fault for fault in reversed(faults)}.values())
-    return RowScan(tuple(faults), passage, _print(chat, pieces, passage))
+    return RowScan(tuple(faults), passage, _print(said, pieces, passage))
+
+
+def _halves(row: Mapping[str, Any]) -> list[Fault]:
+    """Half a surrogate pair beside the messages, which no data set could keep either."""
+    try:
+        check_whole(row)
+    except RowError as error:
+        return [Fault("lone_surrogate", str(error))]
+    return []
 
 
 def _written(message: Message) -> bytes:

@@ -6,6 +6,9 @@ from functools import lru_cache
 from itertools import pairwise
 
 from ml_playground.core.values import ChatExample, Message
+from ml_playground.data_pipeline.chats.masking import ASKING, ASSISTANT, only_last_answer
+from ml_playground.data_pipeline.chats.protocol import RowFault
+from ml_playground.data_pipeline.chats.row_making import tools_of
 from ml_playground.data_pipeline.checks.degenerate import repeats_itself
 from ml_playground.data_pipeline.checks.findings import Fault
 from ml_playground.data_pipeline.sources.chat_rows import TEXT_ROLE
@@ -34,6 +37,9 @@ def chat_faults(chat: ChatExample) -> list[Fault]:
         faults: list[Fault] = []
     else:
         faults = [*(role_faults(roles) if len(roles) <= MOST_REMEMBERED else _role_faults(roles))]
+        faults += _untrainable(chat)
+        if any(fault.code == "orphan_answer" for fault in faults):
+            faults = [fault for fault in faults if fault.code != "starts_with_assistant"]
         if len(spoken) < len(contents):
             faults += _empty_messages(messages)
         faults += _leaks(messages)
@@ -79,6 +85,33 @@ def _empty_messages(messages: tuple[Message, ...]) -> Iterator[Fault]:
         if not message.content.strip():
             code = "empty_answer" if message.role == "assistant" else "empty_message"
             yield Fault(code, f"message {number} of {len(messages)}, the {message.role}'s")
+
+
+def _untrainable(chat: ChatExample) -> Iterator[Fault]:
+    """What is refused when chats are prepared, by the weights that their rows give."""
+    messages = only_last_answer(chat.messages) if chat.rejected else chat.messages
+    asked = False
+    for number, message in enumerate(messages, 1):
+        asked = asked or message.role in ASKING
+        if message.role == ASSISTANT and message.weight != 0 and not asked:
+            yield Fault("orphan_answer", f"message {number} of {len(messages)}")
+            break
+    if any(message.role == ASSISTANT for message in messages) and not any(map(_is_target, messages)):
+        yield Fault("nothing_trained")
+    if chat.rejected:
+        better, worse = messages[-1], chat.rejected[-1]
+        if (better.content, better.extra) == (worse.content, worse.extra):
+            yield Fault("same_answers", f"{worse.content[:60]!r}")
+        if not worse.content.strip():
+            yield Fault("empty_answer", "the one that is rejected")
+    try:
+        tools_of(chat)
+    except RowFault as error:
+        yield Fault("bad_tools", str(error))
+
+
+def _is_target(message: Message) -> bool:
+    return message.role == ASSISTANT if message.weight is None else message.weight > 0
 
 
 def _leaks(messages: tuple[Message, ...]) -> Iterator[Fault]:

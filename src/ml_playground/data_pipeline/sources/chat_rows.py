@@ -37,15 +37,14 @@ _OWN_KEYS = frozenset({"role", "from", "content", "value", "weight", *TRAIN_KEYS
 
 
 def chat_of(row: Mapping[str, Any], row_id: str) -> ChatExample:
-    """The chat that a row holds, as text to look at: where a message is a call of a tool, that call is its text.
+    """What a row holds, to be looked at: a chat, or a text as a chat of one message.
 
     Raises:
         RowError: It holds none, or a message of it has no role or no text.
     """
     if not any(key in row for key in LISTS) and _pair_of(row) is None and "text" in row:
         return ChatExample(row_id, (Message(TEXT_ROLE, text_of(row["text"], "text")),))
-    chat = whole_chat_of(row, row_id, ("text",))
-    return replace(chat, messages=tuple([_with_words(message) for message in chat.messages]))
+    return whole_chat_of(row, row_id, ("text",))
 
 
 def whole_chat_of(row: Mapping[str, Any], row_id: str, others: tuple[str, ...] = ()) -> ChatExample:
@@ -154,7 +153,8 @@ def _weight(message: Mapping[str, Any], where: str) -> float | None:
     return None
 
 
-def _with_words(message: Message) -> Message:
+def with_words(message: Message) -> Message:
+    """A message as text to look at: where it is a call of a tool, that call is its text."""
     calls = message.extra.get("tool_calls")
     return message if message.content or not calls else Message(message.role, json.dumps(calls, ensure_ascii=False))
 

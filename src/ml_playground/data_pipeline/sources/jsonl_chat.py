@@ -53,7 +53,7 @@ class JsonlChats:
             row = parse_row(line.raw)
             # Only an escaped one can be there, for half a pair is no UTF-8.
             if b"\\ud" in line.raw.lower():
-                _check_whole(row)
+                check_whole(row)
             return self._chat_of(row, where)
         except RowError as error:
             return BadRow(where, str(error), len(line.raw.decode(errors="replace")))
@@ -71,7 +71,12 @@ def build_preferences(settings: JsonlPreference, deps: Deps) -> JsonlChats:
     return JsonlChats(settings, preference_of)
 
 
-def _check_whole(row: Mapping[str, Any]) -> None:
+def check_whole(row: Mapping[str, Any]) -> None:
+    """Refuse a row that no file could hold.
+
+    Raises:
+        RowError: There is half a surrogate pair in it, wherever it stands.
+    """
     try:
         json.dumps(row, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
