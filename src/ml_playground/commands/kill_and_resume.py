@@ -42,7 +42,7 @@ class Plan:
     """After it."""
     kills: int = 1
     anywhere: bool = False
-    """The first kill may come before the checkpoint; all others may anyway."""
+    """The first kill may come before the checkpoint; all others may anyway, but of several one comes after a checkpoint."""
     keep: bool = False
     """The run that was left alone stays too."""
 
@@ -129,7 +129,7 @@ def _train_killed(run: RunFolder, job: JobConfig, plan: Plan, times: _Times, dep
     latest_s = times.ended_s
     for _ in range(TRIES):
         write_file(run.config, job.model_dump_json())
-        kills = _kill_it(run, plan, (times.saved_s, latest_s), deps, show)
+        kills = kill_it(run, plan, (times.saved_s, latest_s), deps, show)
         if len(kills) == plan.kills and any(kill.resumed_at < times.last_step for kill in kills):
             with TrainingProcess(run, deps, show) as process:
                 process.wait()
@@ -162,7 +162,7 @@ def refuse_a_new_beginning(events: Sequence[Event], kills: Sequence[Kill], last_
         )
 
 
-def _kill_it(run: RunFolder, plan: Plan, between_s: tuple[float, float], deps: Deps, show: Show) -> list[Kill]:
+def kill_it(run: RunFolder, plan: Plan, between_s: tuple[float, float], deps: Deps, show: Show) -> list[Kill]:
     """Start and kill a run as often as planned; fewer kills where it comes to its end before.
 
     `between_s` are the seconds from its start until its first checkpoint and its last one are durable, as far as they are known.
@@ -171,8 +171,10 @@ def _kill_it(run: RunFolder, plan: Plan, between_s: tuple[float, float], deps: D
     draw = random.Random()  # noqa: S311 - the moment of a kill is no secret
     kills: list[Kill] = []
     while len(kills) < plan.kills:
+        # Who asks for several kills wants a resume: where all others came too early for one, the last waits for its checkpoint.
+        too_early = plan.kills > 1 and len(kills) == plan.kills - 1 and not any(kill.resumed_at for kill in kills)
         with TrainingProcess(run, deps, show) as process:
-            if kills or plan.anywhere:
+            if (kills or plan.anywhere) and not too_early:
                 process.wait_for_seconds(draw.uniform(0, latest_s))
             else:
                 process.wait_until(lambda: saved_step(run) >= plan.steps)

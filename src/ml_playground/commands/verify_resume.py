@@ -1,8 +1,9 @@
 """`mlp verify-resume`: is a run that was killed and resumed the same, to the bit, as one that was left alone?"""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -20,12 +21,18 @@ from ml_playground.monitoring.comparison import Comparison, compare_runs
 from ml_playground.training.verification import promise_of
 
 FAILED = 1
+USUAL = Plan(steps=10, more=10)
+"""What is done where nothing else is asked for."""
 
 Steps = Annotated[int, typer.Option("--steps", metavar="N", min=1, help="Steps before the checkpoint that is resumed.")]
 More = Annotated[int, typer.Option("--more", metavar="M", min=1, help="Steps after it.")]
 Kills = Annotated[int, typer.Option("--kills", metavar="K", min=1, help="How often the run is killed and resumed.")]
 Anywhere = Annotated[
-    bool, typer.Option("--anywhere", help="Let the first kill come at any moment, the start included.")
+    bool,
+    typer.Option(
+        "--anywhere",
+        help="Let the first kill come at any moment, the start included; of several, one comes after a checkpoint.",
+    ),
 ]
 Keep = Annotated[bool, typer.Option("--keep", help="Keep also the run that was left alone.")]
 Against = Annotated[
@@ -41,11 +48,11 @@ Against = Annotated[
 
 def verify_resume(
     experiment: Experiment,
-    steps: Steps = 10,
-    more: More = 10,
-    kills: Kills = 1,
-    anywhere: Anywhere = False,
-    keep: Keep = False,
+    steps: Steps = USUAL.steps,
+    more: More = USUAL.more,
+    kills: Kills = USUAL.kills,
+    anywhere: Anywhere = USUAL.anywhere,
+    keep: Keep = USUAL.keep,
     against: Against = None,
     sets: Sets = None,
     files: ConfigFiles = None,
@@ -59,6 +66,7 @@ def verify_resume(
     and ends with exit code 1. Your own runs are not touched: these live in runs/.verify, which you may delete.
     """
     if against is not None:
+        _refuse_plans(Plan(steps, more, kills, anywhere=anywhere, keep=keep), sets, files)
         one, other = _two_runs(experiment, against)
         comparison = compare_runs(one, other)
         lines = compared_lines(comparison, one, other)
@@ -77,6 +85,20 @@ def verify_resume(
     typer.echo(json_text(record) if json_output else "\n".join(lines))
     if not comparison.equal:
         raise typer.Exit(FAILED)
+
+
+def _refuse_plans(plan: Plan, sets: Sequence[str] | None, files: Sequence[Path] | None) -> None:
+    """Runs that are there have been trained and killed as they were.
+
+    Raises:
+        ConfigError: Something was asked for that only a training can do.
+    """
+    given = [f"--{name}" for name, value in asdict(plan).items() if value != getattr(USUAL, name)]
+    given += [name for name, values in (("--set", sets), ("--config", files)) if values]
+    if given:
+        raise ConfigError(
+            f"{' and '.join(given)} would have no effect with --against, which trains nothing; leave it out."
+        )
 
 
 def _two_runs(named: str, against: str) -> tuple[RunFolder, RunFolder]:
@@ -120,7 +142,7 @@ def verified_lines(found: Verified) -> Iterator[str]:
         yield f"resumed:     {found.resumed.path}"
         return
     yield from _equality(found.certificate.equal)
-    yield from (f"killed:      {_text_of(kill)}" for kill in found.certificate.kills)
+    yield from (f"killed:      {text_of(kill)}" for kill in found.certificate.kills)
     place = found.certificate.circumstances
     threads = f", {plural(place.threads, 'thread')}" if place.device == "cpu" else ""
     versions = f"torch {place.packages['torch']}, Python {place.python}"
@@ -155,13 +177,11 @@ def _differences(found: Comparison) -> Iterator[str]:
         yield f"also:        {', '.join(found.state)}"
 
 
-def _text_of(kill: Kill) -> str:
+def text_of(kill: Kill) -> str:
     """When a run was killed, and where it went on."""
     saving = ", in the midst of a save" if kill.saving else ""
-    return (
-        f"by {kill.signal} after {kill.seconds:.1f} s, its metrics at step {kill.written_step:,}{saving}; "
-        f"resumed at step {kill.resumed_at:,}"
-    )
+    then = f"resumed at step {kill.resumed_at:,}" if kill.resumed_at else "before its first checkpoint, so begun anew"
+    return f"by {kill.signal} after {kill.seconds:.1f} s, its metrics at step {kill.written_step:,}{saving}; {then}"
 
 
 def _say(text: str) -> None:

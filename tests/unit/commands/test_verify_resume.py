@@ -17,16 +17,19 @@ import pytest
 import typer
 
 from ml_playground.cli import main
-from ml_playground.commands.kill_and_resume import Verified, refuse_a_new_beginning
+from ml_playground.commands.kill_and_resume import Plan, Verified, kill_it, refuse_a_new_beginning
+from ml_playground.commands.prepare import prepare_job
 from ml_playground.commands.training_process import TrainingProcess, written_step
-from ml_playground.commands.verify_resume import verified_lines
-from ml_playground.configuration.loading import find_experiment
+from ml_playground.commands.verify_resume import text_of, verified_lines
+from ml_playground.configuration.loading import find_experiment, load
+from ml_playground.core.atomic import write_file
 from ml_playground.core.certificate import Certificate, Kill
 from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import RunError, WorkerError
 from ml_playground.core.run_folder import RunFolder, all_runs, runs_folder, verifications_folder
 from ml_playground.core.run_schema import Event
 from ml_playground.monitoring.comparison import compare_runs
+from ml_playground.training.verification import verification_job
 from tests.fakes.run_folder import bare_run, put_rows
 from tests.fakes.tiny_job import TEXT
 from tests.fakes.trained_run import job_of, save_run
@@ -118,6 +121,26 @@ def test_run_that_begins_anew_is_not_certified() -> None:
     refuse_a_new_beginning([], [a_kill(6)], 9)
 
 
+@pytest.mark.parametrize(
+    ("resumed_at", "text"), [(1200, "resumed at step 1,200"), (0, "before its first checkpoint, so begun anew")]
+)
+def test_lines_of_a_kill_say_whether_anything_was_resumed(resumed_at: int, text: str) -> None:
+    """A run that was begun anew ends with equal bits too, which is another promise."""
+    assert text_of(a_kill(resumed_at)).endswith(f"; {text}")
+
+
+@pytest.mark.slow
+def test_a_kill_at_the_very_start_is_followed_by_one_that_is_resumed(experiment: str) -> None:
+    """A kill within the first hundredth of a second leaves nothing to resume: the last one waits."""
+    job = load(experiment).job
+    run = RunFolder(verifications_folder() / job.name / "20260101-000000-aaaa")
+    prepare_job(job)
+    short = verification_job(job, steps=2, more=400)
+    write_file(run.config, short.model_dump_json())
+    kills = kill_it(run, Plan(2, 400, kills=2, anywhere=True), (0.0, 0.01), Deps(), lambda _text: None)
+    assert [bool(kill.resumed_at) for kill in kills] == [False, True]
+
+
 @pytest.mark.slow
 def test_verify_resume_several_kills_anywhere_for_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One object on stdout; with --keep both runs stay, and compare as equal once more."""
@@ -126,7 +149,9 @@ def test_verify_resume_several_kills_anywhere_for_programs(tmp_path: Path, capsy
     shown = capsys.readouterr()
     record = json.loads(shown.out)
     assert (record["verdict"], record["row"], record["tensor"], record["state"]) == ("PASS", None, None, [])
-    assert len(record["certificate"]["kills"]) == 2
+    kills = record["certificate"]["kills"]
+    assert len(kills) == 2
+    assert any(kill["resumed_at"] for kill in kills)
     assert "[1/3]" not in shown.err
     assert sorted(record["runs"]) == [str(run.path) for run in verifications("shakespeare")]
     assert main(["verify-resume", record["runs"][0], "--against", record["runs"][1]]) == 0
@@ -256,6 +281,14 @@ def test_lines_of_a_verification_that_failed_say_where_both_runs_are_and_what_wa
     [
         (["nosuch"], "no experiment 'nosuch'"),
         (["nosuch", "--against", "other"], "no run answers to 'nosuch'"),
+        (
+            ["one", "--against", "other", "--kills", "2"],
+            "--kills would have no effect with --against, which trains nothing",
+        ),
+        (
+            ["one", "--against", "other", "--anywhere", "--set", "seed=1"],
+            "--anywhere and --set would have no effect with",
+        ),
         (["{experiment}", "--steps", "0"], "Input should be greater than or equal to 1"),
         (["{experiment}", "--set", "train.max_stepz=3"], "did you mean"),
     ],
