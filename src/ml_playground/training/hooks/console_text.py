@@ -25,7 +25,7 @@ STYLES = {"loss": "bold", "val": "bold magenta", "best": "magenta"}
 ENDS: Mapping[Reason, str] = {
     "completed": "completed",
     "paused": "paused; the same command goes on from here",
-    "nan": "ended: the loss is no longer a number",
+    "nan": "ended: the numbers gave out",
     "out_of_memory": "ended: out of memory",
 }
 

@@ -46,3 +46,8 @@ def test_end_line_of_a_run_that_ended_early_says_what_its_hooks_say() -> None:
     assert end_line(Numbers("a/b", "token", 9), "stopped_early", None).endswith(": stopped early")
     used = Numbers("a/b", "token", 9, early_end="used its 1 minute")
     assert end_line(used, "stopped_early", None).endswith(": used its 1 minute")
+
+
+def test_end_line_of_a_run_whose_numbers_gave_out_holds_for_spikes_too() -> None:
+    """It may be a loss of 11 that is too high, which is a number; what it was is said by the command."""
+    assert end_line(Numbers("a/b", "token", 9), "nan", None).endswith(": ended: the numbers gave out")
