@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ml_playground.core.error_handling import DataError
 from ml_playground.core.run_schema import read_described
 from ml_playground.core.values import ChatExample, Message
 
@@ -76,10 +77,21 @@ def has_chat_facts(folder: Path) -> bool:
     return (folder / NAME).is_file()
 
 
-def read_chat_facts(folder: Path) -> ChatFacts:
+def read_chat_facts(folder: Path, *, vocab_size: int | None = None) -> ChatFacts:
     """Of a tokenizer's folder.
+
+    Args:
+        folder: It holds chat.json.
+        vocab_size: Of the tokenizer, where it is known: an id beyond it would never end an answer.
 
     Raises:
         DataError: The file is missing, or not what is written there.
     """
-    return read_described(folder / NAME, ChatFacts, "chats")
+    facts = read_described(folder / NAME, ChatFacts, "chats")
+    beyond = [index for index in facts.stop_ids if vocab_size is not None and index >= vocab_size]
+    if beyond:
+        raise DataError(
+            f"{folder / NAME} is not what describes chats: stop_ids holds {', '.join(map(str, beyond[:4]))}, and the tokenizer beside "
+            f"it has the ids 0 to {(vocab_size or 0) - 1}; restore it from a copy."
+        )
+    return facts

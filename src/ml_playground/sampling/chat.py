@@ -217,7 +217,7 @@ def load_prompter(
         DataError: A file is missing or damaged.
         ConfigError: The profile cannot be built.
     """
-    facts = read_chat_facts(tokenizer_folder)
+    facts = read_chat_facts(tokenizer_folder, vocab_size=tokenizer.vocab_size)
     day = facts.today if today is None else today
     template = ChatTemplate.load(tokenizer_folder, today=day)
     try:

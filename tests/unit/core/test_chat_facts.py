@@ -1,5 +1,6 @@
 """`chat.json`: what is written is read again, and what is no such file is said to be none."""
 
+import json
 from datetime import date
 from pathlib import Path
 
@@ -45,6 +46,24 @@ def test_chat_facts_file_that_is_none_is_refused(tmp_path: Path, content: str | 
         (tmp_path / NAME).write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match=message):
         read_chat_facts(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        (
+            [3, 10, 10**30],
+            r"chat\.json is not .*: stop_ids holds 10, 1000+, and the tokenizer .* ids 0 to 9; restore it",
+        ),
+        ([-1], r"chat\.json is not .*: stop_ids\.0: .*greater than or equal to 0.*restore it"),
+    ],
+)
+def test_stop_id_that_no_tokenizer_has_is_refused(tmp_path: Path, ids: list[int], message: str) -> None:
+    """It would end no answer, and nobody would know why."""
+    content = {"stop_ids": ids, "template_sha256": "", "today": "2026-11-22"}
+    (tmp_path / NAME).write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        read_chat_facts(tmp_path, vocab_size=10)
 
 
 def test_message_without_content_is_empty() -> None:

@@ -1,5 +1,6 @@
 """From turns to ids and back: what a chat begins with, how it goes on, what becomes of one that is too long."""
 
+import json
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml_playground.core.chat_encoding import ChatEncoder
+from ml_playground.core.chat_facts import NAME
 from ml_playground.core.error_handling import ConfigError, DataError
 from ml_playground.core.values import Message
 from ml_playground.sampling.chat import ChatPrompter, Turn, load_prompter
@@ -48,6 +50,14 @@ def test_prompt_first_question_is_the_rendered_text(prompter: ChatPrompter) -> N
     assert bytes(prompt.ids) == b"system:Be kind.\nuser:Hi\nassistant:"
     assert prompt.notes == []
     assert prompter.stop_ids == {END_OF_TEXT}
+
+
+def test_stop_id_beyond_the_tokenizer_beside_it_is_refused(tmp_path: Path) -> None:
+    """In a folder from a stranger."""
+    facts = chat_folder(tmp_path) / NAME
+    facts.write_text(json.dumps(json.loads(facts.read_text()) | {"stop_ids": [9999]}))
+    with pytest.raises(DataError, match=r"chat\.json is not .*stop_ids holds 9999, .* has the ids 0 to 256"):
+        load_prompter(tmp_path, ByteTokenizer())
 
 
 drawn_ids = st.lists(st.integers(0, 255), max_size=12)
