@@ -26,6 +26,7 @@ from ml_playground.configuration.loading import (
 )
 from ml_playground.configuration.models import JobConfig
 from ml_playground.configuration.origins import Origin
+from ml_playground.configuration.problems import UnnamedFilesError
 from ml_playground.configuration.reference import job_schema
 from ml_playground.configuration.rendering import as_toml
 from ml_playground.configuration.schema import dotted, leaves
@@ -127,7 +128,7 @@ def _shown(value: Any) -> str:
 
 def diff(left: Side, right: Side, json_output: Json = False) -> None:
     """Compare the settings of two experiments, files or runs, as they are written: ML_PLAYGROUND_* variables do not count."""
-    rows = differences(job_of(left), job_of(right))
+    rows = differences(job_of(left, {}), job_of(right, {}))
     if json_output:
         absent = {key: [None if value is ... else value for value in pair] for key, pair in rows.items()}
         table = [{"key": key, "left": pair[0], "right": pair[1]} for key, pair in absent.items()]
@@ -146,8 +147,10 @@ def differences(left: JobConfig, right: JobConfig) -> Mapping[str, tuple[Any, An
     return {dotted(path): pair for path, pair in pairs.items() if pair[0] != pair[1]}
 
 
-def job_of(target: str) -> JobConfig:
+def job_of(target: str, environ: Mapping[str, str] | None = None) -> JobConfig:
     """The job that an experiment, a file or a run stands for; in this order, a path before a name.
+
+    `environ` is what lies over an experiment; none: this process's own.
 
     Raises:
         ConfigError: Nothing answers to it, or what does is no valid job.
@@ -158,7 +161,7 @@ def job_of(target: str) -> JobConfig:
     if is_run(path):
         return read_job(path / "config.json")
     if is_file(path / CONFIG) or (NAME.fullmatch(target) and target in experiment_names()):
-        return load(target, environ={}).job
+        return load(target, environ=environ).job
     if not all_runs(runs_folder()):
         known = experiment_names()
         raise ConfigError(
@@ -166,6 +169,21 @@ def job_of(target: str) -> JobConfig:
             f"(experiments: {', '.join(known)}; runs: none yet)"
         )
     return read_job(find_run(target).config)
+
+
+def job_of_data(target: str) -> JobConfig:
+    """The job whose prepared data are meant: an experiment's, a file's, or what a run recorded.
+
+    Raises:
+        ConfigError: Nothing answers to it, or it leaves to its user what was prepared.
+    """
+    try:
+        return job_of(target)
+    except UnnamedFilesError as error:
+        raise ConfigError(
+            f"{target} leaves {' and '.join(error.names)} to you, so it does not say by itself which data are meant; name one of "
+            "its runs, or a file that holds all of its settings (mlp config show ... > job.toml), in its place."
+        ) from None
 
 
 def check(target: Target, sets: Sets = None, files: ConfigFiles = None, json_output: Json = False) -> None:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ml_playground.commands.config import job_of_data
 from ml_playground.commands.evaluate_images import evaluate_images
 from ml_playground.commands.evaluate_pairs import show_pairs
 from ml_playground.commands.options import Json, complete_experiment
 from ml_playground.commands.sample import Checkpoint, Target, Weights, checkpoint_named, heading
-from ml_playground.configuration.loading import load
 from ml_playground.core.error_handling import ConfigError
 from ml_playground.core.humanise import json_text, loss_text, plural
 from ml_playground.sampling.recorded import FOR_EVALUATION, sampling_layers
@@ -36,7 +36,7 @@ DataOf = Annotated[
     typer.Option(
         "--data",
         metavar="EXPERIMENT",
-        help="Its prepared data instead of the run's own.",
+        help="Its prepared data instead of the run's own; also those of a run, or of a file with a job.",
         autocompletion=complete_experiment,
     ),
 ]
@@ -124,7 +124,7 @@ def evaluate_text(
     from ml_playground.sampling.runner import load_run  # noqa: PLC0415
 
     which, layers = chosen
-    other = None if data is None else load(data).job
+    other = None if data is None else job_of_data(data)
     run = load_run(target, which=which, layers=layers, open_keys=FOR_EVALUATION)
     if other is not None:
         from ml_playground.evaluation.other_data import over_data_of  # noqa: PLC0415

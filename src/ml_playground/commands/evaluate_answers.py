@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import typer
 
 from ml_playground.commands.answers_text import Found
+from ml_playground.commands.config import job_of_data
 from ml_playground.commands.sample_chat import chat_folder_of
-from ml_playground.configuration.loading import load
 from ml_playground.core.atomic import write_file
 from ml_playground.core.error_handling import ConfigError
 from ml_playground.core.humanise import json_text
@@ -45,8 +45,8 @@ def evaluate_answers(run: LoadedRun, wanted: Wanted, layers: "Sequence[Layer]", 
         ConfigError: There are no chats, no base, or nothing to compare with.
         DataError: The data are not prepared, or of another tokenizer.
     """
-    other = None if wanted.data is None else load(wanted.data).job
-    also = None if wanted.also is None else load(wanted.also).job
+    other = None if wanted.data is None else job_of_data(wanted.data)
+    also = None if wanted.also is None else job_of_data(wanted.also)
     chats = chats_of(run, other)
     asked = asked_of(chats, wanted.split, wanted.limit, run.job.seed)
     if wanted.limit is not None and wanted.limit < 1:

@@ -53,6 +53,19 @@ def test_evaluate_note_of_a_replaced_device_is_on_stderr(run: RunFolder, capsys:
     assert "note: runtime.device = 'mps' is not on this machine" in capsys.readouterr().err
 
 
+def test_evaluate_data_may_be_those_that_a_run_or_a_file_names(
+    run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An experiment that leaves its files to its user says by itself not which data are meant."""
+    assert main(["evaluate", "bottles"]) == 0
+    own = capsys.readouterr().out
+    for data in (run.id, str(run.config)):
+        assert main(["evaluate", "bottles", "--data", data]) == 0
+        assert capsys.readouterr().out == own
+    assert main(["evaluate", "bottles", "--data", "got_char"]) == 2
+    assert "got_char leaves prepare.source.path to you" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
