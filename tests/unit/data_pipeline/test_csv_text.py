@@ -256,6 +256,7 @@ def test_cell_without_end_is_refused_where_it_begins(tmp_path: Path) -> None:
             {},
             r"has 2 columns that may be the content: 'text', 'Text'\. Set prepare\.source\.content_",
         ),
+        ("text,text\n1,2\n", {}, r"has 2 columns called 'text'; give each a name of its own"),
         ("text,text\n1,2\n", {"content_column": "text"}, r"'text' more than once; give each a name of its own"),
         ("text,party\n1,\n", {"template": "{party} {content}"}, r"No row of .* has anything for \{party\}"),
         ("text,b\n,2\n", {}, r"a\.csv has 1 row, none of them with a text; the first has 'text', 'b'"),

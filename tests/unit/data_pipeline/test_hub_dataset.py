@@ -90,6 +90,18 @@ def test_date_that_no_calendar_has_says_so(tmp_path: Path) -> None:
         list(source(tmp_path, template="{date} {content}").documents())
 
 
+def test_script_in_the_folder_is_never_run(tmp_path: Path) -> None:
+    """Rows that only code would make are refused; the library no longer runs it, and says so in an error of its own."""
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    (folder / "rows.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    with pytest.raises(
+        DataError, match=r"cannot be read as a data set: .*scripts.*Name a folder that save_to_disk wrote"
+    ):
+        list(source(folder).documents())
+    assert not (tmp_path / "ran").exists()
+
+
 @pytest.mark.parametrize(
     ("how", "settings", "message"),
     [

@@ -58,6 +58,10 @@ def found_columns(names: Sequence[str], settings: RowSettings, where: str) -> di
             continue
         for word in known:
             candidates = called.get(word, ())
+            if len(candidates) > 1 and len(set(candidates)) == 1:
+                raise DataError(
+                    f"{where} has {len(candidates)} columns called {candidates[0]!r}; give each a name of its own."
+                )
             if len(candidates) > 1:
                 raise DataError(
                     f"{where} has {len(candidates)} columns that may be the {role}: {listed(candidates)}. "

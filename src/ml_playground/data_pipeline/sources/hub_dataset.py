@@ -81,7 +81,8 @@ class HubRows:
             try:
                 folder, name = self._settings.path, self._settings.name
                 self._opened = self._of_the_hub(name) if folder is None and name else self._folder(Path(folder or ""))
-            except (DatasetsError, OSError, ValueError) as error:
+            except (DatasetsError, OSError, ValueError, RuntimeError) as error:
+                # The last: a folder whose rows a script would make, which is never run.
                 raise self._failed(error) from error
         return self._opened
 
