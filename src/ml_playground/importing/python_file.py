@@ -84,7 +84,7 @@ def _tree(file: Path) -> ast.Module:
     except SyntaxError as error:
         raise ConfigError(f"{file}, line {error.lineno}: is not valid Python: {error.msg}") from error
     except (ValueError, RecursionError, MemoryError) as error:
-        raise ConfigError(f"{file}: is not valid Python: {error or 'it is nested too deeply'}") from error
+        raise ConfigError(f"{file}: is not valid Python: {str(error) or 'it is nested too deeply'}") from error
 
 
 def _value(node: ast.expr, known: Mapping[str, Any]) -> Any:

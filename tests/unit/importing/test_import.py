@@ -570,6 +570,13 @@ def test_training_optimizers_are_those_here(theirs: str, ours: str, fate: str, t
     assert said == ("left out", "optimizer.type is what trained")
 
 
+def test_expression_too_deep_for_the_parser_says_so(tmp_path: Path) -> None:
+    """Its own error has no words."""
+    file = text_file(tmp_path, "deep.py", "n_layer = " + "-" * 100_000 + "1")
+    with pytest.raises(ConfigError, match=r"deep\.py(, line 1)?: is not valid Python: .*(nested|depth)"):
+        import_file(file)
+
+
 def test_older_peft_is_an_adapter(tmp_path: Path) -> None:
     """With a model from elsewhere and where it is enabled; else a word on what it would have been."""
     training_file(tmp_path)
