@@ -44,7 +44,10 @@ def random_model(
         folder, family, sizes, texts, seed=seed, template=TEMPLATE.read_text(encoding="utf-8")
     )
     typer.echo(f"{folder}: {family} with {count(parameters)} parameters, random")
-    typer.echo(f"next: mlp train EXPERIMENT --set model.path={folder}   (an experiment whose model is hf_causal_lm)")
+    typer.echo(
+        f"next: mlp run EXPERIMENT --set model.path={folder} --set prepare.tokenizer.path={folder}   "
+        "(an experiment whose model is hf_causal_lm: mlp experiments)"
+    )
 
 
 def _content(path: Path) -> str:

@@ -20,7 +20,7 @@ def test_the_library_opens_what_is_written(family: str, tmp_path: Path, capsys: 
     model = AutoModelForCausalLM.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert shown.startswith(f"{folder}: {family} with ")
-    assert f"next: mlp train EXPERIMENT --set model.path={folder}" in shown
+    assert f"next: mlp run EXPERIMENT --set model.path={folder} --set prepare.tokenizer.path={folder} " in shown
     assert len(tokenizer) == model.config.vocab_size == 300
     ids = tokenizer.apply_chat_template(
         [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Just so."}], return_dict=True
