@@ -217,10 +217,16 @@ def test_merge_keeps_what_stood_there_and_refuses_what_it_must_not_touch(
     assert json.loads((tmp_path / "merged.backup-1" / "parity.json").read_text())["dtype"] == "bfloat16"
     assert json.loads((tmp_path / "merged.backup-2" / "parity.json").read_text())["dtype"] == "float32"
     (tmp_path / "strange").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "base")
     (tmp_path / "strange" / "notes.txt").write_text("mine")
     checkpoint = str(RunFolder(run).checkpoints / "step_000002")
     for words, message in (
-        (["merge", name, "--out", "base"], "is the base that the adapter stands beside"),
+        (["merge", name, "--out", "base"], "is the base that the model was trained from .*name another folder"),
+        (["merge", name, "--out", "link"], "link is the base that the model was trained from"),
+        (["merge", name, "--out", "."], r"holds the checkpoint \(.*, which is read for it .* would replace it"),
+        (["merge", name, "--out", "base/merged"], "lies in the base that .* stays as it is"),
+        (["merge", name, "--out", str(RunFolder(run).path)], "holds the checkpoint"),
+        (["export", name, "--out", "link", "--force"], "link is the base that the model was trained from"),
         (["merge", name, "--out", "strange"], "holds no model .* left alone"),
         (["merge", name, "--out", "text.txt"], "is a file; name a folder"),
         (["merge", name, "--dtype", "int8"], "'int8' is no type of tensors; allowed: float32, bfloat16"),

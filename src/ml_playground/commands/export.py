@@ -71,13 +71,16 @@ def export(
     cpu = ("runtime.device=cpu", *(sets or ()))
     layers = sampling_layers(cpu, {"weights": ("--weights", weights)}, os.environ, FOR_EXPORT)
     typer.echo(f"export: loading {target}", err=True)
-    from ml_playground.export.hugging_face import refuse_place  # noqa: PLC0415 - torch takes seconds; refusals come first
+    from ml_playground.commands.export_run import sources_of  # noqa: PLC0415 - torch takes seconds; refusals come first
+    from ml_playground.export.hugging_face import refuse_place  # noqa: PLC0415
     from ml_playground.export.model_folder import refuse_unknown  # noqa: PLC0415
+    from ml_playground.export.place import refuse_sources  # noqa: PLC0415
     from ml_playground.sampling.runner import load_run  # noqa: PLC0415
 
     run = load_run(target, which=which, layers=layers, open_keys=FOR_EXPORT)
     refuse_unknown(run.job.model)
     place = _place(run, target, out)
+    refuse_sources(place, sources_of(run))
     refuse_place(place, force=force)
     typer.echo(heading(run, f"{kind}, {dtype}"), err=True)
     for note in run.notes:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ml_playground.commands.sample_chat import chat_folder_of
 from ml_playground.configuration import families
-from ml_playground.configuration.fingerprint import existing_data
+from ml_playground.configuration.fingerprint import existing_data, prepared_folder
 from ml_playground.configuration.sample_settings import SampleSettings
 from ml_playground.core.chat_facts import NAME, TEMPLATE_NAME, json_of, read_chat_facts
 from ml_playground.core.error_handling import DataError
@@ -140,10 +140,23 @@ def written(
         )
 
 
+def sources_of(run: LoadedRun) -> Mapping[str, Path]:
+    """The folders that a run is read from, by what they are."""
+    base: Path | None = getattr(run.job.model, "path", None)
+    return {
+        ("the checkpoint" if run.checkpoint.groups else "the model"): run.checkpoint.path,
+        **({} if run.run is None else {"the run's checkpoints": run.run.checkpoints}),
+        **({} if base is None else {"the base that the model was trained from": base}),
+        "the prepared data": prepared_folder(run.job.prepare),
+    }
+
+
 def stops_of(run: LoadedRun) -> frozenset[int]:
     """Ids that end what the run writes."""
     folder = chat_folder_of(run)
-    return frozenset(stop_ids(run.tokenizer) if folder is None else read_chat_facts(folder).stop_ids)
+    if folder is None:
+        return frozenset(stop_ids(run.tokenizer))
+    return frozenset(read_chat_facts(folder, vocab_size=run.tokenizer.vocab_size).stop_ids)
 
 
 def rows_of(run: LoadedRun) -> Rows:

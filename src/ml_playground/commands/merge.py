@@ -86,7 +86,9 @@ def _place(run: "LoadedRun", target: str, out: Path | None) -> Path:
     Raises:
         ConfigError: There is nothing to merge, nobody has said where to, or something else lies there.
     """
-    from ml_playground.models.hugging_face.folder import CONFIG  # noqa: PLC0415 - torch takes seconds
+    from ml_playground.commands.export_run import sources_of  # noqa: PLC0415 - torch takes seconds
+    from ml_playground.export.place import refuse_sources  # noqa: PLC0415
+    from ml_playground.models.hugging_face.folder import CONFIG  # noqa: PLC0415
 
     model: Any = run.job.model
     if getattr(model, "adapter", None) is None:
@@ -99,11 +101,7 @@ def _place(run: "LoadedRun", target: str, out: Path | None) -> Path:
     place = (
         run.run.exports / "merged" if out is None and run.run is not None else cast(Path, out).expanduser().absolute()
     )
-    base = cast(Path, model.path)
-    if place.exists() and base.exists() and place.samefile(base):
-        raise ConfigError(
-            f"--out {place} is the base that the adapter stands beside, which other runs may need; name another folder."
-        )
+    refuse_sources(place, sources_of(run))
     if place.exists() and not place.is_dir():
         raise ConfigError(f"--out {place} is a file; name a folder.")
     if place.is_dir() and any(place.iterdir()) and not (place / CONFIG).is_file():
