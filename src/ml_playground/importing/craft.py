@@ -27,6 +27,7 @@ DEFAULTS: Mapping[str, Any] = {
     "seed": 42,
 }
 """What its schemas take."""
+RNN_DEFAULTS: Mapping[str, Any] = DEFAULTS | {"model.d_model": 512, "model.n_layers": 2}
 
 # A key that several generations of Craft spelled differently: the first one that is stated counts.
 ALIASES: Mapping[str, tuple[str, ...]] = {
@@ -115,7 +116,8 @@ def translate(foreign: Foreign) -> Book:
         ConfigError: A value is of the wrong type, or names a model that is none of ours.
     """
     plain, repeated = _plain(foreign)
-    book = Book(plain, DEFAULTS)
+    recurrent = plain.values.get("model.architecture") == "simple_rnn"
+    book = Book(plain, RNN_DEFAULTS if recurrent else DEFAULTS)
     for key, first in repeated.items():
         book.overruled(key, foreign, f"{first} says it")
     _model(book)

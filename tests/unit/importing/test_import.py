@@ -604,6 +604,13 @@ def test_training_without_its_model_is_refused(tmp_path: Path) -> None:
     assert load_file(written(imported, tmp_path)).job == imported.job
 
 
+def test_craft_recurrent_network_has_defaults_of_its_own(tmp_path: Path) -> None:
+    """Twelve layers of 768 are its transformer's."""
+    text = "experiment: {model: {config: {architecture: simple_rnn}}, training: {max_steps: 9}}\n"
+    model = import_file(text_file(tmp_path, "rnn.yaml", text)).job.model.model_dump()
+    assert (model["kind"], model["n_hidden"], model["n_layer"]) == ("char_rnn", 512, 2)
+
+
 def test_craft_values_arrive(tmp_path: Path) -> None:
     """Nested under `experiment`, with an interpolation and two names for one thing."""
     imported = import_file(text_file(tmp_path, "craft.yaml", CRAFT))
