@@ -59,7 +59,8 @@ NoRepeatNgram = Annotated[
 NumBeams = Annotated[
     int | None,
     typer.Option(
-        "--num-beams", help="Search for the likeliest text instead of drawing: temperature 0, one text a prompt."
+        "--num-beams",
+        help="Search for the likeliest texts instead of drawing, at temperature 0; one a prompt, or --num-samples.",
     ),
 ]
 LengthPenalty = Annotated[
