@@ -108,14 +108,39 @@ def test_calibration_error_is_bounded_by_the_overall_gap_and_by_one(
     probabilities, right = zip(*answers, strict=True)
     found = calibration_of(probabilities, right, bins=bins)
     gap = abs(sum(probabilities) - sum(right)) / len(right)
-    assert gap - 1e-12 <= found.error <= 1 + 1e-12
+    assert gap - 1e-12 <= found.error.value <= 1 + 1e-12
     assert sum(one.answers for one in found.bins) == len(answers)
     assert all(one.low <= one.confidence + 1e-12 and one.confidence <= one.high + 1e-12 for one in found.bins)
-    assert calibration_of(probabilities, right, bins=1).error == pytest.approx(gap)
+    assert calibration_of(probabilities, right, bins=1).error.value == pytest.approx(gap)
 
 
 def test_calibration_known_values() -> None:
     """As often right as it is sure: no error; always wrong and always sure: all of it."""
-    assert calibration_of([0.75] * 4, [True, True, True, False]).error == 0.0
-    assert calibration_of([1.0] * 3, [False] * 3).error == 1.0
-    assert calibration_of([0.05, 0.95], [True, False]).error == pytest.approx(0.95)
+    assert calibration_of([0.75] * 4, [True, True, True, False]).error.value == 0.0
+    assert calibration_of([1.0] * 3, [False] * 3).error.value == 1.0
+    assert calibration_of([0.05, 0.95], [True, False]).error.value == pytest.approx(0.95)
+
+
+@given(ANSWERS, st.integers(0, 5))
+def test_calibration_interval_holds_its_error_and_comes_again(answers: list[tuple[float, bool]], seed: int) -> None:
+    """Between 0 and 1, and equal for an equal seed."""
+    probabilities, right = zip(*answers, strict=True)
+    found = calibration_of(probabilities, right, seed=seed).error
+    assert 0 <= found.low <= found.value <= found.high <= 1
+    assert calibration_of(probabilities, right, seed=seed).error == found
+
+
+@pytest.mark.parametrize(("answers", "least"), [(40, 85), (400, 94)])
+@pytest.mark.parametrize("overconfident", [0.0, 0.2])
+def test_calibration_interval_holds_the_true_error_as_often_as_it_says(
+    answers: int, least: int, overconfident: float
+) -> None:
+    """Of a model that is exactly as sure as it is right, and of one that is a fifth too sure, of few answers and of many."""
+    generator = np.random.default_rng(0)
+    held = 0
+    for seed in range(100):
+        probabilities = generator.uniform(overconfident, 1, answers)
+        right = generator.random(answers) < probabilities - overconfident
+        found = calibration_of(probabilities.tolist(), right.tolist(), seed=seed).error
+        held += found.low <= overconfident <= found.high
+    assert held >= least

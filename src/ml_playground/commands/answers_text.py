@@ -55,8 +55,8 @@ def lines_of(found: Found) -> Iterator[str]:
     rows = [("exact match", _percent(here.shares.exact)), ("normalised match", _percent(here.shares.matched))]
     if here.loss is not None:
         rows.append(("loss on answers", _nats(here.loss)))
-    sure = f"{here.calibration.error:.1%} (sure to {here.calibration.confidence:.1%} on average)"
-    rows += [("calibration error", (sure, ""))]
+    error, interval = _percent(here.calibration.error)
+    rows.append(("calibration error", (error, f"{interval}, sure to {here.calibration.confidence:.1%} on average")))
     yield from (f"  {name:<19} {value:>8}  {interval}".rstrip() for name, (value, interval) in rows)
     if here.unscored or here.cut or asked.unanswered:
         yield (

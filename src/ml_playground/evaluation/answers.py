@@ -161,7 +161,9 @@ def answered(given: Sequence[Given], losses: RowLosses, seed: int) -> Answered:
         cut=sum(one.answer.end != "stop" for one in given),
         loss=loss,
         calibration=calibration_of(
-            [float(np.exp(one.answer.log_probability)) for one in given], [one.exact for one in given]
+            [float(np.exp(one.answer.log_probability)) for one in given],
+            [one.exact for one in given],
+            seed=seed_for(seed, "calibration"),
         ),
         groups=grouped(given),
     )

@@ -3,6 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ml_playground.evaluation.intervals import TAILS, Estimate, resampled
+
 BINS = 10
 
 
@@ -25,7 +30,7 @@ class Bin:
 class Calibration:
     """Probabilities beside what came true."""
 
-    error: float
+    error: Estimate
     """Expected calibration error: mean distance of confidence and share of right answers, bins weighted by their answers."""
     confidence: float
     """Mean probability of all answers."""
@@ -33,13 +38,16 @@ class Calibration:
     """Those that hold answers."""
 
 
-def calibration_of(probabilities: Sequence[float], right: Sequence[bool], *, bins: int = BINS) -> Calibration:
+def calibration_of(
+    probabilities: Sequence[float], right: Sequence[bool], *, bins: int = BINS, seed: int = 0
+) -> Calibration:
     """Compare probabilities with what came true, in bins of equal width.
 
     Args:
         probabilities: (N,) of each answer; at least one.
         right: (N,) whether it was right.
         bins: How many.
+        seed: Of the interval: equal seed, equal interval.
 
     Source: Naeini et al. 2015, doi:10.1609/aaai.v29i1.9602.
     """
@@ -57,5 +65,30 @@ def calibration_of(probabilities: Sequence[float], right: Sequence[bool], *, bin
         for number, answers in enumerate(held)
         if answers
     ]
-    error = sum(one.answers * abs(one.confidence - one.right) for one in filled) / len(probabilities)
+    error = _error(np.asarray(probabilities), np.asarray(right, dtype=np.float64), bins, seed)
     return Calibration(error, sum(probabilities) / len(probabilities), filled)
+
+
+def _error(probabilities: NDArray[np.float64], right: NDArray[np.float64], bins: int, seed: int) -> Estimate:
+    """The error, and an interval by the bootstrap over answers.
+
+    Chance alone takes a bin's share away from its confidence, so that the error of a sample lies above the true one. It lies above
+    it by no more than the gaps of all bins have moved together, and so does that of a sample of the sample: which says how far down the
+    interval has to go. A percentile alone would leave a model out that is exactly as sure as it is right. Of forty answers it
+    holds the true error in 89 of 100 cases, of four hundred in 95 or more (tests/property/test_statistics_laws.py).
+
+    Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13 (percentiles), for the upper end.
+    """
+    gaps = probabilities - right
+    numbers = np.minimum(bins - 1, (probabilities * bins).astype(np.int64))
+    of_bins = [np.where(numbers == number, gaps, 0.0) for number in np.unique(numbers)]
+    here = np.array([of_bin.sum() for of_bin in of_bins]) / len(gaps)
+    errors: list[float] = []
+    moved: list[float] = []
+    for places in resampled(len(gaps), seed=seed):
+        there = np.array([of_bin[places].sum(axis=1) for of_bin in of_bins]).T / len(gaps)
+        errors += np.abs(there).sum(axis=1).tolist()
+        moved += np.abs(there - here).sum(axis=1).tolist()
+    value = float(np.abs(here).sum())
+    low, high = value - float(np.percentile(moved, TAILS[1])), float(np.percentile(errors, TAILS[1]))
+    return Estimate(value, max(0.0, low), max(value, min(1.0, high)))

@@ -1,9 +1,10 @@
 """How far a measured number may lie from the true one. N items, each drawn by itself; pure."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ml_playground.evaluation.confusion import wilson_interval
 
@@ -43,14 +44,19 @@ def mean_of(totals: ArrayLike, counts: ArrayLike, *, seed: int, resamples: int =
     """
     tops, bottoms = (np.asarray(one, dtype=np.float64) for one in (totals, counts))
     value = float(tops.sum() / bottoms.sum())
-    generator = np.random.default_rng(seed)
     means: list[float] = []
-    rows = max(1, NUMBERS_AT_ONCE // len(tops))
-    while len(means) < resamples:
-        drawn = generator.integers(len(tops), size=(min(rows, resamples - len(means)), len(tops)))
+    for drawn in resampled(len(tops), seed=seed, resamples=resamples):
         below = bottoms[drawn].sum(axis=1)
         # A sample of nothing but items without a count has no mean.
         means += (tops[drawn].sum(axis=1)[below > 0] / below[below > 0]).tolist() or [value]
     low, high = np.percentile(means, TAILS).tolist()
     # Of a very skewed sample the value itself may lie outside of the percentiles.
     return Estimate(value, min(low, value), max(high, value))
+
+
+def resampled(items: int, *, seed: int, resamples: int = RESAMPLES) -> Iterator[NDArray[np.int64]]:
+    """Which of N items the samples of a bootstrap hold: (samples, N), as many samples at a time as memory should hold."""
+    generator = np.random.default_rng(seed)
+    most = max(1, NUMBERS_AT_ONCE // items)
+    for first in range(0, resamples, most):
+        yield generator.integers(items, size=(min(most, resamples - first), items))

@@ -88,7 +88,7 @@ def test_answered_counts_every_answer_once_in_each_fact() -> None:
 def test_answered_calibrates_the_probability_of_the_whole_text() -> None:
     """Two tokens of 0.5 each are a text of 0.25, right in one of four."""
     found = answered([given(row, right=row == 0) for row in range(4)], NO_ROWS, 0)
-    assert found.calibration.error == pytest.approx(0.0)
+    assert found.calibration.error.value == pytest.approx(0.0)
     assert (found.loss, found.cut, found.unscored) == (None, 0, 0)
 
 
