@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -28,6 +29,7 @@ from ml_playground.commands.sample_options import (
     TopK,
     TopP,
     Weights,
+    unfelt,
 )
 from ml_playground.core.error_handling import ConfigError
 from ml_playground.sampling.recorded import sampling_layers
@@ -83,6 +85,7 @@ def chat(
     prompter = prompter_of(run, local_day())
     if prompter is None:
         raise ConfigError(_no_chats(run))
+    run = replace(run, notes=[*run.notes, *unfelt(layers, run.job.sample.model_copy(update={"num_beams": 1}))])
     _talk_of(run, prompter, system, json_output=json_output).run()
 
 

@@ -36,6 +36,7 @@ from ml_playground.commands.sample_options import (
     TopK,
     TopP,
     Weights,
+    unfelt,
 )
 from ml_playground.commands.sample_texts import SEPARATOR, Screen, Text, gather, processor_lines, whole_text
 from ml_playground.commands.train import stop_on_signals
@@ -92,7 +93,9 @@ def sample(
     which = checkpoint_named(checkpoint)
     from ml_playground.sampling.runner import load_run  # noqa: PLC0415 - torch takes seconds; refusals come first
 
-    draw_from(load_run(target, which=which, layers=layers), json_output=json_output, out=out, way=Way(system, raw))
+    run = load_run(target, which=which, layers=layers)
+    run = replace(run, notes=[*run.notes, *unfelt(layers, run.job.sample)])
+    draw_from(run, json_output=json_output, out=out, way=Way(system, raw))
 
 
 def _implied_by(num_beams: int | None) -> Layer | None:

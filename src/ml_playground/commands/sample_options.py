@@ -1,11 +1,14 @@
 """Options of `mlp sample` and of what else loads a trained model: one wording for each."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ml_playground.commands.options import complete_experiment
+from ml_playground.configuration.origins import Layer
+from ml_playground.configuration.sample_settings import SampleSettings
 
 Target = Annotated[
     str,
@@ -106,3 +109,19 @@ OPTIONS = (
     *("num_beams", "length_penalty", "seed", "weights", "precision", "engine", "processors"),
 )
 """Keys of `[sample]` that have an option of their own name."""
+
+OF_DRAWING = {"top_k": 0, "top_p": 1.0, "min_p": 0.0}
+"""Keys of `[sample]` that choose among tokens to draw from, and where each of them is off."""
+
+
+def unfelt(layers: Sequence[Layer], settings: SampleSettings) -> Iterator[str]:
+    """A note for each option that was typed and has no effect, for nothing is drawn; what a run recorded is not mentioned."""
+    if settings.temperature > 0:
+        return
+    why = "beams are not drawn" if settings.num_beams > 1 else "at temperature 0 the likeliest token is taken"
+    for key, off in OF_DRAWING.items():
+        typed = [layer.name for layer in layers if layer.name.startswith("--") and key in layer.table.get("sample", {})]
+        value = getattr(settings, key)
+        if typed and value != off:
+            name = f"--set sample.{key}" if typed[-1] == "--set" else typed[-1]
+            yield f"{name} {value:g} has no effect: {why}"

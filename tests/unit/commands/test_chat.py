@@ -197,7 +197,7 @@ def test_chat_piped_lines_are_answered(tmp_path: Path) -> None:
     run = chat_run(tmp_path, profile={"kind": "plain_sft", "text_bias": {"~": 1000.0}})
     words = ["bottles", "--max-new-tokens", "1", "--temperature", "0", "--set", "sample.num_samples=1"]
     done = subprocess.run(
-        [sys.executable, "-m", "ml_playground.cli", "chat", *words, "--set", "sample.num_beams=2"],
+        [sys.executable, "-m", "ml_playground.cli", "chat", *words, "--set", "sample.num_beams=2", "--top-k", "3"],
         input="a\nb\n",
         capture_output=True,
         text=True,
@@ -205,8 +205,9 @@ def test_chat_piped_lines_are_answered(tmp_path: Path) -> None:
         check=True,
     )
     assert done.stdout == "~\n~\n"
-    assert done.stderr.splitlines()[:2] == [
+    assert done.stderr.splitlines()[:3] == [
         f"{run.id}, step 5, validation loss 2.0000 (cpu, float32)",
+        "note: --top-k 3 has no effect: at temperature 0 the likeliest token is taken",
         "note: sample.num_beams has no say in a chat: answers are drawn, at temperature 0 the likeliest token each",
     ]
 

@@ -211,6 +211,44 @@ def test_sample_at_temperature_zero_draws_each_prompt_once(run: RunFolder, capsy
     assert f"note: {few['notes'][0]}\n" in capsys.readouterr().err
 
 
+GREEDY = ["bottles", "--temperature", "0", "--max-new-tokens", "2", "--prompt", "1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "notes"),
+    [
+        (["--top-k", "5"], ["--top-k 5 has no effect: at temperature 0 the likeliest token is taken"]),
+        (
+            ["--top-p", "0.9", "--set", "sample.min_p=0.1"],
+            [
+                "--top-p 0.9 has no effect: at temperature 0 the likeliest token is taken",
+                "--set sample.min_p 0.1 has no effect: at temperature 0 the likeliest token is taken",
+            ],
+        ),
+        (["--top-k", "5", "--num-beams", "2"], ["--top-k 5 has no effect: beams are not drawn"]),
+        (["--top-k", "0", "--top-p", "1"], []),
+        (["--top-k", "5", "--temperature", "0.5"], []),
+    ],
+)
+def test_sample_option_that_nothing_feels_is_noted(
+    run: RunFolder, capsys: pytest.CaptureFixture[str], arguments: list[str], notes: list[str]
+) -> None:
+    """Where it was typed, and is not off."""
+    assert main(["sample", *GREEDY, "--num-samples", "1", *arguments]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if "has no effect" in line] == [f"note: {note}" for note in notes]
+
+
+def test_sample_setting_that_a_run_recorded_is_not_noted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody typed it, and with a temperature it has its effect; a variable of the environment is meant for several commands."""
+    save_run(job_of(tmp_path, sample={"top_k": 5, "max_new_tokens": 2}), {5: 2.0})
+    monkeypatch.setenv("ML_PLAYGROUND_SAMPLE_OVERRIDES", '{"top_p": 0.5}')
+    assert main(["sample", *GREEDY]) == 0
+    assert "has no effect" not in capsys.readouterr().err
+
+
 def pieces_of_three_texts() -> Iterator[Piece]:
     """One whole text, one unfinished; the third is asked for only if nobody stops."""
     yield Piece(0, 0, "ab", 2)
