@@ -56,7 +56,12 @@ SpaceOption = Annotated[
         help="log(1e-4,1e-2), uniform(0,0.3), int(2,8), logint(8,512) or [A,B]; may be repeated.",
     ),
 ]
-Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of what Optuna draws.")]
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        "--seed", metavar="N", min=0, help="Of what Optuna draws; as it comes, 0. Trials train with the job's seed."
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +80,7 @@ def sweep(
     grid: Grid = None,
     optuna: OptunaTrials = None,
     space: SpaceOption = None,
-    seed: Seed = 0,
+    seed: Seed = None,
     sets: Sets = None,
     files: ConfigFiles = None,
     json_output: Json = False,
@@ -91,8 +96,13 @@ def sweep(
     def load_job(more: Sequence[str]) -> JobConfig:
         return load(experiment, sets=[*(sets or ()), *more], files=files or ()).job
 
+    if grid and seed is not None:
+        raise ConfigError(
+            f"--seed {seed} has no effect with --grid, which draws nothing; to train with another seed: --set seed={seed}, with "
+            f"several: --grid 'seed=[{seed},{seed + 1}]'"
+        )
     job = load_job(())
-    plan = _grid_plan(grid, load_job) if grid else _optuna_plan(optuna, space, seed, job, load_job)
+    plan = _grid_plan(grid, load_job) if grid else _optuna_plan(optuna, space, seed or 0, job, load_job)
     if grid and (optuna is not None or space):
         raise ConfigError("--grid tries every combination and --optuna draws from --space; give only one of the two")
     folder = sweep_folder(job.name, job.model_dump(mode="json"), plan.record)

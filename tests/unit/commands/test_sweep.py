@@ -226,6 +226,10 @@ def test_grid_is_read_as_written_and_every_combination_is_tried_once(grid: dict[
         ([], "nothing to try: give --grid"),
         (["--optuna", "3"], "nothing to try"),
         (["--grid", RATES, "--optuna", "3"], "give only one of the two"),
+        (
+            ["--grid", RATES, "--seed", "3"],
+            "--seed 3 has no effect with --grid, which draws nothing; to train with another",
+        ),
         (["--grid", "lr"], "must look like optimizer.lr=[1e-3,3e-4]"),
         (["--grid", "optimizer.lr=3"], "is no list of TOML values; write optimizer.lr=[A,B,...], texts in quotes"),
         (["--grid", "optimizer.lr=[{a=1}]"], "is no list of TOML values"),
