@@ -12,6 +12,7 @@ from ml_playground.core.error_handling import RunError
 from ml_playground.core.humanise import count, duration, loss_text, printable
 from ml_playground.core.registry import did_you_mean
 from ml_playground.core.run_folder import all_runs, runs_folder
+from ml_playground.core.run_schema import Status
 from ml_playground.monitoring.reader import RunSummary, list_runs
 
 HEAD = ("run", "state", "step", "loss", "val loss", "best", "speed", "started (UTC)", "time")
@@ -23,7 +24,11 @@ def runs(
     ] = None,
     json_output: Json = False,
 ) -> None:
-    """List the runs, newest first: state, step, losses, speed, when it began and how long it trained."""
+    """List the runs, newest first: state, step, losses, speed, when it began and how long it trained.
+
+    Under best stands the best evaluation by what the run's checkpoints are compared by (checkpointing.best_by): the lowest
+    validation loss, or another number with its name.
+    """
     summaries = list_runs(runs_folder(), experiment)
     if experiment is not None and not summaries:
         raise RunError(_unknown(experiment))
@@ -49,16 +54,26 @@ def cells_of(summary: RunSummary) -> tuple[str, ...]:
     speed = "-" if status.targets_per_s is None else f"{count(status.targets_per_s)} {status.unit}s/s"
     # The last mean was taken over the steps whose loss was a number.
     loss = math.nan if summary.state == "nan" else status.loss
-    losses = (loss, status.validation_loss, status.best_validation_loss)
+    losses = (loss, status.validation_loss)
     return (
         name,
         _state_of(summary),
         f"{status.step:,}/{status.max_steps:,}",
         *("-" if loss is None else loss_text(loss) for loss in losses),
+        _best_of(status),
         speed,
         started,
         duration(status.elapsed_s),
     )
+
+
+def _best_of(status: Status) -> str:
+    """Of what the best checkpoint is chosen by, with its name where it is not the loss."""
+    if status.best_metric != "loss":
+        return "-" if status.best is None else printable(f"{status.best_metric} {loss_text(status.best)}")
+    # Runs of before kept the lowest loss alone.
+    lowest = status.best_validation_loss if status.best is None else status.best
+    return "-" if lowest is None else loss_text(lowest)
 
 
 def _state_of(summary: RunSummary) -> str:

@@ -57,6 +57,9 @@ class Status(Row):
     """Mean training loss of the last interval, nats per target; where numbers gave out that of the last step, none if it was no number."""
     validation_loss: float | None = None
     best_validation_loss: float | None = None
+    best: float | None = None
+    """Of `best_metric`, over all evaluations; what the best checkpoint is chosen by."""
+    best_metric: Annotated[str, Field(max_length=40)] = "loss"
     targets_per_s: float | None = None
     elapsed_s: float = 0.0
     """Seconds spent in this run, over all its starts."""

@@ -45,6 +45,18 @@ def test_runs_died_of_its_numbers_shows_no_loss_of_before(capsys: pytest.Capture
     assert " nan 20/60 nan 7.213e+14 2.2500 " in " ".join(capsys.readouterr().out.splitlines()[1].split())
 
 
+def test_runs_best_is_of_the_runs_own_metric(capsys: pytest.CaptureFixture[str]) -> None:
+    """Named where it is not the loss; a dash until it is measured."""
+    for number, best in enumerate((0.974, None)):
+        run = bare_run("a", f"2026010{2 - number}-000000-aaaa")
+        put_status(run, best=best, best_metric="accuracy")
+        put_result(run)
+    assert main(["runs"]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert " 2.5000 2.4000 accuracy 0.9740 12.3 k tokens/s " in lines[1]
+    assert " 2.5000 2.4000 - 12.3 k tokens/s " in lines[2]
+
+
 def test_runs_json_holds_states_and_last_words(capsys: pytest.CaptureFixture[str]) -> None:
     """For programs: one object."""
     run = bare_run()

@@ -32,6 +32,8 @@ class StatusHook(BaseHook):
         self._loss: float | None = None
         self._last_loss: float | None = None
         self._validation_loss: float | None = None
+        self._lowest: float | None = None
+        self._merit = context.job.merit
         self._best: float | None = None
         self._saved_step: int | None = context.first_step or None
         self._step = 0
@@ -56,12 +58,16 @@ class StatusHook(BaseHook):
         return NOTHING
 
     def on_evaluation(self, progress: Progress, metrics: Mapping[str, float]) -> Wish:
-        """Keep the validation loss and the lowest one."""
+        """Keep the validation loss, the lowest one, and the best of what checkpoints are compared by."""
         loss = metrics.get("loss")
         if loss is not None:
             self._validation_loss = loss
-            if not math.isnan(loss) and (self._best is None or loss < self._best):
-                self._best = loss
+            if not math.isnan(loss) and (self._lowest is None or loss < self._lowest):
+                self._lowest = loss
+        cost = self._merit.cost_of(metrics)
+        best = math.inf if self._best is None else self._merit.cost_of({self._merit.metric: self._best})
+        if cost < best:
+            self._best = metrics[self._merit.metric]
         self._write(progress, "training")
         return NOTHING
 
@@ -93,14 +99,17 @@ class StatusHook(BaseHook):
         return {
             "loss": json_number(self._last_loss),
             "validation_loss": json_number(self._validation_loss),
-            "best": json_number(self._best),
+            "best": json_number(self._lowest),
+            "best_by": json_number(self._best),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore it."""
         self._loss = self._last_loss = state.get("loss")
         self._validation_loss = state.get("validation_loss")
-        self._best = state.get("best")
+        self._lowest = state.get("best")
+        # Earlier versions kept the lowest loss alone.
+        self._best = state.get("best_by", self._lowest if self._merit.metric == "loss" else None)
 
     def _write(self, progress: Progress, state: RunState, reason: Reason | None = None, message: str = "") -> None:
         self._next_s = self._context.clock.tick() + self._every_seconds
@@ -119,7 +128,9 @@ class StatusHook(BaseHook):
             unit=self._context.unit,
             loss=self._loss,
             validation_loss=self._validation_loss,
-            best_validation_loss=self._best,
+            best_validation_loss=self._lowest,
+            best=self._best,
+            best_metric=self._merit.metric,
             targets_per_s=self._pace.targets_per_s,
             elapsed_s=progress.elapsed_s,
             eta_s=self._pace.eta_s(progress.step, self._context.board.foreseen_steps)

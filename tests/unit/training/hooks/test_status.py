@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ml_playground.configuration.loading import load
 from ml_playground.core.run_schema import Reason, Status
 from ml_playground.training.hook_protocols import HookContext
 from ml_playground.training.hooks.status import StatusHook, build
@@ -66,6 +67,29 @@ def test_on_evaluation_best_is_the_lowest_number(tmp_path: Path, losses: list[fl
         hook.on_evaluation(progress(20), {"loss": loss})
     hook.on_evaluation(progress(20), {"accuracy": 1.0})
     assert status_of(context).best_validation_loss == best
+
+
+def test_on_evaluation_best_is_by_what_checkpoints_are_compared_by(tmp_path: Path) -> None:
+    """Of a share of right answers the highest, named; also after a resume."""
+    context = hook_context(tmp_path, job=load("digits").job)
+    hook = build(StatusFile(), context)
+    for accuracy in (0.5, 0.75, math.nan, 0.25):
+        hook.on_evaluation(progress(20), {"loss": 1 - accuracy, "accuracy": accuracy})
+    status = status_of(context)
+    assert (status.best, status.best_metric, status.best_validation_loss) == (0.75, "accuracy", 0.25)
+    again = build(StatusFile(), context)
+    again.load_state_dict(hook.state_dict())
+    again.on_evaluation(progress(40), {"loss": 0.1, "accuracy": 0.6})
+    assert status_of(context).best == 0.75
+
+
+def test_state_of_an_earlier_version_keeps_its_lowest_loss(tmp_path: Path) -> None:
+    """Which was the best of every run."""
+    context = hook_context(tmp_path)
+    hook = build(StatusFile(), context)
+    hook.load_state_dict({"loss": 2.0, "validation_loss": 1.8, "best": 1.5})
+    hook.on_evaluation(progress(40), {"loss": 1.7})
+    assert (status_of(context).best, status_of(context).best_metric) == (1.5, "loss")
 
 
 def test_on_end_error_is_told(tmp_path: Path) -> None:
