@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from ml_playground.configuration.base import PLUGIN_FILE
 from ml_playground.configuration.families import FAMILIES
-from ml_playground.core.atomic import write_file
+from ml_playground.core.atomic import file as whole_file
 from ml_playground.core.error_handling import ConfigError
 from ml_playground.core.foreign_files import json_table, read_at_most
 from ml_playground.core.registry import Kind, did_you_mean, load_object
@@ -34,9 +34,10 @@ def bring(named: Any) -> None:
     files = [text for text in texts if text.endswith(PLUGIN_FILE)]
     for text in texts:
         _bring(text)
-    known = _known()
-    if not known.issuperset(files):
-        write_file(_known_file(), json.dumps({"files": sorted({*known, *files})}) + "\n")
+    if not _known().issuperset(files):
+        # Read again under the writer's lock: what another process has added meanwhile stays.
+        with whole_file(_known_file()) as stream:
+            stream.write(json.dumps({"files": sorted({*_known(), *files})}).encode() + b"\n")
 
 
 def brought(plugins: tuple[str, ...]) -> tuple[str, ...]:

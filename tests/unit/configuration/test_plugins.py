@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from ml_playground.configuration.families import FAMILIES
 from ml_playground.configuration.loading import load, load_file, read_job
+from ml_playground.configuration.plugins import bring, brought
 from ml_playground.core.error_handling import ConfigError
 
 PLUGIN = """
@@ -103,6 +105,19 @@ def test_group_brings_a_plugin_beside_it(home: Path, tmp_path: Path) -> None:
     config = folder / "config.toml"
     config.write_text(config.read_text().replace('plugins = ["plugin.py"]', 'use = ["schedule/own"]'))
     assert load(str(folder), environ={}).job.schedule.kind_name == "own_six"
+
+
+def test_plugins_named_at_once_are_all_known(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever starts two experiments together finds the runs of both; half a file is never read."""
+    files = [
+        str(Path(experiment(tmp_path / f"mine_{number}", f"at_once_{number}")) / "plugin.py") for number in range(8)
+    ]
+    for file in files:
+        bring([file])
+    monkeypatch.setenv("MLP_HOME", str(tmp_path / "another"))
+    with ThreadPoolExecutor(len(files)) as pool:
+        list(pool.map(lambda file: bring([file]), files))
+    assert brought(tuple(files)) == tuple(files)
 
 
 def test_plugin_that_prints_leaves_the_answer_of_a_command_alone(
