@@ -23,7 +23,6 @@ from ml_playground.data_pipeline.split_text import split_text
 from ml_playground.data_pipeline.text_dataset import PreparedText, as_text
 from ml_playground.models.settings import Gpt
 from ml_playground.models.utils.counting import parameter_counts
-from tests.fakes.image_files import TEST, drawn, write_part
 from tests.fakes.tiny_job import TEXT
 
 NAMES = sorted(file.parent.name for file in SHIPPED.glob("*/config.toml"))
@@ -59,10 +58,6 @@ def words_for(name: str, folder: Path, *sets: str) -> list[str]:
     if name == "shakespeare":
         (folder / "text.txt").write_text(f"ROMEO: Good morrow.\n{TEXT}")
         instead = [f"prepare.source={{kind='text_file', path='{folder / 'text.txt'}'}}"]
-    elif name == "mnist":
-        write_part(folder / "idx", *drawn(120))
-        write_part(folder / "idx", *drawn(30, seed=1), part=TEST)
-        instead = [f"prepare.source={{kind='mnist', path='{folder / 'idx'}'}}"]
     return [name, "--config", "test_config.toml", *(word for text in (*instead, *sets) for word in ("--set", text))]
 
 
