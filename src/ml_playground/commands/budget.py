@@ -30,7 +30,7 @@ from ml_playground.planning.budget import (
     search,
 )
 from ml_playground.planning.ngrams import counted_loss
-from ml_playground.planning.recipe import HOOK, Time, reasons, recipe_of, recorded, settings_of, without
+from ml_playground.planning.recipe import HOOK, Time, reasons, recipe_of, recorded, settings_of, tried_as, without
 from ml_playground.planning.scaling import TextDifficulty, fitted_law
 from ml_playground.training.resume import differences, read_job
 from ml_playground.training.settings import TimeBudget
@@ -214,7 +214,7 @@ class Planner:
     def _trial(self, candidate: Candidate, steps: int, seconds: float) -> "Measured":
         from ml_playground.training.trial import trial  # noqa: PLC0415 - torch takes seconds; refusals come first
 
-        job = self._load(recipe_of(candidate, steps)).job
+        job = self._load(tried_as(candidate, steps)).job
         measured = trial(job, self._clock, steps=steps, seconds=seconds, evaluate_tokens=20_000, draw=True)
         self._measured[candidate] = measured
         return measured

@@ -51,10 +51,16 @@ def settings_of(choice: Choice, facts: DataFacts, time: Time) -> dict[str, Any]:
         "evaluation_batches": batches or "none",
     }
     table["checkpointing"] = {"every_steps": "none"}
-    # Time and forecast were measured without, and "auto" would weigh it against all steps that are allowed, not those that fit.
+    # "auto" would weigh it against all steps that are allowed, not those that fit.
     table["runtime"] = {"compile": False}
     table["hooks"] = {HOOK: hook_of(time, choice.expected), "samples": {"every_steps": every_steps}}
     return table
+
+
+def tried_as(candidate: Candidate, steps: int) -> dict[str, Any]:
+    """The tables of a short training that tells what a candidate takes."""
+    # As the planned run is made; and on a machine that is busy "auto" would spend the minutes on the compiler.
+    return recipe_of(candidate, steps) | {"runtime": {"compile": False}}
 
 
 def recipe_of(candidate: Candidate, steps: int, *, dropout: float = 0.0) -> dict[str, Any]:

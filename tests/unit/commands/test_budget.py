@@ -18,7 +18,7 @@ from ml_playground.core.error_handling import ConfigError, RunError
 from ml_playground.core.run_folder import RunFolder, runs_folder
 from ml_playground.core.run_schema import Event
 from ml_playground.planning.budget import ANCHOR
-from ml_playground.planning.recipe import HOOK, recipe_of, without
+from ml_playground.planning.recipe import HOOK, recipe_of, tried_as, without
 from tests.fakes.run_folder import put_checkpoint
 from tests.fakes.tiny_job import tiny_job
 
@@ -93,6 +93,14 @@ def test_fixed_is_what_the_user_said_and_nothing_else(experiment: Path) -> None:
     fixed = fixed_by_user(asked)
     assert {"model.n_layer": 2, "optimizer.kind": "adamw"}.items() <= fixed.items()
     assert "train.max_steps" not in fixed
+
+
+def test_short_training_is_compiled_only_where_its_user_says_so(experiment: Path) -> None:
+    """As the planned run; compiling alone may take longer than there is."""
+    for sets, compiled in (((), False), (("runtime.compile=true",), True)):
+        request = request_of(experiment, *sets)
+        layer = without(tried_as(ANCHOR, 500), fixed_by_user(request.load()))
+        assert request.load(layer).job.runtime.compile is compiled
 
 
 def test_fixed_group_chosen_by_the_user_is_kept_but_for_its_length(experiment: Path) -> None:

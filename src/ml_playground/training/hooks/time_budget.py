@@ -51,6 +51,7 @@ class TimeBudgetHook(BaseHook):
         self._last_s: float | None = None
         self._evaluated = False
         self._owing_since_s: float | None = None
+        self._over = False
 
     def on_start(self, progress: Progress) -> None:
         """An evaluation that is made before the first step is timed as any other."""
@@ -65,11 +66,13 @@ class TimeBudgetHook(BaseHook):
             self._factor = recorded
         if step <= self._journal.last_step:
             return self._end() if recorded == 0.0 else NOTHING
+        # What was due with the last step no longer is behind it: there would seem to be time again.
+        if self._over:
+            return self._end()
         end_s = self._seconds - self._evaluation_s - self._save_s
         # The step after the wish is still made, at a factor of zero, unless this one is evaluated or saved anyway.
         self._context.board.foreseen_steps = step + 1 + int(max(0.0, end_s - now_s) / max(self._step_s, 1e-9))
         if now_s + self._step_s + self._due_s(step + 1) >= end_s:
-            self._factor = 0.0
             return self._end()
         factor = factor_at(now_s / end_s, self._settings.decay_fraction)
         if factor == self._factor:
@@ -121,6 +124,7 @@ class TimeBudgetHook(BaseHook):
             self._step_s, self._evaluation_s, self._save_s = kept.step_s, kept.evaluation_s, kept.save_s
 
     def _end(self) -> Wish:
+        self._over, self._factor = True, 0.0
         self._context.board.early_end = f"used its {plural(self._settings.minutes, 'minute')}"
         return _END
 

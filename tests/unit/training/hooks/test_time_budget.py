@@ -99,8 +99,11 @@ def test_run_ends_in_time_whatever_its_steps_take(
     """Two steps too late at most; too early by an evaluation at most, where another one would not fit before the end."""
     clock = FixedClock()
     learner = Slow(clock, step_s, evaluation_s)
-    ending = run(hook_context(tmp_path_factory.mktemp("run")), learner, clock, MemoryStore())
+    context = hook_context(tmp_path_factory.mktemp("run"))
+    ending = run(context, learner, clock, MemoryStore())
     assert ending.reason == "stopped_early"
+    events = [Event.model_validate_json(line) for line in read_lines(context.run.events)]
+    assert [event.data["used"] for event in events if event.kind == "budget"] == [True]
     tolerance_s = 2 * max(step_s)
     assert SECONDS - evaluation_s - tolerance_s <= clock.tick() <= SECONDS + tolerance_s
 
