@@ -27,6 +27,7 @@ from ml_playground.data_pipeline.checks.row_scan import scan_row
 from ml_playground.data_pipeline.checks.stretches import stretches
 from ml_playground.data_pipeline.checks.turns import LEAST_LEAK, chat_faults, role_faults
 from ml_playground.data_pipeline.sources.jsonl_rows import lines
+from ml_playground.data_pipeline.sources.packed_files import packing_of
 from tests.fakes.prepared_text import text_settings
 from tests.fakes.texts_of_languages import clean_texts, misread
 
@@ -40,6 +41,11 @@ PLANTED = [
     misread("中文", "latin-1"),
     "\x07\x07",
 ]
+PROSE = (
+    "Most of a text is sound: whoever reads it finds a sentence, and another one, with nothing between them but a space. "
+    "A file of which a third is NUL would be no text in bytes at all, however many letters its halves spell out; so there "
+    "is enough of it here to hold that share low, whatever stands above, and none of these words comes near any limit."
+)
 damaged_lines = st.lists(st.sampled_from(["plain", "schön", "", *PLANTED]), max_size=4).map(" ".join)
 damaged_texts = st.lists(damaged_lines, max_size=12).map("\n".join)
 
@@ -80,13 +86,12 @@ def naive_counts(text: str) -> Counter[str]:
 @given(damaged_texts)
 def test_counts_of_damaged_lines_are_those_of_a_naive_reference(text: str) -> None:
     """Screens over whole stretches must not hide what a look at each line finds."""
+    text = f"{text}\n{PROSE}"
     found = counts(check_texts([in_blocks(text.encode(), 1 << 18)], most_examples=0).report)
-    for code in ("empty_document", "no_letters"):
-        found.pop(code, None)
     assert found == naive_counts(text)
 
 
-@given(clean_texts())
+@given(clean_texts().filter(lambda text: any(map(str.isalnum, text))))
 def test_clean_text_of_any_language_has_no_findings(text: str) -> None:
     """Not even something that is only good to know."""
     assert check_texts([in_blocks(text.encode(), 1 << 18)], most_examples=3).report.findings == ()
@@ -210,7 +215,10 @@ strange_rows = st.one_of(
         ).encode()
     ),
 )
-row_files = st.lists(raw_rows | strange_rows, min_size=1, max_size=25)
+# By its first bytes a file is known to be packed.
+row_files = st.lists(raw_rows | strange_rows, min_size=1, max_size=25).filter(
+    lambda rows: packing_of("rows.jsonl", b"\n".join(rows)) is None
+)
 
 
 def checked(rows: Sequence[bytes], size: int = 1 << 18, val: Sequence[bytes] = (), **options: Any) -> RowCheck:

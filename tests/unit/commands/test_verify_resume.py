@@ -195,6 +195,7 @@ def test_verify_resume_interrupted_leaves_neither_processes_nor_runs(
 ) -> None:
     """Ctrl-C in the midst of a training is its end, too."""
     words = [sys.executable, "-m", "ml_playground.cli", "verify-resume", experiment, "--steps", "100000"]
+    words += ["--set", "runtime.compile=false"]
     ours, theirs = pty.openpty()
     said = b""
     with subprocess.Popen(words, stderr=theirs, stdin=subprocess.DEVNULL) as process:
