@@ -141,7 +141,7 @@ class Masking:
                 "with a special token, such as {{ eos_token }}"
             )
         if not until.text[len(before) : mark[0]].strip():
-            raise RowFault(_empty(number))
+            raise RowFault(_unwritten(messages[number], number))
         return Target(len(before), mark[1], weight, answers)
 
     def _end(self, until: Rendered, start: int) -> tuple[int, int] | None:
@@ -197,6 +197,16 @@ def _misspelt(messages: Sequence[Message]) -> str:
 
 def _empty(number: int) -> str:
     return f"message {number + 1} is an empty answer; write one, or give it the weight 0"
+
+
+def _unwritten(answer: Message, number: int) -> str:
+    """Of an answer of which the template writes no word."""
+    if said := ", ".join(name for name, value in answer.extra.items() if value and name != "name"):
+        return (
+            f"the template writes nothing of the answer in message {number + 1}, which has no text but {said}; take a template that "
+            "knows that, or give it the weight 0"
+        )
+    return _empty(number)
 
 
 def _altered(before: str, whole: str, number: int, role: str) -> str:

@@ -143,6 +143,10 @@ BAD: dict[str, tuple[Any, str]] = {
         {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "", "name": "b"}]},
         r":3: message 2 is an empty answer; write one",
     ),
+    "a call alone": (
+        {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}]},
+        r":3: the template writes nothing of the answer in message 2, which has no text but tool_calls; take a template that knows",
+    ),
     "no answer": (turns("a"), r":3: no token of it would be a target: it has no answer .*\(roles: user\); add one"),
     "all masked": ({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "train": False}]},
                    r":3: no token of it would be a target: each of its answers has the weight 0"),
