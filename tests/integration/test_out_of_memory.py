@@ -43,7 +43,7 @@ def test_run_short_of_memory_says_what_to_change_or_splits_and_learns_the_same(
     )
     prepare(job.prepare, Deps())
     (tmp_path / "job.json").write_text(job.model_dump_json())
-    done = driven("tests.integration.narrow_memory", str(tmp_path), timeout_s=200)
+    done = driven("tests.integration.narrow_memory", str(tmp_path), timeout_s=600)
     runs = tmp_path / "home" / "runs" / "tiny"
     assert ending(runs / "roomy")["reason"] == "completed"
     stopped = ending(runs / "stopped")

@@ -130,7 +130,7 @@ def test_run_rolled_back_and_killed_at_random_moments_ends_with_the_same_bits(tm
     job = job_of(tmp_path, **poisoned((3, 9)))
     (tmp_path / "job.json").write_text(job.model_dump_json())
     told = json.loads(
-        driven("tests.integration.roll_back_and_kill", str(tmp_path), timeout_s=200).stdout.splitlines()[-1]
+        driven("tests.integration.roll_back_and_kill", str(tmp_path), timeout_s=600).stdout.splitlines()[-1]
     )
     assert told["kills"] >= 4
     assert tensors(Path(told["killed"])) == tensors(Path(told["whole"]))
