@@ -18,9 +18,11 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
+from ml_playground.core.bounded_template import MOST_STEPS, STEPS, Steps, TooManySteps, with_counted_steps
 from ml_playground.core.chat_facts import TEMPLATE_NAME, read_chat_facts
 from ml_playground.core.error_handling import ConfigError, DataError
 from ml_playground.core.foreign_files import read_at_most
+from ml_playground.core.humanise import plural
 from ml_playground.core.values import Message
 
 # Private-use characters around what a message says in the words of a special token; transformers uses the same two.
@@ -78,7 +80,8 @@ class ChatTemplate:
         self._control = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
         try:
             text.encode()
-            self._template = _environment(self._now).from_string(text)
+            environment = _environment(self._now)
+            self._template = environment.from_string(with_counted_steps(environment, text))
         except TemplateError as error:
             line = getattr(error, "lineno", None)
             where = f" (line {line})" if line else ""
@@ -143,6 +146,7 @@ class ChatTemplate:
 
         Raises:
             TemplateRefusal: The template does not take these messages.
+            DataError: It goes on for so long that it may never end.
         """
         try:
             text = self._template.render(
@@ -150,10 +154,15 @@ class ChatTemplate:
                 tools=self._guarded(list(tools)) if tools else None,
                 documents=None,
                 add_generation_prompt=add_generation_prompt,
-                **{**self._tokens, **self._guarded(more)},
+                **{**self._tokens, **self._guarded(more), STEPS: Steps()},
             )
             # Half a surrogate pair, which only a template can write here, is in no vocabulary and in no file.
             text.encode()
+        except TooManySteps as error:
+            raise DataError(
+                f"The chat template takes more than {MOST_STEPS:,} steps in its loops and macros over {plural(len(messages), 'message')}, "
+                "so it may never end; correct its loops, or take another one (prepare.chat.template)."
+            ) from error
         except TemplateError as error:
             raise TemplateRefusal(str(error)) from error
         except _MISUSES as error:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from ml_playground.core.chat_template import ChatTemplate, Rendered, TemplateRefusal
-from ml_playground.core.error_handling import ConfigError
+from ml_playground.core.error_handling import ConfigError, DataError
 from ml_playground.core.values import Message
 from tests.fakes.chat_families import STEADY, THINKING, library_tokenizer
 
@@ -59,6 +59,34 @@ def test_template_that_refuses_or_breaks_out_is_told(text: str, message: str) ->
     """As one exception with the reason, whatever the template did."""
     with pytest.raises(TemplateRefusal, match=message):
         ChatTemplate(text).render(MESSAGES)
+
+
+HUNDRED = "range(100)"
+ENDLESS = {
+    "loops": "{% for i in range(99999) %}{% for j in range(99999) %}x{% endfor %}{% endfor %}",
+    "loops that write nothing": f"{{% for i in {HUNDRED} %}}" * 6 + "{% endfor %}" * 6,
+    "loops that pass everything over": "{% for i in range(99999) %}{% for j in range(99999) if 0 %}{% endfor %}{% endfor %}",
+    "macros": "{% macro m(n) %}{% if n %}{{ m(n - 1) }}{{ m(n - 1) }}{% endif %}{% endmacro %}{{ m(60) }}",
+    "recursion": "{% for i in [60] recursive %}{% if i %}{{ loop([i - 1]) }}{{ loop([i - 1]) }}{% endif %}{% endfor %}",
+    "blocks that call": "{% macro m(n) %}{% for i in range(99999) %}{{ caller() }}{% endfor %}{% endmacro %}"
+    "{% call m(1) %}{% for i in range(99999) %}{% endfor %}{% endcall %}",
+}
+
+
+@pytest.mark.parametrize("what", ENDLESS)
+def test_template_without_an_end_is_told(what: str) -> None:
+    """Within about a second, not when its user gives up."""
+    message = (
+        "takes more than 1,000,000 steps in its loops and macros over 1 message, so it may never end; correct its loops"
+    )
+    with pytest.raises(DataError, match=message):
+        ChatTemplate(ENDLESS[what]).render([Message("user", "Hi")])
+
+
+def test_each_rendering_is_counted_for_itself() -> None:
+    """A template that is rendered a million times does not run out."""
+    template = ChatTemplate("{% for i in range(99999) %}{% for j in range(5) %}{% endfor %}{% endfor %}done")
+    assert [template.render([]) for _ in range(2)] == ["done"] * 2
 
 
 def test_what_is_no_template_is_refused_with_its_line() -> None:

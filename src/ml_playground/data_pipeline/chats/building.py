@@ -190,16 +190,28 @@ def _ledger(census: Census, source: Provenance, writer: ChatWriter, bad: Sequenc
 
 
 def _learning_texts(dealt: Iterator[Dealt], maker: RowMaker) -> Iterator[str]:
-    """The training part as it will be rendered, cut at special tokens, which are none of the text."""
+    """The training part as it will be rendered, cut at special tokens, which are none of the text.
+
+    Raises:
+        DataError: Not one row can be rendered.
+    """
+    fault, rendered = "", False
     marks = re.compile("|".join(map(re.escape, SPELLINGS.values())))
     for one in dealt:
         if one.place == "train" and isinstance(one.chat, ChatExample):
             try:
                 rows = maker.rows(one.chat, one.number)
-            except RowFault:
-                continue  # It is judged when it is to be encoded, with the tokenizer's own special tokens.
+            except RowFault as error:
+                # It is judged when it is to be encoded, with the tokenizer's own special tokens.
+                fault = fault or f"{one.chat.id}: {error}"
+                continue
+            rendered = True
             for row in rows:
                 yield from filter(None, marks.split(row.rendered.text))
+    if fault and not rendered:
+        raise DataError(
+            f"There is no text to learn a vocabulary from, for no row can be trained on; the first is {fault}."
+        )
 
 
 def _write(

@@ -227,6 +227,29 @@ def test_unknown_or_unfit_template_is_refused(tmp_path: Path, name: str, tokeniz
         prepare(chat_settings(path, chosen, chat={"template": name}), Deps())
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "{{ raise_exception('not today') }}",
+            r"There is no text to learn a vocabulary from, .*chats\.jsonl:1: the template does not take .*: not today",
+        ),
+        (
+            "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+            "so it may never end; correct",
+        ),
+    ],
+)
+def test_template_that_renders_no_chat_is_told_while_the_vocabulary_is_learnt(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    """Not that there were no text; and one without an end is not asked once more for each row."""
+    (tmp_path / "own.jinja").write_text(text)
+    path = chat_file(tmp_path / "chats.jsonl", SOME)
+    with pytest.raises(DataError, match=message):
+        prepare(chat_settings(path, BPE, chat={"template": str(tmp_path / "own.jinja")}), Deps())
+
+
 def test_template_file_decides_about_the_data_set(tmp_path: Path) -> None:
     """A file is a template; one that is none is refused, and one that changed is noticed."""
     path, file = chat_file(tmp_path / "chats.jsonl", SOME), tmp_path / "own.jinja"
