@@ -11,7 +11,7 @@
 | activations | N times what a token leaves in the layers, by kind of model |
 | working | the most that is held for a moment: N times what the way back holds, the copies' gradients, Muon's iteration, or a preview |
 | logits | of at most `LARGEST_LOGITS` at once |
-| snapshot | what a checkpoint holds (weights, optimizer, averaged weights), copied before it is written |
+| snapshot | what a checkpoint holds (weights, optimizer, averaged weights), copied before it is written; less where it lies among freed |
 | paged | what an optimizer remembers in the host's memory |
 
 What a token takes is the model's to say (`memory` in its row of configuration/families.py); where a row does not say, nothing is planned.
@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, cast
 
 from ml_playground.configuration import families
 from ml_playground.configuration.models import JobConfig, RuntimeSettings
-from ml_playground.core.machine import has_native_bfloat16
+from ml_playground.core.machine import has_glibc, has_native_bfloat16
 from ml_playground.core.registry import load_object
 from ml_playground.core.values import ModelContext, ModelCost, TokenMemory
 
@@ -32,6 +32,9 @@ MASTER_BYTES = 4
 """Weights, gradients, states and means are float32."""
 LARGEST_LOGITS = 1 << 26
 """Logits that the objective computes at once."""
+
+LEAST_TRIED_STEPS = 20
+"""As in training.flight."""
 
 # Threads, tables of kernels and hooks; recomputation imports torch._dynamo. Resident megabytes of the smallest runs.
 PROGRAM_BYTES, RECOMPUTING_BYTES = 32_000_000, 77_000_000
@@ -75,7 +78,7 @@ class MemoryPlan:
     logits: int
     """Logits, their softmax and its gradient."""
     snapshot: int
-    """The buffer from which checkpoints are written; on the host."""
+    """The copy from which checkpoints are written, as far as it needs memory of its own; on the host."""
     paged: int = 0
     """What the optimizer remembers on the host, beside a device that has a memory of its own."""
 
@@ -125,6 +128,10 @@ def planned_bytes(job: JobConfig, facts: Mapping[str, int]) -> MemoryPlan | None
     # A preview packs the weights anew; averaged ones stand in for the others, which are kept meanwhile.
     drawing = averaged + (weights if previews else 0)
     moments = (activations + logits + tokens * token.working, copies or weights, moved.update, drawing)
+    snapshot = weights + moved.state + moved.paged + averaged
+    if _copies_among_freed(job.runtime):
+        kept = weights + averaged if _is_tried(job) else 0
+        snapshot = max(kept, snapshot - max(moments))
     return MemoryPlan(
         program=PROGRAM_BYTES + (RECOMPUTING_BYTES if recomputes else 0),
         weights=weights,
@@ -135,9 +142,24 @@ def planned_bytes(job: JobConfig, facts: Mapping[str, int]) -> MemoryPlan | None
         activations=activations,
         working=max(moments) - activations - logits,
         logits=logits,
-        snapshot=weights + moved.state + moved.paged + averaged,
+        snapshot=snapshot,
         paged=moved.paged,
     )
+
+
+def _copies_among_freed(runtime: RuntimeSettings) -> bool:
+    """Whether a snapshot lies where the last step has had its activations (training.checkpointing.snapshot_buffer).
+
+    Then only what does not fit there counts, or the weights that the flight check keeps beside a step.
+    """
+    retains = runtime.allocator == "retain" or (runtime.allocator == "auto" and has_glibc())
+    return retains and runtime.device in {"auto", "cpu"}
+
+
+def _is_tried(job: JobConfig) -> bool:
+    """Whether the flight check makes steps before the run, from which it goes back."""
+    steps = job.train.max_steps
+    return job.runtime.flight_check and (steps is None or steps >= LEAST_TRIED_STEPS)
 
 
 def dtype_of(runtime: RuntimeSettings) -> str:

@@ -106,7 +106,7 @@ def assembled(opened: Opened, run: RunFolder, *, tidies: bool = True) -> Assembl
     """
     job, data = opened.job, opened.data
     device = apply_runtime(job.runtime)
-    buffer = SnapshotBuffer()
+    buffer = SnapshotBuffer(among_freed=job.runtime.allocator == "retain")
     store = DirectoryStore(run.checkpoints, job.checkpointing, merit=job.merit, buffer=buffer)
     checkpoint = store.latest(tidies=tidies)
     torch.manual_seed(seed_for(job.seed, "weights"))

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from ml_playground.core.deps import Clock
-from ml_playground.core.error_handling import CheckpointError, ConfigError
+from ml_playground.core.error_handling import ConfigError
 from ml_playground.core.file_locks import locked_folder, remove_tree
 from ml_playground.core.machine import probe
 from ml_playground.core.process_memory import forget_peak, peak_bytes, resident_bytes
@@ -24,11 +24,11 @@ from ml_playground.training.checkpointing.directory_store import DirectoryStore
 from ml_playground.training.checkpointing.snapshot_buffer import SnapshotBuffer
 from ml_playground.training.flight_ahead import Pace, prompts_of
 from ml_playground.training.flight_check import memory_advice
+from ml_playground.training.flight_kept import kept_of, refuse_differences
 from ml_playground.training.flight_report import Memory, Speed, Written
 from ml_playground.training.hook_protocols import Hook, Preview
 from ml_playground.training.memory import UpdateOutOfMemoryError, is_out_of_memory, smaller_update
-from ml_playground.training.protocols import KnowsItsLargest, TensorGroups
-from ml_playground.training.weights import differing
+from ml_playground.training.protocols import KnowsItsLargest
 
 Tell = Callable[[str], None]
 
@@ -36,8 +36,6 @@ AGAIN_BELOW_S = 0.1
 """What took less is done a second time: the first time also builds what later ones find ready."""
 DRAWN_TOKENS = 8
 """Length of the trial's text."""
-NAMED = 3
-"""Tensors that an error names."""
 TRIED_NAME = ".flight-check-"
 """Begins the name of the folder of the trial's checkpoint."""
 
@@ -118,16 +116,13 @@ class Trial:
             CheckpointError: What was read or put back is not what it was.
         """
         learner, tried = self._parts.learner, self._tried
-        began_s = self._clock.tick()
-        kept = self._parts.buffer.copy(learner.state_dict())
+        kept = kept_of(learner.state_dict(), self._parts.buffer, self._parts.checkpoint, self._clock)
         if kept is None:
             return None
-        if kept.arrived is not None:
-            kept.arrived.synchronize()
-        tried.copy_s = self._clock.tick() - began_s
+        tried.copy_s = kept.copy_s
         self._attempt("one training step", self._steps)
         # Before the text: a batch that is not finite would leave no weights to draw from, and the run knows what to do about it.
-        learner.load_state_dict(kept.groups)
+        learner.load_state_dict(kept.state())
         self._attempt("an evaluation", self._evaluation)
         if self._parts.preview is not None:
             preview = self._parts.preview
@@ -135,8 +130,8 @@ class Trial:
         tried.memory, tried.host = self._peak.of_device(), self._peak.of_host()
         if place is not None:
             self._attempt("a checkpoint", lambda: self._checkpoint(place, hooks or {}))
-            learner.load_state_dict(kept.groups)
-        _refuse_differences("put back after the trial", kept.groups, learner.state_dict())
+            learner.load_state_dict(kept.state())
+        refuse_differences("put back after the trial", kept.state(), learner.state_dict())
         return tried
 
     def _attempt(self, what: str, work: Callable[[], None]) -> None:
@@ -224,9 +219,9 @@ class Trial:
             tensors = store.open(snapshot.progress.step).tensors()
             read_s = self._clock.tick()
             size_bytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-        _refuse_differences("read from its checkpoint", learner.state_dict(), tensors)
+        refuse_differences("read from its checkpoint", learner.state_dict(), tensors)
         learner.load_state_dict(tensors)
-        _refuse_differences("restored from its checkpoint", tensors, learner.state_dict())
+        refuse_differences("restored from its checkpoint", tensors, learner.state_dict())
         self._tried.written = Written(size_bytes, written_s - began_s, read_s - written_s)
 
     def _seconds(self, work: Callable[[], object]) -> float:
@@ -284,13 +279,3 @@ class PeakMemory:
 
     def _of_process(self) -> Memory:
         return Memory(peak_bytes() or 0, self._there, measured=True)
-
-
-def _refuse_differences(how: str, one: TensorGroups, other: TensorGroups) -> None:
-    names = list(differing(one, other))
-    if names:
-        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        raise CheckpointError(
-            f"The learner {how} is not what it was: {', '.join(names[:NAMED])}{more}. A run could not go on exactly after a "
-            "stop; the fault is in the code of the model or the optimizer."
-        )

@@ -1,11 +1,13 @@
 """What a process holds in memory, from the operating system."""
 
 import mmap
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from ml_playground.core.process_memory import forget_peak, peak_bytes, resident_bytes
+from ml_playground.core.process_memory import forget_peak, kept_freed_bytes, peak_bytes, resident_bytes
 
 BLOCK = 64 << 20
 STATUS = "Name:\tpython\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\n"
@@ -37,3 +39,26 @@ def test_forgotten_peak_begins_anew() -> None:
     with mmap.mmap(-1, BLOCK) as block:
         block.write(b"1" * BLOCK)
         assert (peak_bytes() or 0) - held > BLOCK * 3 // 4
+
+
+RETAINING = """
+from ml_playground.core.machine import retain_freed_memory
+from ml_playground.core.process_memory import kept_freed_bytes
+if not retain_freed_memory() or not kept_freed_bytes():
+    raise SystemExit(77)
+before = kept_freed_bytes()
+block = bytearray(64 << 20)
+held = kept_freed_bytes()
+del block
+assert held < before + (1 << 20), (before, held)
+assert kept_freed_bytes() >= held + (63 << 20), (held, kept_freed_bytes())
+"""
+
+
+def test_freed_memory_that_the_allocator_keeps_is_known() -> None:
+    """So that a copy can be made of what is there already."""
+    done = subprocess.run([sys.executable, "-c", RETAINING], capture_output=True, check=False, text=True)
+    if done.returncode == 77:
+        pytest.skip("NOT TESTED: the allocator of this system cannot keep freed memory, or does not say how much")
+    assert done.returncode == 0, done.stderr
+    assert kept_freed_bytes() >= 0

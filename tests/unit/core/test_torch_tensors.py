@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import weakref
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -56,6 +58,28 @@ def test_write_any_tensor_is_read_back_by_us_and_by_the_library(tmp_path: Path) 
         for name, tensor in tensors.items():
             assert found[name].dtype == tensor.dtype
             assert found[name].tolist() == tensor.tolist()
+
+
+class Watched(Tensor):
+    """Counts, when it is written, which of several are still there."""
+
+    others: ClassVar[list[weakref.ref[Tensor]]] = []
+    there: ClassVar[list[int]] = []
+
+    def detach(self) -> Tensor:
+        self.there.append(sum(other() is not None for other in self.others))
+        return self.as_subclass(Tensor).detach()
+
+
+def test_write_lets_go_of_each_tensor_that_is_written(tmp_path: Path) -> None:
+    """Whoever gives them up has their memory back one by one, not when the last is on its way to the disk."""
+    Watched.there.clear()
+    tensors: dict[str, Tensor] = {name: torch.ones(3).as_subclass(Watched) for name in "abcd"}
+    Watched.others[:] = [weakref.ref(tensor) for tensor in tensors.values()]
+    write_tensors(tmp_path / "a", tensors, let_go=tensors.clear)
+    assert Watched.there == [4, 3, 2, 1]
+    assert read_tensors(tmp_path / "a").keys() == set("abcd")
+    assert not any(other() is not None for other in Watched.others)
 
 
 def test_write_records_size_and_hash_of_the_file(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ FACTS = {"vocab_size": 65, "sequence_tokens": 64}
 def plan(*sets: str, vocab_size: int = 65) -> MemoryPlan:
     """The plan of the demo's job with some settings changed, all decided."""
     decided = ["runtime.dtype=bfloat16", "runtime.attention=math", "runtime.activation_checkpointing=false"]
+    decided.append("runtime.allocator=system")
     job = load("python_stdlib", sets=["data.sequence_tokens=64", "data.micro_batch_rows=12", *decided, *sets]).job
     found = planned_bytes(job, {"vocab_size": vocab_size, "sequence_tokens": 64})
     assert found is not None
@@ -86,6 +87,22 @@ def test_plan_preview_packs_the_weights_where_nothing_else_takes_as_much() -> No
 def test_plan_large_vocabulary_logits_are_bounded() -> None:
     """The objective works through them in parts."""
     assert plan("data.micro_batch_rows=500", vocab_size=50_304).logits == 16 * LARGEST_LOGITS
+
+
+def test_plan_snapshot_lies_where_activations_were_if_freed_memory_is_kept() -> None:
+    """Only what does not fit there counts; or the weights, from which the flight check of all but short runs goes back."""
+    short = ("runtime.allocator=retain", "train.max_steps=4", "schedule.warmup_steps=1", 'optimizer={kind="adamw"}')
+    assert plan("data.micro_batch_rows=512", *short).snapshot == 0
+    few = plan("model.n_embd=1024", "data.micro_batch_rows=1", *short)
+    assert few.snapshot + few.activations + few.logits + few.working == few.weights + few.optimizer
+    tried = plan("data.micro_batch_rows=512", *short, "train.max_steps=400")
+    assert tried.snapshot == tried.weights
+    assert plan("data.micro_batch_rows=512", *short, "train.max_steps=400", "runtime.flight_check=false").snapshot == 0
+
+
+def test_plan_knows_which_runs_are_tried_before() -> None:
+    """The two packages do not know each other; the number must be one."""
+    assert load_object("ml_playground.training.flight:LEAST_STEPS") == memory.LEAST_TRIED_STEPS
 
 
 def test_plan_on_the_device_leaves_out_the_snapshot() -> None:

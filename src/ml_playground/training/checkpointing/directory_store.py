@@ -48,7 +48,7 @@ class StoredCheckpoint(CheckpointFolder):
 class DirectoryStore:
     """Keeps snapshots as `step_000500/` folders under one folder, written beside the training.
 
-    Memory: a copy of the newest snapshot, from the first one until the store is dropped.
+    Memory: a copy of the newest snapshot while it is written, and of the last one none; more where the buffer keeps a block.
     """
 
     def __init__(
@@ -133,19 +133,21 @@ class DirectoryStore:
         return list(self._damaged.values())
 
     def prepare(self, tensors: TensorGroups) -> None:
-        """Make the block that snapshots of these sizes are copied into, beside the training."""
+        """Make the room that snapshots of these sizes are copied into, beside the training."""
         self._settle()
+        make = self._buffer.preparation(tensors)
 
-        def reserve() -> None:
-            self._buffer.reserve(tensors)
+        def made() -> None:
+            make()
 
-        self._background.start(reserve)
+        self._background.start(made)
 
     def begin_save(self, snapshot: Snapshot) -> None:
         """Copy a snapshot and write the copy beside the training; then drop the checkpoints that need not stay.
 
-        One is written at a time: a second buffer would cost the memory of another snapshot, and help only a run that saves
-        faster than its disk can write. Where there is no memory for a buffer, this returns when all is written.
+        One is written at a time: a second copy would cost the memory of another snapshot, and help only a run that saves
+        faster than its disk can write. Where there is no memory for a copy, and after the last step, when nobody changes the
+        tensors any more, this returns when all is written.
 
         Raises:
             CheckpointError: A folder to be attached is gone, or what a hook remembers could not be read back.
@@ -158,9 +160,9 @@ class DirectoryStore:
         if lack is not None:
             self._untold.append(NotSaved(step, lack))
             return
-        copied = self._buffer.copy(snapshot.tensors)
         # After the last save there is no training to step back for, and somebody waits.
         last = snapshot.ending is not None
+        copied = None if last else self._buffer.copy(snapshot.tensors)
         self._background.start(partial(self._written, path, snapshot, small_files, copied), hurry=last)
         if copied is None:
             self._settle()
@@ -193,7 +195,7 @@ class DirectoryStore:
         try:
             atomic.sweep(self._folder)
             with atomic.folder(path) as partial_folder:
-                _fill(partial_folder, snapshot.tensors if copied is None else copied.groups, small_files)
+                _fill(partial_folder, snapshot.tensors, copied, small_files)
         except StorageError as error:
             return NotSaved(step, error)
         self._damaged.pop(step, None)
@@ -231,12 +233,17 @@ def _lack_of_space(path: Path, tensors: TensorGroups, small_files: Mapping[str, 
     )
 
 
-def _fill(partial_folder: Path, tensors: TensorGroups, small_files: Mapping[str, bytes]) -> None:
+def _fill(partial_folder: Path, tensors: TensorGroups, copied: Copied | None, small_files: Mapping[str, bytes]) -> None:
     """Fill a checkpoint folder: tensors, small files, the manifest last. Flushing is left to `atomic.folder`: once a file."""
     files: dict[str, FileRecord] = {}
-    for group, named in sorted(tensors.items()):
+    for group in sorted(tensors):
         name = f"{group}{TENSOR_SUFFIX}"
-        files[name] = write_tensors(partial_folder / name, named)
+        if copied is None:
+            files[name] = write_tensors(partial_folder / name, tensors[group])
+        else:
+            # The next step wants the room of what is on its way to the disk.
+            named = copied.groups[group]
+            files[name] = write_tensors(partial_folder / name, named, let_go=named.clear)
     for name, content in small_files.items():
         (partial_folder / name).parent.mkdir(parents=True, exist_ok=True)
         (partial_folder / name).write_bytes(content)

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,6 @@ from ml_playground.core.checkpoint_format import list_complete, verify
 from ml_playground.core.error_handling import CheckpointError, StorageError
 from ml_playground.core.file_locks import locked_folder
 from ml_playground.core.foreign_files import DEEPEST_JSON, MOST_JSON_BYTES
-from ml_playground.core.run_schema import Reason
 from ml_playground.core.values import Progress
 from ml_playground.training.checkpoint_protocols import NotSaved, Saved, Snapshot
 from ml_playground.training.checkpointing.directory_store import DirectoryStore
@@ -255,11 +255,13 @@ class SlowBuffer(SnapshotBuffer):
     def __init__(self) -> None:
         super().__init__()
         self.gates: list[Gate] = []
+        self.copies: list[Copied] = []
 
     def copy(self, groups: TensorGroups) -> Copied | None:
         copied = super().copy(groups)
         assert copied is not None
         self.gates.append(Gate())
+        self.copies.append(copied)
         return copied._replace(arrived=self.gates[-1])
 
 
@@ -330,20 +332,57 @@ def test_begin_save_without_memory_for_a_buffer_writes_before_it_returns(tmp_pat
         assert file.read_bytes() == (tmp_path / "b" / "step_000001" / file.name).read_bytes()
 
 
+class Noting(dict[str, torch.Tensor]):
+    """A group that notes the priority of the thread that writes it."""
+
+    niceness = -99
+
+    def values(self) -> Any:
+        self.niceness = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+        return super().values()
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        self.niceness = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+        return super().__getitem__(name)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has priorities of threads")
-@pytest.mark.parametrize(("ending", "niceness"), [(None, 10), ("completed", 0)])
-def test_writing_steps_back_for_training_but_not_at_the_end(
-    ending: Reason | None, niceness: int, tmp_path: Path
-) -> None:
-    """After the last save nothing is computed, and somebody waits for it."""
+def test_writing_steps_back_for_training(tmp_path: Path) -> None:
+    """Which has the processor first."""
     buffer = SlowBuffer()
     store = DirectoryStore(tmp_path, KEEP_ALL, buffer=buffer)
     here = os.getpriority(os.PRIO_PROCESS, 0)
-    store.begin_save(replace(snapshot(1), ending=ending))
+    store.begin_save(snapshot(1))
     buffer.gates[0].open()
     store.drain()
-    assert buffer.gates[0].niceness == max(here, niceness)
+    assert buffer.gates[0].niceness == max(here, 10)
     assert os.getpriority(os.PRIO_PROCESS, 0) == here
+
+
+def test_last_save_is_written_from_where_the_tensors_are_and_steps_back_for_nobody(tmp_path: Path) -> None:
+    """After it nothing is computed, and somebody waits: a copy would cost memory and time, and save neither."""
+    buffer = SlowBuffer()
+    store = DirectoryStore(tmp_path, KEEP_ALL, buffer=buffer)
+    last = replace(snapshot(1), ending="completed")
+    noting = Noting(last.tensors["model"])
+    store.begin_save(replace(last, tensors=last.tensors | {"model": noting}))  # type: ignore[operator]
+    assert [outcome.step for outcome in store.poll()] == [1]
+    assert buffer.gates == []
+    assert store.open(1).tensors()["model"]["w"].tolist() == [0.0, 1.0, 2.0, 3.0]
+    if sys.platform == "linux":
+        assert noting.niceness == os.getpriority(os.PRIO_PROCESS, 0)
+
+
+def test_copy_is_let_go_of_when_it_is_written(tmp_path: Path) -> None:
+    """The next step wants its memory; the originals stay."""
+    buffer = SlowBuffer()
+    store = DirectoryStore(tmp_path, KEEP_ALL, buffer=buffer)
+    saved = snapshot(1)
+    store.begin_save(saved)
+    buffer.gates[0].open()
+    store.drain()
+    assert {group: len(named) for group, named in buffer.copies[0].groups.items()} == dict.fromkeys(saved.tensors, 0)
+    assert saved.tensors["model"]["w"].tolist() == [0.0, 1.0, 2.0, 3.0]
 
 
 def test_saves_leave_no_thread(tmp_path: Path) -> None:
