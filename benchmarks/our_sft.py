@@ -26,7 +26,8 @@ def job_of(options: argparse.Namespace) -> JobConfig:
         f'prepare.tokenizer={{kind="hugging_face", path="{model}"}}',
         "prepare.split_by=hash",
         "prepare.val_fraction=0.05",
-        f'data={{kind="{options.layout}_examples", sequence_tokens={options.length}, micro_batch_rows={options.rows}}}',
+        f'data={{kind="{options.layout}_examples", sequence_tokens={options.length}, micro_batch_rows={options.rows}, '
+        'order="sequential"}',
         f'model={{kind="hf_causal_lm", path="{model}"{adapter}}}',
         'optimizer={kind="adamw", lr=1e-4}',
         'schedule={kind="warmup_constant", warmup_steps=1}',
@@ -70,9 +71,11 @@ def main() -> None:
     import ml_playground.models.core.hf_causal_lm  # noqa: F401
     from ml_playground.training.building import open_data
     from ml_playground.training.engine import run_job
+    from ml_playground.training.resume import Choice
 
     before_mb = peak_mb()
-    result = run_job(job, Deps())
+    # A run of the same job from an earlier round is finished, and there would be nothing to do.
+    result = run_job(job, Deps(), Choice("new"))
     after_mb = peak_mb()
     rows = [json.loads(line) for line in RunFolder(result.run).metrics.read_text().splitlines()]
     ends_s = [row["timing"]["elapsed_s"] for row in rows if row["kind"] == "train" and row["timing"]]

@@ -65,6 +65,8 @@ def main() -> None:
         max_length=None if options.padding_free else options.length,
         packing=packed,
         padding_free=options.padding_free,
+        # Batches of the same rows on both sides, for the longest decides what memory it takes.
+        train_sampling_strategy="sequential",
         bf16=options.dtype == "bfloat16",
         learning_rate=1e-4,
         report_to="none",
