@@ -1,5 +1,6 @@
 """The facts of this machine and of a run decide; what cannot be is refused; the process is made so."""
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from ml_playground.configuration.models import RuntimeSettings
 from ml_playground.core.error_handling import ConfigError
 from ml_playground.core.machine_compiler import compile_obstacle
 from ml_playground.training.deciding import settled
-from ml_playground.training.precision import apply_runtime, device_for, look, runtime_for, work_of
+from ml_playground.training.precision import KERNELS_KEPT, apply_runtime, device_for, look, runtime_for, work_of
 
 FACTS = {"vocab_size": 65, "sequence_tokens": 64}
 JOB = load("python_stdlib").job
@@ -124,3 +125,16 @@ def test_apply_runtime_sets_threads_and_determinism() -> None:
     assert apply_runtime(decided) == torch.device("cpu")
     assert torch.get_num_threads() == 1
     assert torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize("said", ["", "500"])
+def test_runtime_bounds_the_shapes_that_kernels_are_kept_for(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of ever new lengths would fill the memory; what the user says stands. oneDNN reads it at its first product."""
+    names = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+    for name in names:
+        monkeypatch.setenv(name, said)
+        if not said:
+            monkeypatch.delenv(name)
+    job = load("python_stdlib", sets=["runtime.device=cpu"]).job
+    runtime_for(job, {"vocab_size": 65, "sequence_tokens": 64}, 10)
+    assert {os.environ[name] for name in names} == {said or str(KERNELS_KEPT)}
