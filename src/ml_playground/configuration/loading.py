@@ -169,7 +169,7 @@ def assemble(
     last, problems = set_layer(sets, here, kinds)
     if problems:
         raise ConfigProblemsError(problems)
-    return merge([*lower, *groups, *upper, last])
+    return merge([*lower, *groups, *upper, last], groups if "use" in last.table and plan is None else ())
 
 
 def _attempts(problems: list[str], files: Sequence[tuple[str, Path]]) -> Iterator[Layer]:

@@ -1,7 +1,7 @@
 """Layers laid over each other; who set, cleared or dropped each key on the way."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -89,14 +89,29 @@ class Merged:
         return next((origin for origin in under if origin.action == "set"), None)
 
 
-def merge(layers: Iterable[Layer]) -> Merged:
-    """Lay each over the ones before: tables merge, everything else is replaced, another kind replaces its whole table."""
+def merge(layers: Iterable[Layer], chosen: Sequence[Layer] = ()) -> Merged:
+    """Lay each over the ones before: tables merge, everything else is replaced, another kind replaces its whole table.
+
+    `chosen` are those of them that were asked for by name: one whose every key is decided above them is a problem.
+    """
     merged = Merged()
     for layer in layers:
         _lay(merged, layer, merged.tree, layer.table, (), ROOT)
     for path, value in list(leaves(merged.tree)):
         _settle(merged, path, value)
+    names = {"--set", *(layer.name for layer in chosen)}
+    merged.problems += [problem for layer in chosen for problem in _without_effect(merged, layer, names)]
     return merged
+
+
+def _without_effect(merged: Merged, layer: Layer, names: Collection[str]) -> Iterable[str]:
+    """What to say where layers of no such name, whose author had no thought of this one, decide all that it sets."""
+    chains = {path: merged.chains.get(path, ()) for path, _ in leaves(layer.table)}
+    if any(chain and chain[-1].layer in names for chain in chains.values()):
+        return
+    above = {chain[-1].where: dotted(path) for path, chain in chains.items() if chain}
+    said = "; ".join(f"{key} comes from {where}" for where, key in list(above.items())[:3])
+    yield f"use: the {layer.name} would change nothing here, for what lies above it sets all that it sets ({said}); take it out there"
 
 
 def _lay(

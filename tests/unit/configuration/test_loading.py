@@ -538,7 +538,9 @@ def test_load_what_else_is_wrong_is_told_beside_a_missing_file() -> None:
 @pytest.mark.parametrize("group", group_names())
 def test_load_every_group_works_in_every_shipped_experiment(group: str) -> None:
     """A group sets what it says, alone."""
-    for name in ("python_stdlib", "shakespeare", "bundestag_char", "got_char", "got_s1_subword"):
+    # bundestag_char has rows of its own: a group that sets nothing else is refused beside it.
+    with_rows = () if group.startswith("batch/") else ("bundestag_char",)
+    for name in ("python_stdlib", "shakespeare", *with_rows, "got_char", "got_s1_subword"):
         file = [] if name in ("python_stdlib", "shakespeare") else ["prepare.source.path=FILE"]
         # A group that keeps a mean of the weights itself is refused beside an experiment's own, which says so.
         loaded = load(name, sets=[f"use={group}", "schedule.warmup_steps=1", "train.ema_decay=0", *file])

@@ -33,6 +33,18 @@ def test_preset_lies_over_shipped_text_experiments_and_takes_effect(name: str) -
     load("shakespeare", sets=[f"use={name}"])
 
 
+def test_preset_that_would_change_nothing_is_refused_where_it_is_asked_for(tmp_path: Path) -> None:
+    """An experiment that sets its sizes itself has the last word, and its user should not think otherwise."""
+    (tmp_path / "config.toml").write_text(
+        'prepare = { source = { kind = "python_stdlib" }, tokenizer = { kind = "byte" } }\n'
+        'model = { kind = "gpt", n_layer = 1, n_head = 1, n_embd = 8, bias = false, dropout = 0.0 }\n'
+    )
+    message = r"use: the group model/tiny would change nothing here, .*\(model\.\w+ comes from experiment .*config.toml, line 2"
+    with pytest.raises(ConfigError, match=message):
+        load(str(tmp_path), sets=["use=model/tiny"])
+    assert load(str(tmp_path), sets=["use=optimizer/muon"]).job.optimizer.kind_name == "muon"
+
+
 @pytest.mark.parametrize("name", FOR_IMAGES)
 def test_preset_of_no_model_lies_over_image_experiments_too(name: str) -> None:
     """A device, an optimizer, a schedule is not asked what it trains."""
