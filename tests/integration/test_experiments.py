@@ -5,6 +5,7 @@ import re
 import shlex
 import threading
 import time
+import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -278,3 +279,12 @@ def test_ranks_that_are_not_there_are_named(
         "r50k_base.tiktoken where there is a network, put the file anywhere here, and name it in prepare.tokenizer.ranks"
         in error
     )
+
+
+def test_base_of_the_docstrings_readme_reads_rows_as_long_as_the_experiment_has() -> None:
+    """Who follows the README gets a base that can be trained further, not one that is refused after minutes."""
+    text = (SHIPPED / "docstrings" / "README.md").read_text(encoding="utf-8")
+    command = next(line for line in text.splitlines() if line.startswith("mlp run python_stdlib"))
+    [tokens] = re.findall(r"data\.sequence_tokens=(\d+)", command)
+    settings = tomllib.loads((SHIPPED / "docstrings" / "config.toml").read_text(encoding="utf-8"))
+    assert int(tokens) >= settings["data"]["sequence_tokens"]
