@@ -57,13 +57,33 @@ def read_config(folder: Path) -> str:
         raise ConfigError(f"{path} cannot be read: {error.strerror or error}.") from None
     except ValueError as error:
         raise ConfigError(f"{path} is not the JSON that it should be: {error}.") from None
-    problems = [*_refusals(config), *_beyond_bounds(config)]
-    if problems:
-        raise ConfigError(f"{path} cannot be used: {'; '.join(problems)}.")
+    try:
+        return _described(config)
+    except ValueError as error:
+        raise ConfigError(f"{path} cannot be used: {error}.") from None
+
+
+def recorded_config(text: str) -> str:
+    """The same, of what a recorded job says, which a stranger may have written: in the same bounds, without the same names.
+
+    Raises:
+        ValueError: It is no JSON object, or says what `read_config` refuses.
+    """
+    return _described(json_table(text))
+
+
+def _described(config: Mapping[str, Any]) -> str:
+    """What describes the model, as JSON with sorted keys.
+
+    Raises:
+        ValueError: Why it cannot be used.
+    """
+    if problems := [*_refusals(config), *_beyond_bounds(config)]:
+        raise ValueError("; ".join(problems))
     try:
         return json.dumps(_model_alone(config), sort_keys=True, separators=(",", ":"), allow_nan=False)
     except ValueError:
-        raise ConfigError(f"{path} cannot be used: it holds a number that is infinite or none.") from None
+        raise ValueError("it holds a number that is infinite or none") from None
 
 
 def weight_files(folder: Path) -> Sequence[Path]:
