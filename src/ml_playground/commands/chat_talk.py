@@ -4,7 +4,7 @@ import importlib.util
 import signal
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
@@ -97,16 +97,22 @@ class Talk:
     def run(self) -> None:
         """Turn for turn, until the lines end or its user leaves."""
         try:
-            for line in self._lines():
-                self._take(line)
-        except Leave:
-            # Readline sends Ctrl-C on after it has handled it, so that it may come twice.
-            with suppress(KeyboardInterrupt):
+            try:
+                for line in self._lines():
+                    self._take(line)
+            except Leave:
+                self._hear_no_more()
                 tell("")
         except KeyboardInterrupt:
             # On a terminal one that came between two lines; of who feeds a pipe it is what it is everywhere.
             if not self._on_terminal:
                 raise
+            self._hear_no_more()
+
+    def _hear_no_more(self) -> None:
+        """Readline sends Ctrl-C on after it has handled it: the same one may come again on the way out."""
+        if self._on_terminal:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def _lines(self) -> Iterator[str]:
         """What is typed; on a terminal with history and editing, where Ctrl-C twice leaves."""
