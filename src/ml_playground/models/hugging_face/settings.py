@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, cast
 
-from pydantic import AfterValidator, StringConstraints, ValidationError, ValidationInfo, model_validator
+from pydantic import StringConstraints, ValidationError, ValidationInfo, field_validator, model_validator
 
 from ml_playground.configuration.base import ByKind, Component, ConfigPath, Probability, reads_files
 from ml_playground.core.error_handling import ConfigError
@@ -33,12 +33,15 @@ class HfCausalLm(Component):
     """Wherever the architecture drops; none: as its config.json says."""
     adapter: Annotated[Component, ByKind("adapter")] | None = None
     """Small weights that are trained in the place of the model's own, which stay as they are; none: all are trained."""
-    config: Annotated[str, StringConstraints(max_length=MOST_CONFIG_BYTES), AfterValidator(recorded_config)] | None = (
-        None
-    )
+    config: Annotated[str, StringConstraints(min_length=2, max_length=MOST_CONFIG_BYTES)] | None = None
     """What config.json says of the model. Read from the folder and recorded, so that a checkpoint alone suffices; not to be set."""
     files_sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
     """Over names and contents of the folder's files. Recorded likewise: a run does not go on from another base; not to be set."""
+
+    @field_validator("config")
+    @classmethod
+    def _within_the_bounds_of_a_folder(cls, config: str | None) -> str | None:
+        return None if config is None else recorded_config(config)
 
     @model_validator(mode="before")
     @classmethod
