@@ -1,5 +1,6 @@
 """A trained model over data that it was not trained on, and one from elsewhere over any."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,8 +10,12 @@ from ml_playground.configuration.models import JobConfig
 from ml_playground.core.error_handling import ConfigError, DataError
 from ml_playground.core.registry import load_object
 from ml_playground.core.tokenizer_protocol import Tokenizer
+from ml_playground.evaluation.same_tokens import mean_the_same
 from ml_playground.sampling.preview import LOAD_TOKENIZER
 from ml_playground.sampling.runner import LoadedRun
+
+COMPARED_BATCHES = 4
+"""Training batches' worth of text that two tokenizers are to cut alike: some ten thousand tokens."""
 
 
 def over_data_of(run: LoadedRun, job: JobConfig) -> LoadedRun:
@@ -35,7 +40,7 @@ def over_data_of(run: LoadedRun, job: JobConfig) -> LoadedRun:
         )
     data: Any = load_object(families.DATA[settings.kind_name].build)(settings, existing_data(job), job.seed)
     tokenizer: Tokenizer = load_object(LOAD_TOKENIZER)(data.attachments["tokenizer"])
-    if tokenizer.fingerprint != run.tokenizer.fingerprint:
+    if not mean_the_same(tokenizer, run.tokenizer, _some_rows(data)):
         raise DataError(
             f"The data of {job.name!r} were prepared with another tokenizer ({tokenizer.vocab_size} ids, fingerprint "
             f"{tokenizer.fingerprint[:12]}) than that of {run.checkpoint.reference} ({run.tokenizer.vocab_size} ids, "
@@ -47,3 +52,9 @@ def over_data_of(run: LoadedRun, job: JobConfig) -> LoadedRun:
         checkpoint=replace(run.checkpoint, data_fingerprint=data.fingerprint),
         notes=notes,
     )
+
+
+def _some_rows(data: Any) -> Iterator[Sequence[int]]:
+    """Ids of the validation part, spread over all of it."""
+    for batch in data.split("val", max_batches=COMPARED_BATCHES):
+        yield from getattr(batch, "tokens", batch).ids.tolist()

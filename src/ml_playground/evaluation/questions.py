@@ -9,10 +9,16 @@ import numpy as np
 from ml_playground.configuration.fingerprint import existing_data
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.error_handling import ConfigError, DataError
+from ml_playground.core.registry import load_object
 from ml_playground.core.seeding import seed_for
 from ml_playground.core.values import Message
 from ml_playground.data_pipeline.chats.chat_dataset import PreparedChats, open_chats
+from ml_playground.evaluation.same_tokens import mean_the_same
+from ml_playground.sampling.preview import LOAD_TOKENIZER
 from ml_playground.sampling.runner import LoadedRun
+
+COMPARED_CHATS = 100
+"""Chats that two tokenizers are to cut alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +73,9 @@ def chats_of(run: LoadedRun, other: JobConfig | None) -> PreparedChats:
             f"{run.checkpoint.reference} was trained on other chats (fingerprint {trained_on[:12]}) than now lie in "
             f"{chats.folder} ({chats.fingerprint[:12]}); prepare the former ones again, or name these: --data EXPERIMENT"
         )
-    if chats.manifest.tokenizer.fingerprint != run.tokenizer.fingerprint:
+    held = chats.rows("val")
+    some = (held.ids(row).tolist() for row in range(min(len(held), COMPARED_CHATS)))
+    if not mean_the_same(load_object(LOAD_TOKENIZER)(chats.tokenizer_folder), run.tokenizer, some):
         raise DataError(
             f"The chats of {job.name!r} were prepared with another tokenizer than that of {run.checkpoint.reference}, so that the ids "
             "mean other texts. Prepare them with the model's own tokenizer."
