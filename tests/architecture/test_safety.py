@@ -41,7 +41,7 @@ ONLY_IN = {
     # A plugin that an experiment names; configuration/plugins.py decides which.
     "importlib.util.spec_from_file_location": {"core/registry.py"},
     # The C library that the process has loaded already, and llama.cpp from where the package index put it.
-    "ctypes.CDLL": {"core/machine.py", "export/llama_api.py"},
+    "ctypes.CDLL": {"core/machine.py", "core/process_memory.py", "export/llama_api.py"},
     "OpenerDirector": {"core/fetching.py"},
     "urlopen": set[str](),
     "urllib.request.urlopen": set[str](),
