@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ml_playground.core.foreign_files import DEEPEST_JSON
 from ml_playground.core.values import ChatExample, Message
-from ml_playground.data_pipeline.sources.chat_rows import PAIRS, chat_of
+from ml_playground.data_pipeline.sources.chat_rows import PAIRS, chat_of, with_words
 from ml_playground.data_pipeline.sources.jsonl_rows import RowError, lines, parse_row
 
 contents = st.binary(max_size=80) | st.lists(st.sampled_from([b"ab", b"\n", b"\r\n", b""]), max_size=20).map(b"".join)
@@ -149,10 +149,13 @@ def test_system_and_input_stand_where_they_belong() -> None:
     assert chat_of({"text": "once"}, "").messages == (Message("text", "once"),)
 
 
-def test_tool_calls_without_content_are_the_message() -> None:
-    """The answer is the call."""
-    row = {"messages": [{"role": "assistant", "content": None, "tool_calls": [{"name": "add"}]}]}
-    assert chat_of(row, "").messages == (Message("assistant", '[{"name": "add"}]'),)
+def test_tool_calls_without_content_are_kept_for_the_template_and_are_the_words() -> None:
+    """Which writes them as its family does; whoever looks at the message sees the call, and loses nothing else of it."""
+    calls = [{"name": "add"}]
+    row = {"messages": [{"role": "assistant", "content": None, "tool_calls": calls, "weight": 0.5}]}
+    (message,) = chat_of(row, "").messages
+    assert message == Message("assistant", "", 0.5, {"tool_calls": calls})
+    assert with_words(message) == Message("assistant", '[{"name": "add"}]', 0.5, {"tool_calls": calls})
 
 
 @pytest.mark.parametrize(

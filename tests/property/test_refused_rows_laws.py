@@ -113,6 +113,17 @@ def test_whatever_prepare_refuses_of_preferences_is_an_error(folder: Path, some:
         assert errors_of(some[number]), some[number]
 
 
+def test_calls_of_tools_are_answers_with_their_weights() -> None:
+    """One that nobody asked for is no error with the weight 0, one that is rejected is not empty, and two are compared by what they call."""
+    add, take = ([{"function": {"name": name}}] for name in ("add", "take"))
+    call = {"role": "assistant", "content": None, "tool_calls": add}
+    assert errors_of({"messages": [call | {"weight": 0}, ASKED, SAID]}) == []
+    assert errors_of({"messages": [ASKED, call | {"weight": 0}]}) == ["nothing_trained"]
+    pair = {"prompt": [ASKED], "chosen": [call], "rejected": [call | {"tool_calls": take}]}
+    assert errors_of(pair) == []
+    assert errors_of(pair | {"rejected": [call]}) == ["same_answers"]
+
+
 def test_row_that_only_the_experiment_refuses_says_why(folder: Path) -> None:
     """A template that takes no system prompt, say."""
     template = folder / "own.jinja"

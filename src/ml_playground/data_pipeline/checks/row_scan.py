@@ -86,7 +86,7 @@ def scan_row(line: Line, reader: RowReader = ANY_ROW) -> RowScan:
         chat = reader.chat_of(row, "")
     except RowError as error:
         return RowScan((_unreadable(raw, error),), raw, None)
-    said = replace(chat, messages=tuple([with_words(message) for message in chat.messages]))
+    said = replace(chat, messages=tuple(map(with_words, chat.messages)), rejected=tuple(map(with_words, chat.rejected)))
     pieces = [_written(message) for message in said.messages]
     passage = b"\n".join(pieces)
     faults = chat_faults(said)

@@ -156,7 +156,7 @@ def _weight(message: Mapping[str, Any], where: str) -> float | None:
 def with_words(message: Message) -> Message:
     """A message as text to look at: where it is a call of a tool, that call is its text."""
     calls = message.extra.get("tool_calls")
-    return message if message.content or not calls else Message(message.role, json.dumps(calls, ensure_ascii=False))
+    return message if message.content or not calls else replace(message, content=json.dumps(calls, ensure_ascii=False))
 
 
 def text_of(value: Any, where: str) -> str:
