@@ -113,6 +113,13 @@ def tied_names(tensors: Mapping[str, Tensor]) -> dict[str, str]:
     return tied
 
 
+def as_bytes(tensor: Tensor) -> Tensor:
+    """What a tensor holds, in the order of its elements, on the CPU; by reference where it lies so already. (N,), uint8."""
+    plain = tensor.detach().cpu().contiguous()
+    # A single number counts as contiguous whatever its stride is, and 0, which `expand` leaves, is no stride of bytes.
+    return plain.as_strided((plain.numel(),), (1,)).view(torch.uint8)
+
+
 def _chunks(left: dict[str, Tensor], tied: Mapping[str, str]) -> Iterator[memoryview]:
     """The file: 8 bytes length of the header, the header in JSON, the tensors without gaps, each taken out of `left`."""
     header = _header(left, tied)
@@ -138,5 +145,4 @@ def _header(tensors: Mapping[str, Tensor], tied: Mapping[str, str]) -> bytes:
 
 
 def _content(tensor: Tensor) -> memoryview:
-    plain = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
-    return memoryview(cast(Any, plain.reshape(-1).view(torch.uint8).numpy()))
+    return memoryview(cast(Any, as_bytes(tensor.resolve_conj().resolve_neg()).numpy()))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ml_playground.core.deps import Clock
 from ml_playground.core.error_handling import CheckpointError
+from ml_playground.core.torch_tensors import as_bytes
 from ml_playground.training.checkpoint_protocols import OpenCheckpoint
 from ml_playground.training.checkpointing.snapshot_buffer import SnapshotBuffer
 from ml_playground.training.protocols import TensorGroups
@@ -76,6 +77,6 @@ def refuse_differences(how: str, one: TensorGroups, other: TensorGroups) -> None
 
 def _without_zeros(tensor: Tensor) -> Tensor:
     """The same to the bit; what is zero all over takes no memory."""
-    if not tensor.numel() or tensor.reshape(-1).view(torch.uint8).any():
+    if tensor.numel() <= 1 or as_bytes(tensor).any():
         return tensor
     return torch.zeros((), dtype=tensor.dtype).expand(tensor.shape)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ml_playground.core.error_handling import CheckpointError
+from ml_playground.core.torch_tensors import as_bytes
 from ml_playground.training.protocols import TensorGroups
 
 SHOWN_PROBLEMS = 20
@@ -61,8 +62,4 @@ def differing(one: TensorGroups, other: TensorGroups) -> Iterator[str]:
 
 def _same_bits(one: Tensor, other: Tensor) -> bool:
     # As bytes: NaN equals itself, and minus zero is not zero.
-    return one.shape == other.shape and one.dtype == other.dtype and torch.equal(_bytes(one), _bytes(other))
-
-
-def _bytes(tensor: Tensor) -> Tensor:
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return one.shape == other.shape and one.dtype == other.dtype and torch.equal(as_bytes(one), as_bytes(other))

@@ -43,6 +43,7 @@ def of_every_kind() -> dict[str, Tensor]:
         "transposed": torch.arange(6.0).reshape(2, 3).T,
         "strided": torch.arange(10.0)[::3],
         "expanded": torch.ones(1).expand(5),
+        "single, expanded": torch.ones(()).expand(1, 1),
         "parameter": torch.nn.Parameter(torch.ones(2)),
         "conjugated": torch.tensor([1 + 2j], dtype=torch.complex64).conj(),
         "ünicode name": torch.ones(1),

@@ -27,6 +27,8 @@ def state() -> dict[str, dict[str, torch.Tensor]]:
             "exp_avg_sq/w": torch.zeros(10, NUMBERS).T,
             "sign": -torch.zeros(NUMBERS),
             "step/w": torch.zeros(()),
+            # A single block of weights has a single scale (adamw8bit).
+            "scale/w": torch.zeros(1),
         },
     }
 
@@ -76,6 +78,6 @@ def test_states_that_differ_are_refused_by_name() -> None:
     for name in other["optimizer"]:
         other["optimizer"][name] = other["optimizer"][name] + 1
     with pytest.raises(
-        CheckpointError, match="put back is not what it was: optimizer/exp_avg/w, .* and 1 more. A run could not go on"
+        CheckpointError, match="put back is not what it was: optimizer/exp_avg/w, .* and 2 more. A run could not go on"
     ):
         refuse_differences("put back", state(), other)
