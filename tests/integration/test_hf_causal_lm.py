@@ -231,13 +231,31 @@ def test_wrong_use_is_refused_in_one_line(
     assert re.search(message, capsys.readouterr().err)
 
 
+@pytest.mark.parametrize("kind", ["llama", "qwen3"])
+def test_rows_that_the_model_cannot_read_are_refused_before_preparing(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Which may take minutes."""
+    folder = experiment(tmp_path, kind)
+    assert main(["run", str(folder), "--set", "data.sequence_tokens=1000000"]) == 2
+    said = capsys.readouterr().err
+    assert re.search(
+        r"data.sequence_tokens = 1000000 is longer than what the model reads at once, (\d+); use data.sequence_tokens = \1 or less",
+        said,
+    )
+    assert "prepare:" not in said
+
+
 def test_data_of_another_tokenizer_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its ids mean other texts."""
     folder = experiment(tmp_path, "llama")
     prepare(load(str(folder)).job.prepare, Deps())
     saved("gpt2", tmp_path / "other")
-    for file in (tmp_path / "other").glob("tokenizer*.json"):
-        file.write_text(file.read_text().replace('"</s>"', '"<end>"'))
+    file = tmp_path / "other" / "tokenizer.json"
+    content = json.loads(file.read_text())
+    ids = content["model"]["vocab"]
+    ids["e"], ids["a"] = ids["a"], ids["e"]
+    file.write_text(json.dumps(content))
     assert main(["evaluate", str(tmp_path / "other"), "--data", str(folder)]) == 2
     assert "were prepared with another tokenizer" in capsys.readouterr().err
 

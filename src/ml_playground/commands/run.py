@@ -20,7 +20,7 @@ from ml_playground.commands.train import summary_of as training_summary_of
 from ml_playground.configuration.loading import Loaded, load
 from ml_playground.configuration.models import JobConfig
 from ml_playground.configuration.origins import Layer
-from ml_playground.core.error_handling import PlaygroundError, RunError
+from ml_playground.core.error_handling import ConfigError, PlaygroundError, RunError
 from ml_playground.core.humanise import json_text, plural
 from ml_playground.core.registry import load_object
 from ml_playground.core.run_folder import RunFolder, find_run, runs_folder
@@ -76,6 +76,7 @@ def run(
         if request is None and not fresh:
             # Preparing may take long, and changes nothing about which run this is.
             choose_run(job, runs_folder(), named=find_run(resume) if resume is not None else None)
+        _refuse_long_rows(job)
         _stage(1, "prepare", json_output=json_output)
         prepared = prepare_job(job)
         if not json_output:
@@ -98,6 +99,20 @@ def run(
         typer.echo(f"report: {report}")
     if (code := exit_code_of(result)) != 0:
         raise typer.Exit(code)
+
+
+def _refuse_long_rows(job: JobConfig) -> None:
+    """Before minutes of preparing, what building the model would refuse after them.
+
+    Raises:
+        ConfigError: Rows are longer than the model reads.
+    """
+    most, tokens = job.model.most_tokens, getattr(job.data, "sequence_tokens", 0)
+    if most is not None and tokens > most:
+        raise ConfigError(
+            f"data.sequence_tokens = {tokens} is longer than what the model reads at once, {most}; "
+            f"use data.sequence_tokens = {most} or less."
+        )
 
 
 @contextmanager

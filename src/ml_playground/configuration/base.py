@@ -64,6 +64,11 @@ class Component(Strict):
         del tokenizer
         return None
 
+    @property
+    def most_tokens(self) -> int | None:
+        """Of a model that was built elsewhere: the longest row it reads; None where its settings say, or nobody knows."""
+        return None
+
 
 class ObjectiveSettings(Component):
     """What every objective's settings share."""

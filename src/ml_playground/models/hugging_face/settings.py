@@ -1,5 +1,6 @@
 """Settings of models that other libraries define; free of torch."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, cast
 
@@ -64,6 +65,14 @@ class HfCausalLm(Component):
                 cls.__name__,
                 [{"type": "value_error", "loc": ("path",), "input": str(folder), "ctx": {"error": wrong}}],
             ) from None
+
+    @property
+    def most_tokens(self) -> int | None:
+        """As config.json says; where a family has another name for it, the library knows when the model is built."""
+        described: dict[str, Any] = json.loads(self.config or "{}")
+        text = described.get("text_config")
+        most = cast(dict[str, Any], text if isinstance(text, dict) else described).get("max_position_embeddings")
+        return most if isinstance(most, int) else None
 
     def misfit_with(self, tokenizer: Component | None) -> str | None:
         """Ids mean what the model was trained with: its own tokenizer's, or those of one that only its user can know to be equal."""
