@@ -1,6 +1,7 @@
 """`mlp config`: show, explain, compare and check settings. Needs no torch."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -128,7 +129,7 @@ def _shown(value: Any) -> str:
 
 def diff(left: Side, right: Side, json_output: Json = False) -> None:
     """Compare the settings of two experiments, files or runs, as they are written: ML_PLAYGROUND_* variables do not count."""
-    rows = differences(job_of(left, {}), job_of(right, {}))
+    rows = differences(job_of(left), job_of(right))
     if json_output:
         absent = {key: [None if value is ... else value for value in pair] for key, pair in rows.items()}
         table = [{"key": key, "left": pair[0], "right": pair[1]} for key, pair in absent.items()]
@@ -150,7 +151,7 @@ def differences(left: JobConfig, right: JobConfig) -> Mapping[str, tuple[Any, An
 def job_of(target: str, environ: Mapping[str, str] | None = None) -> JobConfig:
     """The job that an experiment, a file or a run stands for; in this order, a path before a name.
 
-    `environ` is what lies over an experiment; none: this process's own.
+    `environ`: variables that lie over an experiment; none of them unless given.
 
     Raises:
         ConfigError: Nothing answers to it, or what does is no valid job.
@@ -161,7 +162,7 @@ def job_of(target: str, environ: Mapping[str, str] | None = None) -> JobConfig:
     if is_run(path):
         return read_job(path / "config.json")
     if is_file(path / CONFIG) or (NAME.fullmatch(target) and target in experiment_names()):
-        return load(target, environ=environ).job
+        return load(target, environ=environ or {}).job
     if not all_runs(runs_folder()):
         known = experiment_names()
         raise ConfigError(
@@ -178,7 +179,7 @@ def job_of_data(target: str) -> JobConfig:
         ConfigError: Nothing answers to it, or it leaves to its user what was prepared.
     """
     try:
-        return job_of(target)
+        return job_of(target, os.environ)
     except UnnamedFilesError as error:
         raise ConfigError(
             f"{target} leaves {' and '.join(error.names)} to you, so it does not say by itself which data are meant; name one of "
