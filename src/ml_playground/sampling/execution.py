@@ -9,7 +9,7 @@ import torch
 
 from ml_playground.configuration.models import RuntimeSettings
 from ml_playground.configuration.sample_settings import SampleSettings
-from ml_playground.core.torch_machine import devices_here, multiplies_bfloat16
+from ml_playground.core.torch_machine import bound_kernel_caches, devices_here, multiplies_bfloat16
 from ml_playground.models.layers.packed_linear import Precision
 from ml_playground.models.protocols import Decoder, NextTokenModel
 
@@ -28,6 +28,7 @@ def choose_execution(
     runtime: RuntimeSettings, native_bfloat16: Callable[[str], bool] = multiplies_bfloat16
 ) -> Execution:
     """The recorded device and precision; what this machine lacks is replaced, and said."""
+    bound_kernel_caches()
     notes: list[str] = []
     there = devices_here()
     device = there[0] if runtime.device == "auto" else runtime.device

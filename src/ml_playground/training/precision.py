@@ -13,13 +13,10 @@ from ml_playground.core.error_handling import ConfigError
 from ml_playground.core.machine import has_glibc, retain_freed_memory
 from ml_playground.core.machine_compiler import compile_obstacle
 from ml_playground.core.machine_rates import DeviceKind
-from ml_playground.core.torch_machine import devices_here, free_bytes, rates_of
+from ml_playground.core.torch_machine import bound_kernel_caches, devices_here, free_bytes, rates_of
 from ml_playground.core.values import NO_COST
 from ml_playground.planning.memory import planned_bytes
 from ml_playground.training.deciding import ASKED, Decision, Decisions, Here, Work, decide_runtime
-
-KERNELS_KEPT = 32
-"""Shapes of products that oneDNN remembers how to multiply, in each of its caches: a step has some 25, one after the other."""
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -35,7 +32,7 @@ def runtime_for(job: JobConfig, facts: Mapping[str, int], max_steps: int) -> Dec
     Raises:
         ConfigError: The device is not there, or cannot do what is asked of it.
     """
-    _bound_kernel_caches()
+    bound_kernel_caches()
     wanted = job.runtime
     device = device_for(wanted.device)
     work = work_of(job, facts, max_steps)
@@ -44,16 +41,6 @@ def runtime_for(job: JobConfig, facts: Mapping[str, int], max_steps: int) -> Dec
     if "auto" not in wanted.model_dump().values():
         return {name: Decision(value, ASKED) for name, value in wanted.model_dump().items()}
     return decide_runtime(wanted, look(device), work)
-
-
-def _bound_kernel_caches() -> None:
-    """Have oneDNN forget shapes that have not come for long; it reads this at its first product of bfloat16.
-
-    It keeps 1,024 of them, each with memory of its own. Where every batch has its own length, 30 batches leave 1,360 MB, with this
-    bound 250, and take no longer (docs/LOG.md).
-    """
-    for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
-        os.environ.setdefault(name, str(KERNELS_KEPT))
 
 
 def look(device: DeviceKind) -> Here:

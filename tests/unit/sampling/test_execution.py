@@ -1,10 +1,13 @@
 """Where a model is run: as recorded where that is possible, else said."""
 
+import os
+
+import pytest
 import torch
 
 from ml_playground.configuration.models import RuntimeSettings
 from ml_playground.configuration.sample_settings import SampleSettings
-from ml_playground.core.torch_machine import devices_here
+from ml_playground.core.torch_machine import KERNELS_KEPT, devices_here
 from ml_playground.sampling.execution import choose_execution, choose_precision
 
 
@@ -12,6 +15,15 @@ def test_choose_execution_recorded_cpu_float32_is_taken() -> None:
     """Nothing to replace, nothing to say."""
     execution = choose_execution(RuntimeSettings(device="cpu", dtype="float32"))
     assert (execution.device, execution.dtype, list(execution.notes)) == (torch.device("cpu"), torch.float32, [])
+
+
+def test_choose_execution_bounds_the_shapes_that_kernels_are_kept_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prompts of ever new lengths would fill the memory of a server."""
+    for name in KERNELS_KEPT:
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    choose_execution(RuntimeSettings(device="cpu", dtype="float32"))
+    assert {name: int(os.environ[name]) for name in KERNELS_KEPT} == KERNELS_KEPT
 
 
 def test_choose_execution_device_that_is_not_here_falls_back_and_says_so() -> None:

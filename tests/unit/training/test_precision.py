@@ -12,8 +12,9 @@ from ml_playground.configuration.loading import load
 from ml_playground.configuration.models import RuntimeSettings
 from ml_playground.core.error_handling import ConfigError
 from ml_playground.core.machine_compiler import compile_obstacle
+from ml_playground.core.torch_machine import KERNELS_KEPT
 from ml_playground.training.deciding import settled
-from ml_playground.training.precision import KERNELS_KEPT, apply_runtime, device_for, look, runtime_for, work_of
+from ml_playground.training.precision import apply_runtime, device_for, look, runtime_for, work_of
 
 FACTS = {"vocab_size": 65, "sequence_tokens": 64}
 JOB = load("python_stdlib").job
@@ -127,14 +128,13 @@ def test_apply_runtime_sets_threads_and_determinism() -> None:
     assert torch.are_deterministic_algorithms_enabled()
 
 
-@pytest.mark.parametrize("said", ["", "500"])
-def test_runtime_bounds_the_shapes_that_kernels_are_kept_for(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("said", [None, "500"])
+def test_runtime_bounds_the_shapes_that_kernels_are_kept_for(said: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches of ever new lengths would fill the memory; what the user says stands. oneDNN reads it at its first product."""
-    names = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
-    for name in names:
-        monkeypatch.setenv(name, said)
-        if not said:
+    for name in KERNELS_KEPT:
+        monkeypatch.setenv(name, said or "")
+        if said is None:
             monkeypatch.delenv(name)
     job = load("python_stdlib", sets=["runtime.device=cpu"]).job
     runtime_for(job, {"vocab_size": 65, "sequence_tokens": 64}, 10)
-    assert {os.environ[name] for name in names} == {said or str(KERNELS_KEPT)}
+    assert [os.environ[name] for name in KERNELS_KEPT] == ([said, said] if said else ["32", "16"])
