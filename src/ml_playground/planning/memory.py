@@ -152,8 +152,7 @@ def _copies_among_freed(runtime: RuntimeSettings) -> bool:
 
     Then only what does not fit there counts, or the weights that the flight check keeps beside a step.
     """
-    retains = runtime.allocator == "retain" or (runtime.allocator == "auto" and has_glibc())
-    return retains and runtime.device in {"auto", "cpu"}
+    return runtime.allocator != "system" and has_glibc() and runtime.device in {"auto", "cpu"}
 
 
 def _is_tried(job: JobConfig) -> bool:

@@ -11,6 +11,7 @@ from ml_playground.configuration import families
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.deps import Clock
 from ml_playground.core.error_handling import ConfigError
+from ml_playground.core.machine import has_glibc
 from ml_playground.core.registry import load_object
 from ml_playground.core.run_folder import RunFolder
 from ml_playground.core.seeding import seed_for
@@ -106,7 +107,8 @@ def assembled(opened: Opened, run: RunFolder, *, tidies: bool = True) -> Assembl
     """
     job, data = opened.job, opened.data
     device = apply_runtime(job.runtime)
-    buffer = SnapshotBuffer(among_freed=job.runtime.allocator == "retain")
+    # A run that began on another system may say so where nothing is kept.
+    buffer = SnapshotBuffer(among_freed=job.runtime.allocator == "retain" and has_glibc())
     store = DirectoryStore(run.checkpoints, job.checkpointing, merit=job.merit, buffer=buffer)
     checkpoint = store.latest(tidies=tidies)
     torch.manual_seed(seed_for(job.seed, "weights"))

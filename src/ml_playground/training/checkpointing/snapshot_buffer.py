@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -88,10 +88,16 @@ class SnapshotBuffer:
         """Bytes for each memory that is stored; None where there is no room."""
         if not self._lies_among_freed(groups):
             return self._in_block(groups) if self._reserve(groups) else None
-        if snapshot_bytes(groups) - kept_freed_bytes() > self._most():
+        missing_bytes = snapshot_bytes(groups) - kept_freed_bytes()
+        if missing_bytes > 0 and missing_bytes > self._most():
             return None
-        places = [_memory(tensor.nbytes) for _, _, tensor in _all_of(groups)]
-        return None if None in places else cast(list[Tensor], places)
+        places: list[Tensor] = []
+        for _, _, tensor in _all_of(groups):
+            place = _memory(tensor.nbytes)
+            if place is None:
+                return None
+            places.append(place)
+        return places
 
     def _lies_among_freed(self, groups: TensorGroups) -> bool:
         return self._among_freed and not _from_gpu(groups)
