@@ -143,8 +143,8 @@ def _takes_words_now() -> bool:
     stream = _stderr()
     try:
         return stream is not None and takes_words(stream.fileno())
-    except OSError:
-        return True  # It is kept in memory.
+    except (OSError, ValueError):
+        return True  # It is kept in memory, or closed.
 
 
 def _wait_for_room(stream: TextIO) -> None:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -82,6 +83,14 @@ def test_speaker_without_room_for_a_thread_says_all_the_same(capfd: pytest.Captu
         speaker.say("waits")
     speaker.say("with it")
     assert capfd.readouterr().err == "waits\nwith it\n"
+
+
+def test_speaker_without_room_for_a_thread_after_stderr_was_closed_says_nothing(tmp_path: Path) -> None:
+    """Words that nobody can hear end no run."""
+    closed = (tmp_path / "stderr").open("w")
+    closed.close()
+    with no_threads(), contextlib.redirect_stderr(closed):
+        Speaker().say("to nobody")
 
 
 BLOCKED = """

@@ -126,7 +126,8 @@ class Beside:
 
     def _put(self, method: str, run: Callable[[], Any], *, wake: bool = True, ended: Event | None = None) -> _Call:
         call = _Call(method, run, ended)
-        if self._thread is None and method != "load_state_dict":
+        starts = self._thread is None and method != "load_state_dict" and not self._left
+        if starts:
             # A daemon: a hook that hangs for good must not keep the program from ending.
             thread = Thread(target=self._work, name=f"hook {self._name}", daemon=True)
             self._thread = thread if started(thread) else None
@@ -137,7 +138,7 @@ class Beside:
             self._calls.append(call)
             if wake or len(self._calls) >= WAKE_CALLS:
                 self._ready.notify()
-        if self._thread is None and method != "load_state_dict":
+        if starts and self._thread is None:
             self._tell_here()
         self._look_after()
         return call
@@ -146,8 +147,11 @@ class Beside:
         """The machine has no room for another thread: training waits for the hook rather than leave it out."""
         if "waited_for" not in self._told:
             self._note("waited_for", "is waited for, because the machine has no room for another thread")
-        while self._calls:
-            self._do(self._next())
+        # As on a thread of its own: sys.exit() in a hook ends what it hears, not the run.
+        with suppress(SystemExit):
+            while self._calls:
+                self._do(self._next())
+        self._left = self._under_way is not None
 
     def _work(self) -> None:
         # sys.exit() in a hook ends its thread, and no more.

@@ -128,6 +128,24 @@ def test_hook_without_a_thread_is_told_all_the_same(tmp_path: Path) -> None:
     assert told == ["hook 'listener' is waited for, because the machine has no room for another thread"]
 
 
+def test_hook_that_exits_without_a_thread_of_its_own_does_not_end_the_run(tmp_path: Path) -> None:
+    """As with one: it is told nothing more, and its user hears of it."""
+
+    class Exiting(Listener):
+        def on_step(self, event: StepEvent) -> Wish:
+            sys.exit()
+
+    hook, told = Exiting(), Told()
+    beside = Beside(hook, "exiting", hook_context(tmp_path), told, LONG)
+    with no_threads():
+        beside.on_start(progress(0))
+        beside.on_step(event(1, [2.0]))
+        beside.on_step(event(2, [2.0]))
+        beside.on_end(progress(2), "completed", None)
+    assert hook.heard == ["start 0"]
+    assert told[1:] == ["hook 'exiting' has ended its thread in on_step and is told nothing more"]
+
+
 def test_hook_that_hangs_costs_nothing_is_said_once_and_counted(tmp_path: Path, gate: Signal) -> None:
     """Ten thousand steps go by; the oldest calls are dropped, the newest are heard when it answers again."""
     context, told, hook = hook_context(tmp_path), Told(), Listener(gate)
