@@ -36,7 +36,7 @@ class TrainingProcess:
         self._shown_s = 0.0
 
     def __enter__(self) -> Self:
-        self._output: BinaryIO = self._run.log.open("ab")
+        self._output: BinaryIO = self._run.log.open("a+b")
         command = [sys.executable, "-m", "ml_playground.commands.train_folder", str(self._run.path)]
         # In a session of its own Ctrl-C reaches us alone: we end the child, and it does not pause half-way.
         self._process = subprocess.Popen(  # noqa: S603 - our own program
@@ -115,7 +115,10 @@ class TrainingProcess:
 
     def _check(self, code: int) -> None:
         if code not in ENDED:
-            words = "\n".join(f"  {line}" for line in read_lines(self._run.log)[-TOLD_LINES:])
+            # A run that ends before its first step takes its folder with it, but not what is open.
+            self._output.seek(0)
+            lines = self._output.read().decode(errors="replace").splitlines()
+            words = "\n".join(f"  {line}" for line in lines[-TOLD_LINES:])
             raise WorkerError(f"The training that was to be verified failed (exit code {code}):\n{words}")
 
 

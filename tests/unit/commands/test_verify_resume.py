@@ -318,6 +318,15 @@ def test_training_process_that_fails_is_told_with_its_last_words() -> None:
             process.kill()
 
 
+def test_training_process_that_takes_its_folder_with_it_is_told_with_its_last_words() -> None:
+    """A false start leaves nothing behind; what it said is not lost with it."""
+    run = bare_run()
+    with TrainingProcess(run, Deps(), lambda _text: None) as process:
+        run.log.unlink()
+        with pytest.raises(WorkerError, match="is no job that this version can read"):
+            process.wait()
+
+
 def test_written_step_is_that_of_the_last_whole_row() -> None:
     """A row that is being written is none."""
     run = bare_run()
