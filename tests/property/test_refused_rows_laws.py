@@ -114,7 +114,7 @@ def test_whatever_prepare_refuses_of_preferences_is_an_error(folder: Path, some:
 
 
 def test_calls_of_tools_are_answers_with_their_weights() -> None:
-    """One that nobody asked for is no error with the weight 0, one that is rejected is not empty, and two are compared by what they call."""
+    """One that nobody asked for is no error with the weight 0, one that is rejected is not empty, and two are compared."""
     add, take = ([{"function": {"name": name}}] for name in ("add", "take"))
     call = {"role": "assistant", "content": None, "tool_calls": add}
     assert errors_of({"messages": [call | {"weight": 0}, ASKED, SAID]}) == []

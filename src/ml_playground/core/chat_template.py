@@ -4,25 +4,23 @@ What a message says is never a mark: where it spells a special token, that stret
 """
 
 import hashlib
-import json
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any, NoReturn, Self, cast
+from typing import Any, Self, cast
 
-from jinja2 import TemplateError, nodes
-from jinja2.ext import Extension, loopcontrols
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-from jinja2.utils import Namespace
+from jinja2 import TemplateError
 
+from ml_playground.core.bounded_sizes import written_size
 from ml_playground.core.bounded_template import MOST_STEPS, STEPS, Steps, TooManySteps, with_counted_steps
+from ml_playground.core.chat_environment import chat_environment
 from ml_playground.core.chat_facts import TEMPLATE_NAME, read_chat_facts
 from ml_playground.core.error_handling import ConfigError, DataError
 from ml_playground.core.foreign_files import read_at_most
 from ml_playground.core.humanise import plural
+from ml_playground.core.template_room import Room, TooLarge, rendering_in
 from ml_playground.core.values import Message
 
 # Private-use characters around what a message says in the words of a special token; transformers uses the same two.
@@ -33,8 +31,9 @@ REASONING = ("reasoning_content", "thinking", "reasoning")
 """Names under which rows keep what a model thinks before it answers; templates read the first, some the second."""
 MOST_TEMPLATE_BYTES = 1 << 20
 _MOST_TABLES = 256
-# What a template does with values of kinds that it does not expect, or with sizes that no memory holds.
-_MISUSES = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError, MemoryError)
+# What a template does with values of kinds that it does not expect.
+_MISUSES = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError)
+_MOST_COUNTED = 1 << 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +74,14 @@ class ChatTemplate:
         self.text = text
         self._tokens = dict(tokens or {})
         self._today = today
-        self._tables: dict[int, tuple[Message, Any]] = {}
+        self._tables: dict[int, tuple[Message, Any, int]] = {}
         longest_first = sorted({token for token in control if token}, key=lambda token: (-len(token), token))
         self._control = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
         try:
             text.encode()
-            environment = _environment(self._now)
-            self._template = environment.from_string(with_counted_steps(environment, text))
+            environment = chat_environment(self._now)
+            with rendering_in(Room(len(text))):
+                self._template = environment.from_string(with_counted_steps(environment, text))
         except TemplateError as error:
             line = getattr(error, "lineno", None)
             where = f" (line {line})" if line else ""
@@ -146,16 +146,21 @@ class ChatTemplate:
 
         Raises:
             TemplateRefusal: The template does not take these messages.
-            DataError: It goes on for so long that it may never end.
+            DataError: It goes on for so long that it may never end, or makes more than memory should hold.
         """
+        tables = [self._table(message) for message in messages]
+        described, more = self._guarded(list(tools)) if tools else None, self._guarded(more)
+        size = sum(size for _, size in tables) + written_size([described, more], _MOST_COUNTED)
+        room = Room(size)
         try:
-            text = self._template.render(
-                messages=[self._table(message) for message in messages],
-                tools=self._guarded(list(tools)) if tools else None,
-                documents=None,
-                add_generation_prompt=add_generation_prompt,
-                **{**self._tokens, **self._guarded(more), STEPS: Steps()},
-            )
+            with rendering_in(room):
+                text = self._template.render(
+                    messages=[table for table, _ in tables],
+                    tools=described,
+                    documents=None,
+                    add_generation_prompt=add_generation_prompt,
+                    **{**self._tokens, **more, STEPS: Steps()},
+                )
             # Half a surrogate pair, which only a template can write here, is in no vocabulary and in no file.
             text.encode()
         except TooManySteps as error:
@@ -163,26 +168,34 @@ class ChatTemplate:
                 f"The chat template takes more than {MOST_STEPS:,} steps in its loops and macros over {plural(len(messages), 'message')}, "
                 "so it may never end; correct its loops, or take another one (prepare.chat.template)."
             ) from error
+        except TooLarge as error:
+            raise DataError(
+                f"The chat template makes more than {room.most:,} characters of {plural(len(messages), 'message')} "
+                f"(in all {size:,} characters), which no template should; correct it, or take another one (prepare.chat.template)."
+            ) from error
+        except MemoryError as error:
+            raise TemplateRefusal("it takes more memory than there is") from error
         except TemplateError as error:
-            raise TemplateRefusal(str(error)) from error
+            raise TemplateRefusal(str(error).rstrip(".")) from error
         except _MISUSES as error:
-            raise TemplateRefusal(f"{type(error).__name__}: {error}") from error
+            raise TemplateRefusal(f"{type(error).__name__}: {error}".rstrip(".")) from error
         return _without_guards(text)
 
-    def _table(self, message: Message) -> Any:
-        """A message as the template is given it; the sandbox lets no template change it.
+    def _table(self, message: Message) -> tuple[Any, int]:
+        """A message as the template is given it, and its characters; the sandbox lets no template change it.
 
         Masks are found by rendering each beginning of a chat, so that each message is asked for again and again.
         """
         known = self._tables.get(id(message))
         if known is not None and known[0] is message:
-            return known[1]
+            return known[1:]
         if len(self._tables) >= _MOST_TABLES:
             self._tables.clear()
         table = self._guarded(_table_of(message))
         # With the message itself, so that no other one can get its id.
-        self._tables[id(message)] = message, table
-        return table
+        size = written_size(table, _MOST_COUNTED)
+        self._tables[id(message)] = message, table, size
+        return table, size
 
     def _guarded(self, value: Any) -> Any:
         """The same JSON value with guards around what is spelled like a special token, as transformers marks it."""
@@ -219,71 +232,3 @@ def _without_guards(text: str) -> Rendered:
         length, last = literal[-1][1], found.end()
     parts.append(text[last:].translate(_GUARDS))
     return Rendered("".join(parts), tuple(literal))
-
-
-class _Generation(Extension):
-    """`{% generation %}`, by which some templates mark answers: what stands in it is rendered, the mark means nothing here."""
-
-    tags = {"generation"}  # noqa: RUF012 - so it is declared by jinja2
-
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        """The body alone."""
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-class _Dictionary:
-    """`dict` of templates, without the attributes of a class."""
-
-    def __call__(self, *args: Any, **named: Any) -> dict[Any, Any]:
-        return dict(*args, **named)
-
-
-class _PlainNamespace(Namespace):
-    """`namespace` of templates, which cannot hold what begins with an underscore."""
-
-    def __init__(*args: Any, **named: Any) -> None:
-        self, rest = args[0], args[1:]
-        values = dict(*rest, **named)
-        for name in values:
-            _PlainNamespace._check(name)
-        Namespace.__init__(self, values)
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        # Namespace takes each attribute of an instance for one of its values.
-        _PlainNamespace._check(name)
-        super().__setitem__(name, value)
-
-    @staticmethod
-    def _check(name: str) -> None:
-        if name.startswith("_"):
-            raise TemplateError(f"a namespace cannot hold {name!r}, which begins with an underscore")
-
-
-def _environment(now: Callable[[], datetime]) -> ImmutableSandboxedEnvironment:
-    """Jinja as transformers sets it up for chat templates."""
-    made = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
-    made.filters["tojson"] = _to_json
-
-    def strftime_now(form: str) -> str:
-        return now().strftime(form)
-
-    variables: dict[str, Any] = {
-        "raise_exception": _raise_exception,
-        "strftime_now": strftime_now,
-        "dict": _Dictionary(),
-        "namespace": _PlainNamespace,
-    }
-    made.globals.update(variables)
-    return made
-
-
-def _raise_exception(message: str) -> NoReturn:
-    raise TemplateError(message)
-
-
-def _to_json(
-    value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
-) -> str:
-    """JSON as it is; jinja2's own filter escapes what HTML needs."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)

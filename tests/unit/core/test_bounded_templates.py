@@ -1,0 +1,141 @@
+"""What a template makes is bounded by what it is given, whatever it asks for: it is refused before the memory is taken."""
+
+import tracemalloc
+from typing import Any
+
+import pytest
+
+from ml_playground.core.chat_template import ChatTemplate, TemplateRefusal
+from ml_playground.core.error_handling import DataError
+from ml_playground.core.values import Message
+
+HI = Message("user", "Hi")
+AGAIN = "{% set ns = namespace(x='ab') %}{% for i in range(60) %}"
+DOUBLED = "{% set ns = namespace(x=[1]) %}{% for i in range(40) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}"
+"""A list of two lists of two lists ...: forty short lists, and a text longer than any memory."""
+MEGABYTE = "{% set x = 'x' * 10 ** 6 %}"
+HUGE = [
+    "{{ 'x'|center(10 ** 10) }}",
+    "{{ ['x']|map('center', 10 ** 10)|list }}",
+    "{% filter center(10 ** 10) %}x{% endfilter %}",
+    "{{ messages[0].content * 10 ** 8 }}",
+    "{{ 10 ** 8 * 'x' }}",
+    "{{ range(99999)|list * 10 ** 5 }}",
+    "{{ 'x'.ljust(10 ** 10) }}",
+    "{{ '1'.zfill(10 ** 10) }}",
+    "{{ 'x'|attr('rjust')(10 ** 10) }}",
+    "{{ 'x'.encode().center(10 ** 10) }}",
+    "{{ '\\t'.expandtabs(10 ** 10) }}",
+    "{{ (1).to_bytes(10 ** 10, 'big') }}",
+    "{{ '%10000000000d' % 1 }}",
+    "{{ '%.*f' % (10 ** 9, 1) }}",
+    "{{ '%(a)1000000000s'|format(a=1) }}",
+    "{{ '{:>10000000000}'.format(1) }}",
+    "{{ '{:>{w}}'.format(1, w=10 ** 10) }}",
+    "{{ [1]|tojson(indent=10 ** 9) }}",
+    "{{ [1, 2, 3]|tojson(separators=('x' * 10 ** 6, ':')) }}",
+    "{{ ('x\\n' * 5 * 10 ** 5)|indent(1000) }}",
+    "{{ ('x ' * 1000)|wordwrap(1, wrapstring='x' * 10 ** 5) }}",
+    "{{ [1]|batch(10 ** 10, 0)|list }}",
+    "{{ [1]|slice(10 ** 10)|list }}",
+    "{{ 1.5|round(10 ** 9, 'ceil') }}",
+    "{{ (2 ** 10000) ** 10000 }}",
+    "{{ (2 ** 60000) * (2 ** 60000) }}",
+    "{{ ([range(99999)|list] * 9999)|sum(start=[])|length }}",
+    "{{ ([namespace(a='x' * 10 ** 5)] * 9999)|join(attribute='a') }}",
+    MEGABYTE + "{{ " + "~".join("x" * 999) + " }}",
+    MEGABYTE + "{{ x }}" * 999,
+    MEGABYTE + "{% set ns = namespace(l=[]) %}{% for i in range(9999) %}{% set ns.l = ns.l + [x ~ i] %}{% endfor %}",
+    *(
+        AGAIN + f"{{% set ns.x = {longer} %}}{{% endfor %}}"
+        for longer in (
+            "ns.x ~ ns.x",
+            "ns.x + ns.x",
+            "ns.x|list + ns.x|list",
+            "ns.x.replace('a', ns.x)",
+            "ns.x|replace('a', ns.x)",
+            "[ns.x, ns.x]|join",
+            "ns.x.join([ns.x, ns.x])",
+            "'%s%s' % (ns.x, ns.x)",
+            "'{}{}'.format(ns.x, ns.x)",
+            "'{a}{a}'.format_map({'a': ns.x})",
+            "ns.x.translate({97: ns.x})",
+        )
+    ),
+    AGAIN + "{% set ns.x %}{{ ns.x }}{{ ns.x }}{% endset %}{% endfor %}",
+    "{% macro m() %}{{ ns.x }}{{ ns.x }}{% endmacro %}" + AGAIN + "{% set ns.x = m() ~ m() %}{% endfor %}",
+    *(
+        DOUBLED + f"{{{{ {text} }}}}"
+        for text in (
+            "ns.x",
+            "ns",
+            "ns.x|tojson",
+            "ns.x ~ ''",
+            "'%s' % ns.x",
+            "'{!r}'.format(ns.x)",
+            "ns.x|pprint",
+            "ns.x|upper",
+            "{1: ns.x}.items()",
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize("text", HUGE)
+def test_template_that_makes_too_much_is_told_before_the_memory_is_taken(text: str) -> None:
+    """By widths, products, texts that double, or lists that stand in themselves; also where Jinja would compute it while compiling."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(
+            DataError,
+            match=r"makes more than 1,0\d\d,\d{3} characters of 1 message \(in all \d+ characters\), .* correct it",
+        ):
+            ChatTemplate(text.replace("{% macro", "{% set ns = namespace(x='ab') %}{% macro", 1)).render([HI])
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 64 << 20
+
+
+def test_room_grows_with_the_messages() -> None:
+    """A long document is no attack, nor is what escapes it or adds its messages one by one."""
+    messages = [Message("user", "<Ä>" * 10_000) for _ in range(60)]
+    added = "{% set ns = namespace(t='') %}{% for m in messages %}{% set ns.t = ns.t ~ m.content|e %}{% endfor %}"
+    assert int(ChatTemplate(added + "{{ ns.t|tojson|length }}").render(messages)) == 60 * 90_000 + 2
+
+
+ENDLESS = "{% for i in range(99999) %}{% for j in range(99) %}{% endfor %}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{% if [-10 ** 9]|map('\U000f0002step')|list %}{% endif %}" + ENDLESS,
+        "{% for i in range(99999) %}{% if none %}" + "{% if i %}{% endif %}" * 3000 + "{% endif %}{% endfor %}",
+    ],
+)
+def test_steps_are_never_given_back_and_more_for_long_bodies(text: str) -> None:
+    """A template can name the filter that counts them by a text; and one turn can take as long as a thousand."""
+    with pytest.raises(DataError, match="takes more than 1,000,000 steps"):
+        ChatTemplate(text).render([HI])
+
+
+class NoRoom:
+    """A value whose text the machine has no memory for."""
+
+    def __str__(self) -> str:
+        raise MemoryError
+
+
+def test_lack_of_memory_is_a_sentence() -> None:
+    """Python's own error has no words."""
+    more: dict[str, Any] = {"value": NoRoom()}
+    with pytest.raises(TemplateRefusal, match=r"^it takes more memory than there is$"):
+        ChatTemplate("{{ value }}").render([HI], **more)
+
+
+@pytest.mark.parametrize("text", ["{{ range(10 ** 6) }}", "{{ raise_exception('No.') }}"])
+def test_refusal_has_no_full_stop(text: str) -> None:
+    """Whoever says it ends the sentence."""
+    with pytest.raises(TemplateRefusal, match=r"[^.]$"):
+        ChatTemplate(text).render([HI])
