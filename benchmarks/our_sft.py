@@ -26,8 +26,7 @@ def job_of(options: argparse.Namespace) -> JobConfig:
         f'prepare.tokenizer={{kind="hugging_face", path="{model}"}}',
         "prepare.split_by=hash",
         "prepare.val_fraction=0.05",
-        f'data={{kind="{options.layout}_examples", sequence_tokens={options.length}, micro_batch_rows={options.rows}, '
-        'order="sequential"}',
+        f'data={{kind="{options.layout}_examples", sequence_tokens={options.length}, micro_batch_rows={options.rows}, order="sequential"}}',
         f'model={{kind="hf_causal_lm", path="{model}"{adapter}}}',
         'optimizer={kind="adamw", lr=1e-4}',
         'schedule={kind="warmup_constant", warmup_steps=1}',

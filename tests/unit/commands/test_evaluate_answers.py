@@ -93,7 +93,9 @@ def test_evaluate_profile_shows_a_table_and_keeps_the_record(
     assert loss["low"] < loss["value"] < loss["high"]
     error = kept["calibration"]["error"]
     assert 0 <= error["low"] <= error["value"] <= error["high"] <= 1
-    assert re.search(r"calibration error +\d+\.\d%  \([\d.]+% to [\d.]+%\), sure to [\d.]+% on average", shown.out), shown.out
+    assert re.search(r"calibration error +\d+\.\d%  \([\d.]+% to [\d.]+%\), sure to [\d.]+% on average", shown.out), (
+        shown.out
+    )
     # What is kept beside evaluations of classifiers does not disturb the report.
     assert main(["report", "sums"]) == 0
 
