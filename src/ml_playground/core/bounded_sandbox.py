@@ -7,7 +7,6 @@ from typing import Any, cast
 
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedEscapeFormatter, SandboxedFormatter
-from markupsafe import Markup
 
 from ml_playground.core.bounded_filters import bounded_filter
 from ml_playground.core.bounded_sizes import bits, method_size, percent_size, repeated_size, spec_size
@@ -74,8 +73,9 @@ class BoundedSandbox(ImmutableSandboxedEnvironment):
         """`format` of a text, field by field."""
         if super().wrap_str_format(value) is None:
             return None
-        text: str = value.__self__
-        formatter = _EscapingFields(self, escape=text.escape) if isinstance(text, Markup) else _Fields(self)
+        text: Any = value.__self__
+        # A text of HTML escapes what is put into it.
+        formatter = _EscapingFields(self, escape=text.escape) if hasattr(text, "__html__") else _Fields(self)
 
         def formatted(*args: Any, **kwargs: Any) -> str:
             if value.__name__ == "format_map":
