@@ -137,4 +137,4 @@ def test_runtime_bounds_the_shapes_that_kernels_are_kept_for(said: str | None, m
             monkeypatch.delenv(name)
     job = load("python_stdlib", sets=["runtime.device=cpu"]).job
     runtime_for(job, {"vocab_size": 65, "sequence_tokens": 64}, 10)
-    assert [os.environ[name] for name in KERNELS_KEPT] == ([said, said] if said else ["32", "16"])
+    assert [os.environ[name] for name in KERNELS_KEPT] == ([said, said] if said else ["128", "64"])
