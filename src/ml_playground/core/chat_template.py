@@ -5,7 +5,8 @@ What a message says is never a mark: where it spells a special token, that stret
 
 import hashlib
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -151,34 +152,16 @@ class ChatTemplate:
         tables = [self._table(message) for message in messages]
         described, more = self._guarded(list(tools)) if tools else None, self._guarded(more)
         size = sum(size for _, size in tables) + written_size([described, more], _MOST_COUNTED)
-        room = Room(size)
-        try:
-            with rendering_in(room):
-                text = self._template.render(
-                    messages=[table for table, _ in tables],
-                    tools=described,
-                    documents=None,
-                    add_generation_prompt=add_generation_prompt,
-                    **{**self._tokens, **more, STEPS: Steps()},
-                )
+        with _refusals(plural(len(messages), "message"), room := Room(size), size), rendering_in(room):
+            text = self._template.render(
+                messages=[table for table, _ in tables],
+                tools=described,
+                documents=None,
+                add_generation_prompt=add_generation_prompt,
+                **{**self._tokens, **more, STEPS: Steps()},
+            )
             # Half a surrogate pair, which only a template can write here, is in no vocabulary and in no file.
             text.encode()
-        except TooManySteps as error:
-            raise DataError(
-                f"The chat template takes more than {MOST_STEPS:,} steps in its loops and macros over {plural(len(messages), 'message')}, "
-                "so it may never end; correct its loops, or take another one (prepare.chat.template)."
-            ) from error
-        except TooLarge as error:
-            raise DataError(
-                f"The chat template makes more than {room.most:,} characters of {plural(len(messages), 'message')} "
-                f"(in all {size:,} characters), which no template should; correct it, or take another one (prepare.chat.template)."
-            ) from error
-        except MemoryError as error:
-            raise TemplateRefusal("it takes more memory than there is") from error
-        except TemplateError as error:
-            raise TemplateRefusal(str(error).rstrip(".")) from error
-        except _MISUSES as error:
-            raise TemplateRefusal(f"{type(error).__name__}: {error}".rstrip(".")) from error
         return _without_guards(text)
 
     def _table(self, message: Message) -> tuple[Any, int]:
@@ -217,6 +200,29 @@ def _table_of(message: Message) -> dict[str, Any]:
     table: dict[str, Any] = {"role": message.role, "content": message.content, **message.extra}
     thought = next((table[name] for name in REASONING if table.get(name) is not None), None)
     return table if thought is None else {"thinking": thought, **table, "reasoning_content": thought}
+
+
+@contextmanager
+def _refusals(messages: str, room: Room, size: int) -> Generator[None]:
+    """What goes wrong in a rendering of so many messages, of so many characters, in words."""
+    try:
+        yield
+    except TooManySteps as error:
+        raise DataError(
+            f"The chat template takes more than {MOST_STEPS:,} steps in its loops and macros over {messages}, "
+            "so it may never end; correct its loops, or take another one (prepare.chat.template)."
+        ) from error
+    except TooLarge as error:
+        raise DataError(
+            f"The chat template makes more than {room.most:,} characters of {messages} (in all {size:,} characters), "
+            "which no template should; correct it, or take another one (prepare.chat.template)."
+        ) from error
+    except MemoryError as error:
+        raise TemplateRefusal("it takes more memory than there is") from error
+    except TemplateError as error:
+        raise TemplateRefusal(str(error).rstrip(".")) from error
+    except _MISUSES as error:
+        raise TemplateRefusal(f"{type(error).__name__}: {error}".rstrip(".")) from error
 
 
 def _without_guards(text: str) -> Rendered:
