@@ -34,7 +34,7 @@ LARGEST_LOGITS = 1 << 26
 """Logits that the objective computes at once."""
 
 LEAST_TRIED_STEPS = 20
-"""As in training.flight."""
+"""Shorter runs are their own trial: what goes wrong at their end goes wrong within seconds."""
 
 # Threads, tables of kernels and hooks; recomputation imports torch._dynamo. Resident megabytes of the smallest runs.
 PROGRAM_BYTES, RECOMPUTING_BYTES = 32_000_000, 77_000_000

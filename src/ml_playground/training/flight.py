@@ -12,6 +12,7 @@ from ml_playground.core.process_memory import resident_bytes
 from ml_playground.core.run_folder import RunFolder, new_run
 from ml_playground.core.storage_errors import free_bytes
 from ml_playground.core.torch_tensors import stored_bytes
+from ml_playground.planning.memory import LEAST_TRIED_STEPS as LEAST_STEPS
 from ml_playground.planning.memory import planned_bytes
 from ml_playground.training.assembly import ALL_THE_SAME, Assembly, Opened, assembled, context_of, opened
 from ml_playground.training.building import build_hooks
@@ -37,9 +38,6 @@ from ml_playground.training.protocols import TensorGroups
 from ml_playground.training.resume import Choice
 from ml_playground.training.run_lock import held
 from ml_playground.training.weights import parameters_of
-
-LEAST_STEPS = 20
-"""Shorter runs are their own trial: what goes wrong at their end goes wrong within seconds."""
 
 
 def checked(opened: Opened, parts: Assembly, run: RunFolder, clock: Clock) -> FlightReport | None:

@@ -135,12 +135,7 @@ class DirectoryStore:
     def prepare(self, tensors: TensorGroups) -> None:
         """Make the room that snapshots of these sizes are copied into, beside the training."""
         self._settle()
-        make = self._buffer.preparation(tensors)
-
-        def made() -> None:
-            make()
-
-        self._background.start(made)
+        self._background.start(self._buffer.preparation(tensors))
 
     def begin_save(self, snapshot: Snapshot) -> None:
         """Copy a snapshot and write the copy beside the training; then drop the checkpoints that need not stay.

@@ -54,14 +54,18 @@ class SnapshotBuffer:
         self._among_freed = among_freed
         self._block = torch.empty(0, dtype=torch.uint8)
 
-    def preparation(self, groups: TensorGroups) -> Callable[[], object]:
+    def preparation(self, groups: TensorGroups) -> Callable[[], None]:
         """What makes room for these tensors while the training goes on, to be called on any thread.
 
         Fresh memory is handed out by the kernel page by page when it is first written, which takes several times as long as
         the copy into it: so it is written once, before the first save.
         """
         if not self._lies_among_freed(groups):
-            return lambda: self._reserve(groups)
+
+            def reserve() -> None:
+                self._reserve(groups)
+
+            return reserve
         # Asked for here: glibc gives other threads memory of their own, of which a save on this one would have nothing.
         missing = [self._fresh(snapshot_bytes(groups) - kept_freed_bytes())]
         # Taken out, so that it is freed when it is written, whoever may still hold this call.
