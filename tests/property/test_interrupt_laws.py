@@ -1,17 +1,18 @@
 """An interrupt may fall between any two instructions of a write; the writes that its answer needs must still succeed."""
 
-import signal
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
+from threading import Thread
 from types import FrameType
 from typing import Any
 
 import pytest
 
 from ml_playground.core.atomic import append_lines, write_file
+
+HANGS_AFTER_S = 600
 
 Writer = Callable[[Path, str], None]
 
@@ -48,21 +49,22 @@ def interrupted_at(instruction: int) -> Generator[None]:
         sys.settrace(former)
 
 
-@contextmanager
-def within(seconds: float) -> Generator[None]:
-    """TimeoutError if it takes longer, also where it waits for a lock."""
+def assert_in_a_thread(check: Callable[[], None]) -> None:
+    """A check that replaces what traces its thread, and that is seen to hang: what traces this thread goes on."""
+    raised: list[BaseException] = []
 
-    def late(_number: int, _frame: FrameType | None) -> None:
-        raise TimeoutError("waits for a lock that nobody will release")
+    def run() -> None:
+        try:
+            check()
+        except BaseException as error:  # noqa: BLE001 It is raised again below.
+            raised.append(error)
 
-    former = signal.signal(signal.SIGALRM, late)
-    # What watches over the tests may have set the same clock.
-    left_s, _ = signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, left_s)
-        signal.signal(signal.SIGALRM, former)
+    thread = Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(HANGS_AFTER_S)
+    assert not thread.is_alive(), "waits for a lock that nobody will release"
+    if raised:
+        raise raised[0]
 
 
 @pytest.mark.filterwarnings("ignore:Exception ignored in.*FileIO")
@@ -70,16 +72,22 @@ def within(seconds: float) -> Generator[None]:
 def test_a_write_that_was_interrupted_anywhere_is_not_in_the_way_of_the_next(write: Writer, tmp_path: Path) -> None:
     """While the interrupt is being answered, as hooks do that tell the end of a run; its traceback then still holds all objects."""
     path = tmp_path / "place" / "text"
-    for instruction in count(1):
-        try:
-            with interrupted_at(instruction):
-                write(path, "first")
-        except KeyboardInterrupt:
-            with within(5):
+    interruptions = 0
+
+    def check() -> None:
+        nonlocal interruptions
+        while True:
+            try:
+                with interrupted_at(interruptions + 1):
+                    write(path, "first")
+            except KeyboardInterrupt:
+                interruptions += 1
                 write(path, "second")
-            assert path.read_text().splitlines()[-1] == "second"
-            assert {one.name for one in path.parent.iterdir()} == {"text"}
-            path.unlink()
-        else:
-            break
-    assert instruction > 100
+                assert path.read_text().splitlines()[-1] == "second"
+                assert {one.name for one in path.parent.iterdir()} == {"text"}
+                path.unlink()
+            else:
+                break
+
+    assert_in_a_thread(check)
+    assert interruptions > 100
