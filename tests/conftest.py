@@ -1,5 +1,6 @@
 """Settings that hold for every test: one profile of Hypothesis, a home of its own for what commands write."""
 
+import importlib
 import signal
 from collections import Counter
 from pathlib import Path
@@ -33,6 +34,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("ML_PLAYGROUND_OVERRIDES", "ML_PLAYGROUND_TRAIN_OVERRIDES", "ML_PLAYGROUND_SAMPLE_OVERRIDES"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "home"
+
+
+@pytest.fixture
+def fresh_compiler() -> None:
+    """The compiler of torch as it is at the start of a process: its counts and its graphs are those of all tests before."""
+    importlib.import_module("torch._dynamo").reset()
+    importlib.import_module("torch._dynamo.utils").counters.clear()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

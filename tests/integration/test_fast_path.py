@@ -112,6 +112,7 @@ print("torch._dynamo" in sys.modules)
     assert done.stdout.split() == ["False"]
 
 
+@pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_compiled_step_learns_what_the_plain_one_learns() -> None:

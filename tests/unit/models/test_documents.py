@@ -84,6 +84,7 @@ def test_packed_documents_give_the_states_and_gradients_of_each_alone(
     assert not torch.allclose(packed, model.hidden(ids))
 
 
+@pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("attention", ["math", "fused"])
 @pytest.mark.parametrize("variant", ["rotary", "window"])

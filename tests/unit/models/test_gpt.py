@@ -360,6 +360,7 @@ def test_build_window_that_hides_nothing_raises(window: int) -> None:
         model_of(attention_window=window)
 
 
+@pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("variant", ["gpt2", "qwen3", "speedrun", "window"])
@@ -374,6 +375,7 @@ def test_compiled_model_without_graph_breaks_gives_equal_gradients(variant: str)
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_compiled_model_with_experts_is_compiled_once_whoever_works_on_which_token() -> None:

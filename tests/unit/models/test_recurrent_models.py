@@ -321,6 +321,7 @@ def test_memory_of_a_token_grows_with_the_model_and_not_with_the_text(variant: s
     assert taken(length=4 * LENGTH) == shallow
 
 
+@pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_compiled_min_gru_without_graph_breaks_gives_equal_gradients() -> None:
