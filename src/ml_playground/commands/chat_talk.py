@@ -15,6 +15,7 @@ from ml_playground.commands.sample_texts import write_text
 from ml_playground.core.atomic import write_file
 from ml_playground.core.error_handling import DataError, PlaygroundError
 from ml_playground.core.humanise import json_text, printable
+from ml_playground.core.leaving import stay
 from ml_playground.core.registry import did_you_mean, load_object
 
 if TYPE_CHECKING:
@@ -134,6 +135,7 @@ class Talk:
                 if self._interrupted:
                     raise Leave from None
                 self._interrupted = True
+                stay()
                 tell("\n(once more, or Ctrl-D, to leave)")
                 continue
             self._interrupted = False

@@ -5,6 +5,7 @@ takes or gives back a lock; whoever waits for that lock afterwards waits without
 of the process, so that a limit on the cleaning costs nothing but a partial file, which the next writer removes.
 """
 
+import atexit
 import os
 import signal
 from types import FrameType
@@ -16,11 +17,48 @@ INTERRUPTED = 130
 """Exit code of a program that Ctrl-C ended, as shells know it."""
 CLEANS_UP_WITHIN_S = 8.0
 """What remains of the ten seconds in which a program promises to leave."""
+ALARMS = 4
+"""The limit passes in so many parts: where the machine stands still, the alarms of that time come as one, and the cleaning has
+the rest of its time."""
+
+
+class _Limit:
+    """Hears the alarms since Ctrl-C."""
+
+    def __init__(self) -> None:
+        self.heard = 0
+
+    def begin(self) -> None:
+        """From here on the time runs; also of a second Ctrl-C, anew."""
+        self.heard = 0
+        signal.setitimer(signal.ITIMER_REAL, CLEANS_UP_WITHIN_S / ALARMS, CLEANS_UP_WITHIN_S / ALARMS)
+
+    def receive(self, _number: int, _frame: FrameType | None) -> None:
+        """The handler of alarms: the last one ends the process."""
+        self.heard += 1
+        if self.heard >= ALARMS:
+            say_at_once("\nerror: interrupted; cleaning up took too long and was left undone.\n")
+            os._exit(INTERRUPTED)
+
+    def end(self) -> None:
+        """The time runs no more."""
+        if self.is_set:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    @property
+    def is_set(self) -> bool:
+        """Whether alarms are ours."""
+        return signal.getsignal(signal.SIGALRM) == self.receive
+
+
+_limit = _Limit()
 
 
 def limit_cleaning() -> None:
     """From here on this process leaves within `CLEANS_UP_WITHIN_S` after Ctrl-C; for a program, not for who uses us as a library."""
-    signal.signal(signal.SIGALRM, _too_late)
+    signal.signal(signal.SIGALRM, _limit.receive)
+    # Afterwards the interpreter hears no alarms, and the next one would kill what only gives its memory back.
+    atexit.register(_limit.end)
     # A shell that started it in the background has Ctrl-C ignored.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, leave_at_once)
@@ -32,11 +70,11 @@ def leave_at_once(_number: int, _frame: FrameType | None) -> NoReturn:
     Raises:
         KeyboardInterrupt: Always.
     """
-    if signal.getsignal(signal.SIGALRM) is _too_late:
-        signal.setitimer(signal.ITIMER_REAL, CLEANS_UP_WITHIN_S)
+    if _limit.is_set:
+        _limit.begin()
     raise KeyboardInterrupt
 
 
-def _too_late(_number: int, _frame: FrameType | None) -> NoReturn:
-    say_at_once("\nerror: interrupted; cleaning up took too long and was left undone.\n")
-    os._exit(INTERRUPTED)
+def stay() -> None:
+    """Whoever has answered a KeyboardInterrupt and goes on after it has all the time again."""
+    _limit.end()

@@ -1,15 +1,10 @@
 """`mlp chat` as its user meets it: what goes to stdout, what to stderr, what lines with a slash do."""
 
-import contextlib
 import io
 import json
-import os
-import pty
 import re
-import select
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -253,60 +248,3 @@ def test_chat_with_a_model_from_elsewhere_says_what_it_lacks(
     assert "plain text" not in shown
     assert f"mlp sample {folder} --prompt" in shown
     assert ("prepare.chat.template = 'auto'" in shown) == (template is not None)
-
-
-def _read_until(master: int, text: bytes, seen: bytes = b"") -> bytes:
-    """What a terminal shows up to a text; two minutes at most."""
-    end = time.monotonic() + 120
-    while text not in seen and time.monotonic() < end:
-        if select.select([master], [], [], 0.2)[0]:
-            seen += os.read(master, 1 << 16)
-    assert text in seen, seen[-300:]
-    return seen
-
-
-ON_A_TERMINAL = """
-import fcntl, os, sys, termios
-from ml_playground.cli import main
-
-os.setsid()
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-sys.exit(main(["chat", *sys.argv[1:]]))
-"""
-"""A process whose Ctrl-C is that of the terminal on its stdin."""
-
-
-def test_chat_on_a_terminal_is_not_disturbed_and_left_with_ctrl_c(tmp_path: Path) -> None:
-    """Where the model writes control characters alone none arrives; Ctrl-C ends the answer, and once more leaves."""
-    # So long that no answer ends by itself before Ctrl-C comes.
-    noise = "".join(map(chr, (*range(32), 126, 127))) * 300
-    chat_run(tmp_path, profile={"kind": "plain_sft", "text_bias": {noise: 1000.0}})
-    master, slave = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-c", ON_A_TERMINAL, "bottles", "--max-new-tokens", "100000", "--temperature", "3"],
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-        env=os.environ | {"TERM": "dumb"},
-    )
-    os.close(slave)
-    try:
-        _read_until(master, b"user: ")
-        os.write(master, b"Hi\n")
-        seen = _read_until(master, b"assistant: ").partition(b"assistant: ")[2]
-        seen = _read_until(master, b"~", seen)
-        os.write(master, b"\x03")
-        seen = _read_until(master, b"user: ", seen)
-        assert not set(seen) & {*range(9), *range(14, 32), 127}
-        assert b"Ctrl-C once more leaves" in seen
-        os.write(master, b"\x03")
-        # One that comes while readline sets up its line is only heard at the next key, be it Ctrl-D.
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(5)
-        with contextlib.suppress(OSError):
-            os.write(master, b"\x04")
-        assert process.wait(120) == 0
-    finally:
-        process.kill()
-        process.wait()
-        os.close(master)
