@@ -1,5 +1,6 @@
 """An interrupt may fall between any two instructions of a write; the writes that its answer needs must still succeed."""
 
+import gc
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -25,6 +26,17 @@ def as_line(path: Path, text: str) -> None:
 def as_file(path: Path, text: str) -> None:
     """The whole file."""
     write_file(path, text, durable=False)
+
+
+@pytest.fixture
+def no_collection() -> Generator[None]:
+    """Nothing is collected: the finalizers of what other tests left behind would be interrupted as well."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 @contextmanager
@@ -67,6 +79,7 @@ def assert_in_a_thread(check: Callable[[], None]) -> None:
         raise raised[0]
 
 
+@pytest.mark.usefixtures("no_collection")
 @pytest.mark.filterwarnings("ignore:Exception ignored in.*FileIO")
 @pytest.mark.parametrize("write", [as_file, as_line])
 def test_a_write_that_was_interrupted_anywhere_is_not_in_the_way_of_the_next(write: Writer, tmp_path: Path) -> None:

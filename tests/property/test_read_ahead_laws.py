@@ -100,7 +100,7 @@ def test_next_batch_is_made_before_it_is_asked_for() -> None:
 
     ahead = ReadAhead(source, finish)
     ahead.batch_at(0)
-    assert made.wait(30)
+    assert made.wait(600)
     ahead.close()
 
 
