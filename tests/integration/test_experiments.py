@@ -3,8 +3,6 @@
 import json
 import re
 import shlex
-import threading
-import time
 import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +22,7 @@ from ml_playground.data_pipeline.split_text import split_text
 from ml_playground.data_pipeline.text_dataset import PreparedText, as_text
 from ml_playground.models.settings import Gpt
 from ml_playground.models.utils.counting import parameter_counts
+from tests.fakes.halting import halting, meanwhile
 from tests.fakes.tiny_job import TEXT
 
 NAMES = sorted(file.parent.name for file in SHIPPED.glob("*/config.toml"))
@@ -40,16 +39,18 @@ LONG = (
     *(f"{key}.every_steps={STEPS // 2}" for key in ("checkpointing", "hooks.samples")),
     f"train.evaluate_every_steps={STEPS // 2}",
     "hooks.control.every_seconds=0.0",
+    f"hooks.halt={{kind='halt', at_step={STEPS // 8}}}",
     "runtime.threads=1",
 )
-"""So many steps that a run can be asked to pause in their midst, and little else."""
+"""So many steps that a run can be asked to pause in their midst, where it stands still meanwhile, and little else."""
 
 
 @pytest.fixture(autouse=True)
 def _threads() -> Iterator[None]:
-    """The engine sets the threads of its process: put them back."""
+    """A kind of hook is known to these tests alone; the engine sets the threads of its process: put them back."""
     threads = torch.get_num_threads()
-    yield
+    with halting():
+        yield
     torch.set_num_threads(threads)
 
 
@@ -64,21 +65,10 @@ def words_for(name: str, folder: Path, *sets: str) -> list[str]:
 
 @contextmanager
 def asked_to_pause(name: str) -> Iterator[None]:
-    """In another terminal, as soon as the run has written something: `mlp control NAME pause`."""
+    """In another terminal, in the midst of the run: `mlp control NAME pause`."""
     answers: list[int] = []
-
-    def ask() -> None:
-        end_s = time.monotonic() + 60
-        while not any(run.metrics.exists() and run.metrics.stat().st_size for run in all_runs(runs_folder())):
-            if time.monotonic() > end_s:
-                return
-            time.sleep(0.001)
-        answers.append(main(["control", name, "pause"]))
-
-    other = threading.Thread(target=ask)
-    other.start()
-    yield
-    other.join()
+    with meanwhile(lambda: answers.append(main(["control", name, "pause"]))):
+        yield
     assert answers == [0]
 
 
