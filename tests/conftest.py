@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.configuration import set_hypothesis_home_dir
+from hypothesis.internal.conjecture.providers import HypothesisProvider
+from hypothesis.internal.constants_ast import Constants
 
 # Beside the other tools' caches; where it would lie otherwise depends on the working directory.
 set_hypothesis_home_dir(Path(__file__).parent.parent / ".cache" / "hypothesis")
@@ -21,6 +23,9 @@ settings.register_profile(
     database=None,
 )
 settings.load_profile("house")
+# Hypothesis draws constants of whatever modules of ours are loaded, too. Those are the modules of the tests that came before in the
+# same process: a law would be tried with other examples each time that the workers share the tests otherwise.
+HypothesisProvider._local_constants = Constants()  # type: ignore[assignment]
 
 # A shell that starts the tests in the background has Ctrl-C ignored, in them and in every program that they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

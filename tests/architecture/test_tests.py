@@ -1,8 +1,15 @@
 """The tests about the tests: real small parts, and a line of why."""
 
 import ast
+import importlib
 import re
+import sys
 from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.architecture.source import ROOT, Source, calls, imports, sources
 
@@ -83,3 +90,28 @@ def test_fakes_are_imported_by_their_full_name() -> None:
         if name.partition(".")[0] in {"fakes", "conftest", "architecture"}
     ]
     assert wrong == []
+
+
+def drawn() -> list[list[int]]:
+    """The examples that a law is tried with."""
+    found: list[list[int]] = []
+
+    @given(st.lists(st.integers(), min_size=5))
+    def law(numbers: list[int]) -> None:
+        found.append(numbers)
+
+    law()
+    return found
+
+
+def test_laws_are_tried_with_the_same_examples_whatever_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which tests ran before in a process is a matter of chance; what a law is tried with must not be."""
+    before = drawn()
+    (tmp_path / "numbers_of_another.py").write_text(f"NUMBERS = {[7**power for power in range(20, 220)]}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("numbers_of_another")
+    after = drawn()
+    del sys.modules["numbers_of_another"]
+    assert after == before
