@@ -4,7 +4,6 @@ import io
 import os
 import select
 import sys
-import time
 from collections import deque
 from contextlib import suppress
 from threading import Lock, Thread
@@ -18,8 +17,8 @@ _LOOK_AGAIN_S = 1.0
 
 PATIENCE_S = 0.1
 """How long somebody who has something to say waits for a reader that has stopped reading; later words do not wait."""
-MOST_PATIENCE_S = 5.0
-"""How long for a thread that gets no processor, so that words come in the order in which things happened."""
+MOST_MOMENTS = 50
+"""How many such moments for a thread that gets no processor, so that words come in the order in which things happened."""
 MOST_LINES = 1000
 """Words kept for a reader that has stopped reading; beyond it the oldest are lost."""
 
@@ -133,10 +132,11 @@ def _stderr() -> TextIO | None:
 
 
 def _let_speak(thread: Thread) -> None:
-    until_s = time.monotonic() + MOST_PATIENCE_S
-    thread.join(PATIENCE_S)
-    while thread.is_alive() and _takes_words_now() and time.monotonic() < until_s:
+    # Counted, not timed: while the machine stands still, nobody can speak.
+    for _ in range(MOST_MOMENTS):
         thread.join(PATIENCE_S)
+        if not (thread.is_alive() and _takes_words_now()):
+            return
 
 
 def _takes_words_now() -> bool:

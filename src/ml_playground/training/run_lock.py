@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.atomic import write_file
 from ml_playground.core.error_handling import PlaygroundError, RunError
-from ml_playground.core.file_locks import locked_file
+from ml_playground.core.file_locks import is_locked, locked_file
 from ml_playground.core.run_folder import RunFolder, cache_folder
 from ml_playground.core.storage_errors import storage_errors
 from ml_playground.training.memory import what_to_change
@@ -91,13 +91,18 @@ def held(run: RunFolder) -> AbstractContextManager[Any]:
         RunError: Another process trains it.
         StorageError: Nothing can be written there.
     """
-    try:
-        with storage_errors(run.lock):
-            run.path.mkdir(parents=True, exist_ok=True)
-            # Viewers hold the lock for microseconds, to see whether the run lives: wait a little before refusing.
-            return FileLock(run.lock, timeout=1).acquire()
-    except Timeout:
-        raise RunError(
-            f"The run {run.id} is being trained by another process; wait for it, pause it (mlp control {run.id} pause), "
-            "or start another run beside it: --fresh."
-        ) from None
+    with storage_errors(run.lock):
+        run.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(run.lock)
+        while True:
+            try:
+                # Another process may be on its way out: wait a little before refusing.
+                return lock.acquire(timeout=1)
+            except Timeout:
+                # Who only looks whether the run lives holds the lock for microseconds, or as long as it is stopped there.
+                if is_locked(run.lock):
+                    break
+    raise RunError(
+        f"The run {run.id} is being trained by another process; wait for it, pause it (mlp control {run.id} pause), "
+        "or start another run beside it: --fresh."
+    )

@@ -1,5 +1,6 @@
 """A watching hook on a thread of its own: it may hang, and the run goes on without it."""
 
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from threading import Condition, Event, Thread
 from typing import Any, ClassVar, NamedTuple
 
+from ml_playground.core.patience import came
 from ml_playground.core.run_schema import Reason
 from ml_playground.core.side_threads import started
 from ml_playground.core.values import NOTHING, Progress, Wish
@@ -28,6 +30,8 @@ class Patience(NamedTuple):
     """A save waits so long for what the hook remembers; then the checkpoint holds what it remembered before."""
     end_s: float = 5.0
     """The end of a run waits so long for the hook."""
+    moment_s: float = 0.1
+    """Before a call is said to hang, training waits so long for it, once: the machine may have stood still, and both with it."""
 
 
 _PATIENCE = Patience()
@@ -101,7 +105,7 @@ class Beside:
         self._step = progress.step
         ended = Event()
         self._put("on_end", lambda: self._hook.on_end(progress, reason, error), ended=ended)
-        if ended.wait(0 if self._left else self._patience.end_s):
+        if came(ended.wait, 0 if self._left else self._patience.end_s):
             if self._thread is not None:
                 self._thread.join()
             self._look_after()
@@ -113,7 +117,7 @@ class Beside:
         ended = Event()
         call = self._put("state_dict", self._hook.state_dict, ended=ended)
         if not self._left and self._hanging is None:
-            if not ended.wait(self._patience.state_s):
+            if not came(ended.wait, self._patience.state_s):
                 self._hang(self._patience.state_s)
             elif self._under_way is not call:
                 self._state = call.answer
@@ -193,7 +197,7 @@ class Beside:
             self._note("answers", "answers again", seconds=round(took_s, 3))
         if self._hanging is None and under_way is not None:
             waited_s = self._clock.tick() - under_way.began_s
-            if waited_s > self._patience.answer_s:
+            if waited_s > self._patience.answer_s and not came(self._is_over(under_way), self._patience.moment_s):
                 self._hang(waited_s)
         if self._wished != NOTHING:
             wish, self._wished = self._wished, NOTHING
@@ -202,6 +206,15 @@ class Beside:
         if self._left and (last := self._under_way) is not None:
             self._under_way = None
             self._note("left", f"has ended its thread in {last.method} and is told nothing more", method=last.method)
+
+    def _is_over(self, call: _Call) -> Callable[[float], bool]:
+        """Asks some seconds later whether a call is no longer under way."""
+
+        def asked_after(seconds: float) -> bool:
+            time.sleep(seconds)
+            return self._under_way is not call
+
+        return asked_after
 
     def _hang(self, waited_s: float) -> None:
         under_way = self._under_way

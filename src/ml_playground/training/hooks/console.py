@@ -173,7 +173,9 @@ class ConsoleHook(BaseHook):
 
     def _still_evaluating(self, ended: Event, progress: Progress, began_s: float) -> None:
         while not ended.wait(self._every_seconds):
-            self._say(evaluating_line(progress, self._context.clock.tick() - began_s))
+            passed_s = self._context.clock.tick() - began_s
+            if passed_s >= self._every_seconds:
+                self._say(evaluating_line(progress, passed_s))
 
     def _evaluated(self) -> None:
         if self._evaluating is not None:

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event as Signal
+from threading import Timer
 from threading import enumerate as all_threads
 from typing import Any
 
@@ -26,7 +27,7 @@ from tests.fakes.no_threads import no_threads
 
 SHORT = Patience(answer_s=5.0, state_s=0.05, end_s=0.1)
 """For hooks that never answer."""
-LONG = Patience(answer_s=5.0, state_s=60.0, end_s=60.0)
+LONG = Patience(answer_s=5.0, state_s=600.0, end_s=600.0)
 """For those that do, on a machine that may be elsewhere for seconds."""
 
 
@@ -44,7 +45,7 @@ class Listener(BaseHook):
     def on_step(self, event: StepEvent) -> Wish:
         self.entered.set()
         if self._gate is not None:
-            assert self._gate.wait(60)
+            assert self._gate.wait(600)
         self.heard.append(f"step {event.progress.step}")
         return NOTHING
 
@@ -152,7 +153,7 @@ def test_hook_that_hangs_costs_nothing_is_said_once_and_counted(tmp_path: Path, 
     beside = Beside(hook, "slow", context, told, LONG)
     beside.on_start(progress(0))
     beside.on_step(event(1, [2.0]))
-    assert hook.entered.wait(60)
+    assert hook.entered.wait(600)
     for step in range(2, 10_002):
         clock_of(context).advance(0.01)
         beside.on_step(event(step, [2.0]))
@@ -173,6 +174,22 @@ def test_hook_that_hangs_costs_nothing_is_said_once_and_counted(tmp_path: Path, 
     assert notes_of(context)[1].data["seconds"] > 5
 
 
+def test_hook_that_answers_in_a_moment_is_not_said_to_hang_by_the_clock(tmp_path: Path, gate: Signal) -> None:
+    """A laptop that slept for an hour stopped it as well."""
+    context, told, hook = hook_context(tmp_path), Told(), Listener(gate)
+    beside = Beside(hook, "quick", context, told, LONG._replace(moment_s=600.0))
+    beside.on_start(progress(0))
+    beside.on_step(event(1, [2.0]))
+    assert hook.entered.wait(600)
+    clock_of(context).advance(3600)
+    opening = Timer(0.01, gate.set)
+    opening.start()
+    beside.on_step(event(2, [2.0]))
+    opening.join()
+    beside.on_end(progress(2), "completed", None)
+    assert told == []
+
+
 def test_state_dict_of_a_hook_that_hangs_is_the_one_before_and_not_waited_for_again(
     tmp_path: Path, gate: Signal
 ) -> None:
@@ -182,7 +199,7 @@ def test_state_dict_of_a_hook_that_hangs_is_the_one_before_and_not_waited_for_ag
     beside.load_state_dict({"heard": 1})
     beside.on_start(progress(0))
     beside.on_step(event(1, [2.0]))
-    assert hook.entered.wait(60)
+    assert hook.entered.wait(600)
     assert [beside.state_dict() for _ in range(100)] == [{"heard": 1}] * 100
     assert [note.kind for note in notes_of(context)] == ["hook_hangs"]
     gate.set()
@@ -225,7 +242,7 @@ def test_hook_that_leaves_its_thread_is_said_and_not_waited_for(tmp_path: Path) 
     beside.on_step(event(1, [2.0]))
     for thread in all_threads():
         if thread.name == "hook odd":
-            thread.join(60)
+            thread.join(600)
     for step in range(2, 5):
         assert beside.on_step(event(step, [2.0])) == NOTHING
     assert beside.state_dict() == {}
@@ -245,7 +262,7 @@ def test_hook_that_leaves_in_a_call_that_is_waited_for_is_said_at_once(tmp_path:
             sys.exit()
 
     context, told = hook_context(tmp_path), Told()
-    beside = Beside(Tolerant(Leaver(), "x", context, told), "x", context, told, Patience(60.0, 60.0, 60.0))
+    beside = Beside(Tolerant(Leaver(), "x", context, told), "x", context, told, LONG)
     beside.load_state_dict({"heard": 1})
     beside.on_start(progress(0))
     if method == "state_dict":
