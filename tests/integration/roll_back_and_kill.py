@@ -8,16 +8,18 @@ import os
 import random
 import signal
 import sys
-import time
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 from benchmarks.forked import ended, in_child, load_all
 
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.run_folder import RunFolder
 from tests.fakes.poisoned import known_kinds
-from tests.faults.forking import KILLED, trained
+from tests.faults.forking import is_file_operation, trained
 
 Moment = Callable[[RunFolder], bool]
 
@@ -40,19 +42,37 @@ def examined(batches: int) -> Moment:
 MOMENTS: Sequence[Moment] = (undone(1), examined(1), reached(5), undone(2), examined(2), reached(12))
 
 
-def attempt(job: JobConfig, run: RunFolder, moment: Moment | None, pause_s: float = 0.0) -> bool:
-    """Train in a child that is killed some milliseconds after its moment; whether it was killed before it ended."""
-    child = in_child(lambda: trained(job, run))
-    while moment is None or not moment(run):
-        over, status = os.waitpid(child, os.WNOHANG)
-        if over:
-            if status:
-                raise SystemExit("an attempt failed")
-            return False
-        time.sleep(0.0005)
-    time.sleep(pause_s)
-    os.kill(child, signal.SIGKILL)
-    return ended(child) == KILLED
+class KilledAfter:
+    """Ends this process some milliseconds of its own work after a moment: whoever watched it from outside might come too late.
+
+    The moment is looked for before each file operation, for files tell of it. The end comes from the system's own timer, between
+    any two instructions, and leaves no more time to clean up than SIGKILL does.
+    """
+
+    def __init__(self, run: RunFolder, moment: Moment, pause_s: float) -> None:
+        self._run, self._moment, self._pause_s = run, moment, pause_s
+        self._over = False
+        threading.setprofile(self._look)
+        sys.setprofile(self._look)
+
+    def _look(self, _frame: FrameType, event: str, function: Any) -> None:
+        if not self._over and event == "c_call" and is_file_operation(function) and self._moment(self._run):
+            self._over = True
+            signal.setitimer(signal.ITIMER_PROF, self._pause_s)
+
+
+def attempt(job: JobConfig, run: RunFolder, moment: Moment | None = None, pause_s: float = 0.0) -> bool:
+    """Train in a child that ends some milliseconds after its moment; whether it ended before the run did."""
+
+    def act() -> None:
+        if moment is not None:
+            KilledAfter(run, moment, pause_s)
+        trained(job, run)
+
+    code = ended(in_child(act))
+    if code not in (0, -signal.SIGPROF):
+        raise SystemExit(f"an attempt ended with {code}")
+    return code != 0
 
 
 def main(folder: Path) -> None:
@@ -61,10 +81,10 @@ def main(folder: Path) -> None:
     job = JobConfig.model_validate_json((folder / "job.json").read_bytes())
     load_all(job)
     whole, killed = (RunFolder(folder / "home" / "runs" / job.name / name) for name in ("whole", "killed"))
-    attempt(job, whole, None)
+    attempt(job, whole)
     pauses = random.Random(folder.name)
-    kills = sum(attempt(job, killed, moment, pauses.uniform(0, 0.02)) for moment in MOMENTS)
-    attempt(job, killed, None)
+    kills = sum(attempt(job, killed, moment, pauses.uniform(0.001, 0.02)) for moment in MOMENTS)
+    attempt(job, killed)
     sys.stdout.write(json.dumps({"whole": str(whole.path), "killed": str(killed.path), "kills": kills}))
 
 

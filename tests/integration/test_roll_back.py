@@ -126,7 +126,7 @@ def test_run_rolled_back_and_stopped_goes_on_as_if_it_had_not_been(stop_after: i
 
 
 def test_run_rolled_back_and_killed_at_random_moments_ends_with_the_same_bits(tmp_path: Path) -> None:
-    """SIGKILL between any two instructions, in the midst of going back too."""
+    """Ended by the system between any two instructions, in the midst of going back too."""
     job = job_of(tmp_path, **poisoned((3, 9)))
     (tmp_path / "job.json").write_text(job.model_dump_json())
     told = json.loads(
