@@ -322,6 +322,11 @@ settings = PrepareSettings.model_validate_json(sys.argv[1])
 """
 
 
+def uncovered() -> dict[str, str]:
+    """The environment without coverage: of a child that is killed, or may not write, it is a torn file that the report stumbles over."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+
+
 def child(settings: Any, code: str, **limits: Any) -> subprocess.CompletedProcess[str]:
     """A process that prepares."""
     command = [sys.executable, "-c", PREPARE_IN_A_CHILD + textwrap.dedent(code), settings.model_dump_json()]
@@ -334,8 +339,7 @@ def test_prepare_killed_while_encoding_leaves_nothing_that_looks_whole(tmp_path:
     killed = child(
         settings,
         "prepare(settings, Deps(), report=lambda p: p.phase == 'checking' and os.kill(os.getpid(), signal.SIGKILL))",
-        # Coverage of a killed process is a torn file that its report then stumbles over.
-        env={name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")},
+        env=uncovered(),
     )
     assert killed.returncode == -signal.SIGKILL
     assert not prepared_folder(settings).exists()
@@ -356,6 +360,7 @@ def test_prepare_on_a_full_disk_says_so_and_leaves_nothing(tmp_path: Path) -> No
             sys.exit(str(error))
         """,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
+        env=uncovered(),
     )
     assert failed.stderr.startswith(
         f"Could not write {prepared_folder(settings)}: the file would be larger than allowed"
