@@ -119,7 +119,7 @@ class Beside:
         if not self._left and self._hanging is None:
             if not came(ended.wait, self._patience.state_s):
                 self._hang(self._patience.state_s)
-            elif self._under_way is not call:
+            elif not self._left:
                 self._state = call.answer
         return self._state
 
@@ -165,10 +165,13 @@ class Beside:
                 self._do(call)
                 call = self._next()
             self._do(call)
-        self._left = True
-        # It left in this call: whoever waits for its end waits for nothing.
-        if (last := self._under_way) is not None and last.ended is not None:
-            last.ended.set()
+        # It left in this call: whoever waits for the end of it, or of one behind it, waits for nothing.
+        with self._ready:
+            self._left = True
+            unheard = [self._under_way, *self._calls]
+        for last in unheard:
+            if last is not None and last.ended is not None:
+                last.ended.set()
 
     def _next(self) -> _Call:
         with self._ready:

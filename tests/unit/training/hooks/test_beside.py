@@ -240,9 +240,7 @@ def test_hook_that_leaves_its_thread_is_said_and_not_waited_for(tmp_path: Path) 
     context, told = hook_context(tmp_path), Told()
     beside = Beside(Tolerant(Leaving(), "odd", context, told), "odd", context, told, LONG)
     beside.on_step(event(1, [2.0]))
-    for thread in all_threads():
-        if thread.name == "hook odd":
-            thread.join(600)
+    [thread.join(600) for thread in all_threads() if thread.name == "hook odd"]
     for step in range(2, 5):
         assert beside.on_step(event(step, [2.0])) == NOTHING
     assert beside.state_dict() == {}
@@ -250,23 +248,26 @@ def test_hook_that_leaves_its_thread_is_said_and_not_waited_for(tmp_path: Path) 
     assert told == ["hook 'odd' has ended its thread in on_step and is told nothing more"]
 
 
-@pytest.mark.parametrize("method", ["on_end", "state_dict"])
-def test_hook_that_leaves_in_a_call_that_is_waited_for_is_said_at_once(tmp_path: Path, method: str) -> None:
-    """Nothing of five seconds at the end of every run, and nothing of a state that is none."""
+@pytest.mark.parametrize("method", ["on_end", "state_dict", "on_step"])
+@pytest.mark.parametrize("asks", [True, False])
+def test_hook_that_leaves_while_it_is_waited_for_is_said_at_once(tmp_path: Path, method: str, asks: bool) -> None:
+    """Nothing of five seconds at the end of every run, and nothing of a state that is none; a step lasts until training waits."""
 
     class Leaver(Listener):
+        def on_step(self, event: StepEvent) -> Wish:
+            sys.exit(time.sleep(0.2))
+
         def on_end(self, progress: Progress, reason: Any, error: BaseException | None) -> None:
             sys.exit()
 
         def state_dict(self) -> Mapping[str, Any]:
-            sys.exit()
+            return {"heard": 1} if method == "on_end" else sys.exit()
 
     context, told = hook_context(tmp_path), Told()
     beside = Beside(Tolerant(Leaver(), "x", context, told), "x", context, told, LONG)
     beside.load_state_dict({"heard": 1})
-    beside.on_start(progress(0))
-    if method == "state_dict":
-        assert beside.state_dict() == {"heard": 1}
+    beside.on_step(event(1, [2.0])) if method == "on_step" else beside.on_start(progress(0))
+    assert not (asks or method == "state_dict") or beside.state_dict() == {"heard": 1}
     beside.on_end(progress(0), "completed", None)
     assert told == [f"hook 'x' has ended its thread in {method} and is told nothing more"]
 
