@@ -1,6 +1,5 @@
 """`mlp run`: from a text on disk to a trained model that writes, or from images to one that tells them apart, in one go."""
 
-import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -20,6 +19,7 @@ from ml_playground.commands.train import summary_of as training_summary_of
 from ml_playground.configuration.loading import Loaded, load
 from ml_playground.configuration.models import JobConfig
 from ml_playground.configuration.origins import Layer
+from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import ConfigError, PlaygroundError, RunError
 from ml_playground.core.humanise import json_text, plural
 from ml_playground.core.registry import load_object
@@ -65,7 +65,7 @@ def run(
     With --minutes the program measures this machine and this text, plans size, context, batch, learning rate and schedule
     for the lowest loss in that time, says what it expects, and ends in time.
     """
-    began_s = time.monotonic()
+    began_s = Deps().clock.tick()
     request = None if minutes is None else Request(experiment, sets or (), files or (), minutes)
     loaded = load(experiment, sets=sets or (), files=files or ())
     if request is not None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -60,8 +61,12 @@ def environment_record(job: JobConfig, decided: Decisions) -> dict[str, Any]:
     }
 
 
+@cache
 def _commit() -> str | None:
-    """The commit of the checkout this code runs from; None for an installed package."""
+    """The commit of the checkout this code runs from; None for an installed package, or where git does not answer in time.
+
+    Asked once: the code of a process stays as it was loaded.
+    """
     if not (CHECKOUT / ".git").exists():
         return None
     try:
@@ -79,7 +84,7 @@ def _commit() -> str | None:
 
 
 def environment_changes(former: Mapping[str, Any], present: Mapping[str, Any]) -> list[str]:
-    """What may change a result and is not what it was, in words; only of what both records hold."""
+    """What may change a result and is not what it was, in words; only of what both records know."""
     before, after = _facts(former), _facts(present)
     return [
         f"{name}: {before[name]} -> {after[name]}" for name in after if name in before and before[name] != after[name]
@@ -88,7 +93,7 @@ def environment_changes(former: Mapping[str, Any], present: Mapping[str, Any]) -
 
 def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
     packages = record.get("packages")
-    plain = {name: record[name] for name in COMPARED if name in record}
+    plain = {name: record[name] for name in COMPARED if record.get(name) is not None}
     return plain | (cast(dict[str, Any], packages) if isinstance(packages, dict) else {})
 
 

@@ -209,7 +209,7 @@ def test_verify_resume_interrupted_leaves_neither_processes_nor_runs(
             with suppress(OSError):
                 while True:
                     said += os.read(ours, 1024)
-            process.wait(60)
+            process.wait(600)
         finally:
             process.kill()
     os.close(ours)
@@ -313,7 +313,7 @@ def test_training_process_that_fails_is_told_with_its_last_words() -> None:
     assert "is no job that this version can read" in message
     with TrainingProcess(run, Deps(), lambda _text: None) as process:
         with pytest.raises(WorkerError, match="exit code 2"):
-            process.wait_for_seconds(60)
+            process.wait_for_seconds(600)
         with pytest.raises(WorkerError, match="exit code 2"):
             process.kill()
 

@@ -36,6 +36,11 @@ def test_matrix_rate_of_small_matrices_is_positive() -> None:
     assert matrix_rate(torch.device("cpu"), torch.float32, seconds=0.01, side=64) > 1e6
 
 
+def test_rate_without_any_time_is_measured_once() -> None:
+    """A machine that was elsewhere when the measuring began is not infinitely slow."""
+    assert matrix_rate(torch.device("cpu"), torch.float32, seconds=0.0, side=64) > 0
+
+
 def test_read_rate_of_a_small_block_is_positive() -> None:
     """In bytes: a block of twice the bytes takes about twice the time, at the same rate."""
     assert read_rate(torch.device("cpu"), seconds=0.01, size_bytes=1 << 20) > 1e6

@@ -78,8 +78,9 @@ def test_record_start_over_a_damaged_record_writes_a_new_one(tmp_path: Path, dam
     assert run.environment.read_text() == whole
 
 
-def test_environment_changes_of_facts_that_only_one_record_has_are_none() -> None:
-    """An older version wrote down less."""
-    assert (
-        environment_changes({"python": "3.11"}, {"python": "3.11", "commit": "abc", "packages": {"torch": "2"}}) == []
-    )
+@pytest.mark.parametrize("former", [{"python": "3.11"}, {"python": "3.11", "commit": None}])
+def test_environment_changes_of_facts_that_only_one_record_knows_are_none(former: dict[str, Any]) -> None:
+    """An older version wrote down less; git did not answer on a machine that was busy."""
+    present = {"python": "3.11", "commit": "abc", "packages": {"torch": "2"}}
+    assert environment_changes(former, present) == environment_changes(present, former) == []
+    assert environment_changes({"commit": "abc"}, {"commit": "abd"}) == ["commit: abc -> abd"]
