@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ml_playground.core.deps import Deps
+from ml_playground.core.deps import Deps, UrlFetch
 from ml_playground.core.error_handling import ConfigError, DataError, StorageError
 from ml_playground.core.run_folder import cache_folder
 from ml_playground.data_pipeline.settings import UrlText
@@ -318,7 +318,8 @@ def server() -> Generator[ThreadingHTTPServer]:
 def over_http(server: ThreadingHTTPServer, trouble: str, **settings: object) -> UrlSource:
     """The source behind one kind of trouble."""
     url = f"http://127.0.0.1:{server.server_port}/{trouble}"
-    return build(UrlText.model_validate({"url": url, **settings}), Deps(sleep=Waits()))
+    # With the usual patience, a machine that stalls would be asked once more than the test counts.
+    return build(UrlText.model_validate({"url": url, **settings}), Deps(fetch=UrlFetch(600), sleep=Waits()))
 
 
 @pytest.mark.parametrize("trouble", ["fine", "503", "cut", "norange"])

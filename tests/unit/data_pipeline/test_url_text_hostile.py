@@ -12,7 +12,7 @@ from urllib.request import Request
 
 import pytest
 
-from ml_playground.core.deps import Deps, RefusedAddressError
+from ml_playground.core.deps import Deps, RefusedAddressError, UrlFetch
 from ml_playground.core.error_handling import ConfigError, DataError
 from ml_playground.core.fetching import _Redirects
 from ml_playground.core.run_folder import cache_folder
@@ -20,6 +20,9 @@ from ml_playground.data_pipeline.settings import UrlText
 from ml_playground.data_pipeline.sources.url_text import UrlSource, build
 
 MEGABYTE = b"all work and no play makes jack\n" * (1 << 15)
+
+# With the usual patience, a machine that stalls would be asked once more than the tests count.
+PATIENT = Deps(fetch=UrlFetch(600), sleep=lambda _: None)
 
 
 class Trap(BaseHTTPRequestHandler):
@@ -61,7 +64,7 @@ def address() -> Generator[str]:
 
 def source(url: str) -> UrlSource:
     """The text behind it, without waits between attempts."""
-    return build(UrlText(url=url), Deps(sleep=lambda _: None))
+    return build(UrlText(url=url), PATIENT)
 
 
 def nothing_is_left() -> bool:
@@ -73,7 +76,7 @@ def nothing_is_left() -> bool:
 def test_answer_without_end_is_refused_at_the_limit_and_nothing_is_kept(address: str, sha256: str | None) -> None:
     """The disk is not filled to learn that it was the wrong text; nor is it tried again."""
     settings = UrlText(url=f"{address}/endless", sha256=sha256)
-    made = UrlSource(settings, Deps(sleep=lambda _: None), most_bytes=3 << 20)
+    made = UrlSource(settings, PATIENT, most_bytes=3 << 20)
     with pytest.raises(DataError, match=r"\(1 attempt\): the server sends \d+ bytes, and at most 3145728 are fetched"):
         next(made.documents())
     assert nothing_is_left()

@@ -57,8 +57,9 @@ def test_breach_names_every_way_to_break_the_law(target: Target, how: str) -> No
 
 def test_breach_too_much_time_or_memory_is_one() -> None:
     """A reader that answers in the end may still have taken the machine."""
-    assert breach(NUMBER, b"17", most_seconds=0.0).startswith("took 0.0 s")
-    assert breach(NUMBER, b"17", most_bytes=-1).startswith("took ")
+    assert breach(NUMBER, b"17", most_seconds=0.0).endswith(" s")
+    # Memory of other parts of the process may be given back meanwhile, and then it shrinks.
+    assert breach(NUMBER, b"17", most_bytes=-(1 << 40)).endswith(" MiB")
 
 
 def refuse(text: str) -> None:
