@@ -9,8 +9,6 @@ from hypothesis import strategies as st
 
 from ml_playground.planning.ngrams import MOST_TRAINING, counted_loss
 
-RANDOM = np.random.default_rng(1)
-
 
 def test_counted_loss_of_a_repeated_text_is_nearly_nothing() -> None:
     """What always follows is known after it was seen a few times."""
@@ -20,16 +18,17 @@ def test_counted_loss_of_a_repeated_text_is_nearly_nothing() -> None:
 
 def test_counted_loss_of_dice_is_their_entropy() -> None:
     """No context tells anything of the next throw."""
-    throws = RANDOM.integers(0, 6, 40_000).astype(np.uint16)
+    throws = np.random.default_rng(1).integers(0, 6, 40_000).astype(np.uint16)
     assert counted_loss(throws[:30_000], throws[30_000:], 6) == pytest.approx(math.log(6), abs=0.02)
 
 
 def test_counted_loss_of_a_chain_is_that_of_its_pairs() -> None:
     """A token that stays with 9 of 10 and else is any of ten."""
-    stays = RANDOM.random(40_000) < 0.9
+    random = np.random.default_rng(1)
+    stays = random.random(40_000) < 0.9
     chain = np.zeros(40_000, dtype=np.uint16)
     for number in range(1, 40_000):
-        chain[number] = chain[number - 1] if stays[number] else RANDOM.integers(10)
+        chain[number] = chain[number - 1] if stays[number] else random.integers(10)
     expected = -0.91 * math.log(0.91) - 0.09 * math.log(0.01)
     assert counted_loss(chain[:30_000], chain[30_000:], 10) == pytest.approx(expected, abs=0.03)
 
