@@ -17,8 +17,8 @@ from ml_playground.configuration.models import JobConfig
 from ml_playground.core.atomic import read_lines
 from ml_playground.core.registry import load_object
 
-LEAVES_WITHIN_S = 60.0
-"""After SIGTERM and SIGINT; ten seconds are promised, and a machine that is shared may be elsewhere for as long."""
+LEAVES_WITHIN_S = 600.0
+"""After SIGTERM and SIGINT: against a hang alone, for a machine that is shared may be elsewhere for minutes."""
 POLL_S = 0.0005
 TOLD_LINES = 6
 

@@ -36,8 +36,8 @@ Report = dict[str, Any]
 Moment = Callable[[Path], bool]
 """Whether it has come, by what lies under a home."""
 
-WITHIN_S = 60.0
-"""From a signal to the end of the process; ten are promised, and a machine that is shared may be elsewhere for as long."""
+WITHIN_S = 600.0
+"""From a signal to the end of the process: against a hang alone, for a machine that is shared may be elsewhere for minutes."""
 NOT_BEGUN = {-signal.SIGTERM, 130}
 """How a process ends that was asked to before there was a run: nothing is to be saved."""
 

@@ -48,12 +48,12 @@ class Disk:
         """Read-only for all that is opened from now on, as after an error of the disk."""
         subprocess.run(["mount", "--bind", self.place, self.place], check=True)
         # It is busy for as long as a thread of the run has a file open for writing.
-        for _ in range(200):
-            done = subprocess.run(["mount", "-o", "remount,bind,ro", self.place], capture_output=True, check=False)
-            if done.returncode == 0:
-                return
+        until_s = time.monotonic() + 600
+        while subprocess.run(
+            ["mount", "-o", "remount,bind,ro", self.place], capture_output=True, check=False
+        ).returncode:
+            assert time.monotonic() < until_s
             time.sleep(0.05)
-        done.check_returncode()
 
     def unlock(self) -> None:
         """It can be written again."""
