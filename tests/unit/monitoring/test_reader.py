@@ -198,7 +198,7 @@ def test_is_held_by_another_process_until_it_is_killed() -> None:
     run = bare_run()
     code = (
         "import sys, time; from filelock import FileLock; lock = FileLock(sys.argv[1]).acquire(); "
-        "print('held', flush=True); time.sleep(60)"
+        "print('held', flush=True); time.sleep(600)"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(run.lock)], stdout=subprocess.PIPE, text=True) as process:
         said = process.stdout.readline() if process.stdout else ""
