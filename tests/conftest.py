@@ -2,7 +2,9 @@
 
 import importlib
 import signal
+import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,21 @@ def fresh_compiler() -> None:
     """The compiler of torch as it is at the start of a process: its counts and its graphs are those of all tests before."""
     importlib.import_module("torch._dynamo").reset()
     importlib.import_module("torch._dynamo.utils").counters.clear()
+
+
+@pytest.fixture(autouse=True)
+def _torch_as_it_was() -> Iterator[None]:
+    """What a command sets for its whole process, which here goes on with other tests, holds for one test alone."""
+    threads = sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None
+    yield
+    if (torch := sys.modules.get("torch")) is None:
+        return
+    if threads is not None:
+        torch.set_num_threads(threads)
+    # It imports torch's compiler, 2 s: not where nothing changed.
+    if torch.are_deterministic_algorithms_enabled():
+        torch.use_deterministic_algorithms(mode=False)
+    torch.set_float32_matmul_precision("highest")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
