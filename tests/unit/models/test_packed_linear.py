@@ -1,5 +1,9 @@
 """Packed products: those of the matrix that was packed, as exactly as its type allows."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from hypothesis import given
@@ -68,3 +72,21 @@ def test_packed_float64_stays_exact() -> None:
 def test_packed_on_a_cpu_is_laid_out_anew() -> None:
     """The reason for packing: torch's own product takes twice as long."""
     assert isinstance(packed(torch.randn(4, 4), None, "float32"), OneDnnLinear)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_packed_on_a_processor_without_avx512_is_torchs_own_product(precision: str) -> None:
+    """Packing bfloat16 raises there, and int8 falls back to it where the columns are no multiple of 16."""
+    code = (
+        "import sys, torch\n"
+        "from ml_playground.models.layers.packed_linear import packed\n"
+        "print(packed(torch.ones(3, 7), None, sys.argv[1])(torch.ones(1, 7)).tolist())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, precision],
+        env=os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("[[7.0, 7.0, 7.0]]\n", "")

@@ -90,6 +90,13 @@ def packed(weight: Tensor, bias: Tensor | None, precision: Precision) -> Linear:
             return Int8Linear(weight.float(), bias)
     if precision != "float32":
         weight, bias = weight.to(torch.bfloat16), None if bias is None else bias.to(torch.bfloat16)
-    if on_cpu and weight.dtype in {torch.float32, torch.bfloat16} and torch.backends.mkldnn.is_available():
+    if on_cpu and torch.backends.mkldnn.is_available() and _packs(weight.dtype):
         return OneDnnLinear(weight, bias)
     return PlainLinear(weight, bias)
+
+
+def _packs(dtype: torch.dtype) -> bool:
+    """Whether oneDNN packs a type: bfloat16 only where the processor has AVX-512, and elsewhere it raises."""
+    return dtype == torch.float32 or (
+        dtype == torch.bfloat16 and cast(bool, torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    )
