@@ -56,16 +56,20 @@ def read_at_most(path: Path, most_bytes: int = MOST_JSON_BYTES) -> bytes:
         OSError: It cannot be opened, is no regular file, or is larger.
     """
     # A pipe opens at once instead of waiting for its writer.
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
-        state = os.fstat(stream.fileno())
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        state = os.fstat(descriptor)
         if stat.S_ISDIR(state.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         if not stat.S_ISREG(state.st_mode):
             raise OSError(errno.EINVAL, "it is a pipe or a device, not a file", str(path))
         if state.st_size > most_bytes:
             raise OSError(errno.EFBIG, f"it holds {state.st_size} bytes, at most {most_bytes} are read", str(path))
-        # A file that grows meanwhile, as a log does, is read as far as it went.
-        return stream.read(state.st_size)
+        with os.fdopen(descriptor, "rb", closefd=False) as stream:
+            # A file that grows meanwhile, as a log does, is read as far as it went.
+            return stream.read(state.st_size)
+    finally:
+        os.close(descriptor)
 
 
 class Content(NamedTuple):
