@@ -82,6 +82,7 @@ def test_plain_within_every_seconds_one_line(tmp_path: Path) -> None:
         hook.on_step(event(step, [2.0]))
     hook.on_step(event(51))
     assert len(screen.getvalue().splitlines()) == 1
+    hook.on_end(progress(51), None, None)
 
 
 def test_live_shows_bar_numbers_and_sample_then_clears_them(tmp_path: Path) -> None:
