@@ -15,8 +15,8 @@ CELL_KEPT = {
     "lstm": {"bfloat16": 42, "float32": 58},
 }
 CELL_WORKING = {"bfloat16": 0, "float32": 27}
-# In float32 logits cost more than planning counts for all kinds; a transformer's blocks hold as much later, when logits have gone.
-MORE_LOGIT_BYTES = {"bfloat16": 0, "float32": 8}
+# Logits cost more than planning counts for all kinds; a transformer's blocks hold as much later, when logits have gone.
+MORE_LOGIT_BYTES = {"bfloat16": 4, "float32": 8}
 MOST_LOGITS = 1 << 14
 """Of a token: the objective computes no more at once for a micro-batch of 4,096 tokens."""
 
