@@ -7,6 +7,7 @@ import importlib
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -59,6 +60,9 @@ def in_child(action: Callable[[], int | None], log: Path | None = None) -> int:
         return child
     code = 1
     try:
+        # Coverage takes a lock that a Ctrl-C in its midst leaves taken for ever; what it counts here is lost at os._exit anyway.
+        sys.settrace(None)
+        threading.settrace(None)  # type: ignore[arg-type]
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if log is not None:
             written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

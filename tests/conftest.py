@@ -1,6 +1,7 @@
 """Settings that hold for every test: one profile of Hypothesis, a home of its own for what commands write."""
 
 import importlib
+import os
 import signal
 import sys
 from collections import Counter
@@ -41,6 +42,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("ML_PLAYGROUND_OVERRIDES", "ML_PLAYGROUND_TRAIN_OVERRIDES", "ML_PLAYGROUND_SAMPLE_OVERRIDES"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "home"
+
+
+@pytest.fixture
+def uncovered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands that a test starts are not measured: coverage takes a lock that a Ctrl-C in its midst leaves taken, and then they hang."""
+    for name in [name for name in os.environ if name.startswith("COVERAGE")]:
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture

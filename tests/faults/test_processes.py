@@ -52,6 +52,7 @@ def test_many_signals_rivals_and_readers_leave_a_whole_run(tried: Tried) -> None
     check(found(40), 40, tried)
 
 
+@pytest.mark.usefixtures("uncovered")
 @pytest.mark.long
 @pytest.mark.timeout(600)
 def test_signals_to_a_program_that_still_imports_are_clean(tmp_path: Path, tried: Tried) -> None:

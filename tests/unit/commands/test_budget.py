@@ -205,6 +205,7 @@ def run_minutes(arguments: list[str], *, until: Callable[[], bool] | None = None
     return out, told
 
 
+@pytest.mark.usefixtures("uncovered")
 @pytest.mark.slow
 def test_run_minutes_interrupted_goes_on_with_its_plan_and_ends(experiment: Path) -> None:
     """Ctrl-C saves; the same command has the rest of the time; a third one has nothing to do."""

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.unit.commands.test_sample_chat import chat_run
 
 ON_A_TERMINAL = """
@@ -55,6 +57,7 @@ def read_until(master: int, text: bytes, seen: bytes = b"", *, nudge: bytes = b"
     return seen
 
 
+@pytest.mark.usefixtures("uncovered")
 def test_chat_on_a_terminal_is_not_disturbed_and_left_with_ctrl_c(tmp_path: Path) -> None:
     """Where the model writes control characters alone none arrives; Ctrl-C ends the answer, and once more leaves."""
     # So long that no answer ends by itself before Ctrl-C comes.
@@ -77,6 +80,7 @@ def test_chat_on_a_terminal_is_not_disturbed_and_left_with_ctrl_c(tmp_path: Path
         assert process.wait(600) == 0
 
 
+@pytest.mark.usefixtures("uncovered")
 def test_chat_on_a_terminal_one_ctrl_c_at_the_prompt_ends_nothing_later(tmp_path: Path) -> None:
     """Whoever goes on after it is not thrown out when the time for leaving would be over."""
     chat_run(tmp_path)

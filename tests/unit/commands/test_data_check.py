@@ -351,6 +351,7 @@ def interrupted_check(rows: int, path: Path, away: Path) -> tuple[int, str]:
     return process.returncode, told
 
 
+@pytest.mark.usefixtures("uncovered")
 def test_check_interrupted_leaves_nothing_behind(tmp_path: Path) -> None:
     """Ctrl-C while the quarantine is written: exit code 130, and no half of it."""
     path, away = tmp_path / "rows.jsonl", tmp_path / "bad.jsonl"

@@ -346,6 +346,7 @@ def test_screen_in_a_pipe_passes_everything_on(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().out == "a\x1b[2Jb€?\n"
 
 
+@pytest.mark.usefixtures("uncovered")
 def test_sample_ctrl_c_ends_with_what_was_drawn(run: RunFolder) -> None:
     """A real process, a real signal: exit code 0, the text so far on stdout and in the run's samples/."""
     command = [sys.executable, "-m", "ml_playground.cli", "sample", run.id, "--max-new-tokens", "1000000"]

@@ -137,6 +137,7 @@ def test_sweep_killed_goes_on_with_the_run_it_had_begun(
     assert (record["complete"], record["trials"][0]["steps"], runs_of("toy")) == (1, 300, 1)
 
 
+@pytest.mark.usefixtures("uncovered")
 def test_sweep_stopped_saves_and_the_same_command_goes_on(toy: Path, home: Path) -> None:
     """Ctrl-C reaches the trial once, through the sweep; it is no failure."""
     command = [sys.executable, "-m", "ml_playground.cli", "sweep", str(toy), "--grid", "seed=[1]"]

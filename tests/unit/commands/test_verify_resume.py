@@ -189,6 +189,7 @@ def commands() -> Iterator[bytes]:
             yield path.read_bytes()
 
 
+@pytest.mark.usefixtures("uncovered")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_verify_resume_interrupted_leaves_neither_processes_nor_runs(
     experiment: str, home: Path, number: signal.Signals

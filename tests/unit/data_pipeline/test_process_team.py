@@ -115,6 +115,7 @@ prepare(text_settings(Path(sys.argv[1]), tokenizer={"kind": "byte_bpe", "vocab_s
 """
 
 
+@pytest.mark.usefixtures("uncovered")
 @linux
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_prepare_that_is_ended_takes_its_workers_with_it(tmp_path: Path, home: Path, how: signal.Signals) -> None:
