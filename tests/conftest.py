@@ -46,7 +46,11 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def uncovered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands that a test starts are not measured: coverage takes a lock that a Ctrl-C in its midst leaves taken, and then they hang."""
+    """Programs that a test starts are not measured by coverage, where a signal or a limit would meet it.
+
+    A Ctrl-C in the midst of its lock leaves that taken, and the program hangs; a kill, or a limit on files, tears what it has written,
+    and the report stumbles over that.
+    """
     for name in [name for name in os.environ if name.startswith("COVERAGE")]:
         monkeypatch.delenv(name)
 

@@ -1,6 +1,5 @@
 """Preparing: what lies on disk, when it is used again, and that nothing half-written or silently changed is."""
 
-import os
 import resource
 import signal
 import subprocess
@@ -322,24 +321,19 @@ settings = PrepareSettings.model_validate_json(sys.argv[1])
 """
 
 
-def uncovered() -> dict[str, str]:
-    """The environment without coverage: of a child that is killed, or may not write, it is a torn file that the report stumbles over."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
-
-
 def child(settings: Any, code: str, **limits: Any) -> subprocess.CompletedProcess[str]:
     """A process that prepares."""
     command = [sys.executable, "-c", PREPARE_IN_A_CHILD + textwrap.dedent(code), settings.model_dump_json()]
     return subprocess.run(command, capture_output=True, text=True, check=False, **limits)
 
 
+@pytest.mark.usefixtures("uncovered")
 def test_prepare_killed_while_encoding_leaves_nothing_that_looks_whole(tmp_path: Path) -> None:
     """The next start does the work."""
     settings = text_settings(write_texts(tmp_path, {"text.txt": TEXT}) / "text.txt")
     killed = child(
         settings,
         "prepare(settings, Deps(), report=lambda p: p.phase == 'checking' and os.kill(os.getpid(), signal.SIGKILL))",
-        env=uncovered(),
     )
     assert killed.returncode == -signal.SIGKILL
     assert not prepared_folder(settings).exists()
@@ -348,6 +342,7 @@ def test_prepare_killed_while_encoding_leaves_nothing_that_looks_whole(tmp_path:
     assert names_in(data_folder()) == [prepared.folder.name]
 
 
+@pytest.mark.usefixtures("uncovered")
 def test_prepare_on_a_full_disk_says_so_and_leaves_nothing(tmp_path: Path) -> None:
     """A limit on the size of files stands in for the disk."""
     settings = text_settings(write_texts(tmp_path, {"text.txt": TEXT * 20}) / "text.txt")
@@ -360,7 +355,6 @@ def test_prepare_on_a_full_disk_says_so_and_leaves_nothing(tmp_path: Path) -> No
             sys.exit(str(error))
         """,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
-        env=uncovered(),
     )
     assert failed.stderr.startswith(
         f"Could not write {prepared_folder(settings)}: the file would be larger than allowed"
