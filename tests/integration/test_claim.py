@@ -2,12 +2,10 @@
 
 import threading
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-import torch
 
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.deps import Deps
@@ -18,15 +16,6 @@ from ml_playground.training.engine import run_job
 from ml_playground.training.resume import choose_run
 from ml_playground.training.run_lock import nothing_left_of_a_false_start, one_start_at_a_time, write_job
 from tests.fakes.tiny_job import tiny_job
-
-
-@pytest.fixture(autouse=True)
-def _state_of_the_process() -> Iterator[None]:
-    """The engine sets threads and precision of its process: put them back."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.set_float32_matmul_precision("highest")
 
 
 def prepared(folder: Path) -> JobConfig:

@@ -2,12 +2,11 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from ml_playground.cli import main
 from ml_playground.configuration.families import MODELS
@@ -29,14 +28,6 @@ OF_IMAGES: Mapping[str, Mapping[str, Any]] = {
     "mnist_cnn": {"channels": 2, "hidden": 4},
     "vit": {"patch_size": 2, "n_layer": 1, "n_head": 2, "n_embd": 8},
 }
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    """The engine sets the threads of its process: put them back."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 def job_with(kind: str, folder: Path, test_fraction: float) -> JobConfig:

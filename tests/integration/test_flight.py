@@ -38,15 +38,6 @@ from tests.fakes.tiny_job import tiny_job
 STEPS = 24
 
 
-@pytest.fixture(autouse=True)
-def _state_of_the_process() -> Iterator[None]:
-    """The engine sets threads and precision of its process: put them back."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.set_float32_matmul_precision("highest")
-
-
 def prepared(folder: Path, **sections: Any) -> JobConfig:
     """Long enough to be tried; averaged weights and dropout, so that there is much to leave a trace in."""
     train = {"max_steps": STEPS, "evaluate_every_steps": 8, "evaluation_batches": 2, "ema_decay": 0.9}

@@ -1,13 +1,12 @@
 """Real runs that are stopped in the midst of an evaluation end with the rows, the tensors and the samples of one that was not."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.atomic import write_file
@@ -27,15 +26,6 @@ BATCHES = 3
 """Of an evaluation, which comes every four steps; twelve of the training's are put together in three."""
 REQUESTED_AT = 2
 """Step behind which `mlp control` asks for an evaluation, which comes with the next step."""
-
-
-@pytest.fixture(autouse=True)
-def _state_of_the_process() -> Iterator[None]:
-    """The engine sets threads and precision of its process: put them back."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.set_float32_matmul_precision("highest")
 
 
 JOBS: dict[str, dict[str, Any]] = {

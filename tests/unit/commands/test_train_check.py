@@ -1,11 +1,9 @@
 """`mlp train --check` as its user meets it."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from ml_playground.cli import main
 from ml_playground.commands.train_check import lines
@@ -16,15 +14,6 @@ from ml_playground.training.flight_report import FlightReport, Memory, Speed, Wr
 from tests.fakes.tiny_job import tiny_job
 
 MEGABYTE = 1_000_000
-
-
-@pytest.fixture(autouse=True)
-def _state_of_the_process() -> Iterator[None]:
-    """The runtime sets threads and precision of its process: put them back."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.set_float32_matmul_precision("highest")
 
 
 def experiment_on(folder: Path, steps: int = 24) -> str:

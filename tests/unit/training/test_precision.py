@@ -2,7 +2,6 @@
 
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,16 +26,6 @@ RECORDED = {
     "threads": 3,
     "allocator": "system",
 }
-
-
-@pytest.fixture(autouse=True)
-def _threads_of_the_process() -> Iterator[None]:
-    """Threads and determinism are the process's: put them back."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(False)
-    torch.set_float32_matmul_precision("highest")
 
 
 def test_work_of_a_job_counts_every_micro_batch_of_a_step() -> None:
