@@ -69,15 +69,6 @@ prompt = "3 green"
 """
 
 
-@pytest.fixture(autouse=True)
-def _state_of_the_process():
-    """The engine sets threads and precision of its process: put them back."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.set_float32_matmul_precision("highest")
-
-
 def prepared(folder: Path, kind: str, *sets: str) -> JobConfig:
     """An experiment whose base lies beside it, and its data."""
     # Without ids beyond the tokenizer's, which are written as nothing there: the model has none.

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from filelock import FileLock
 
 from ml_playground.configuration.models import JobConfig
@@ -23,15 +22,6 @@ from ml_playground.training.resume import Choice, Difference, choose_run
 from tests.fakes.fixed_clock import FixedClock
 from tests.fakes.no_threads import no_threads
 from tests.fakes.tiny_job import tiny_job
-
-
-@pytest.fixture(autouse=True)
-def _state_of_the_process():
-    """The engine sets threads and precision of its process: put them back."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.set_float32_matmul_precision("highest")
 
 
 def prepared(folder: Path, **sections: Any) -> JobConfig:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from ml_playground.cli import LazyCommand, main
 from ml_playground.commands.table import COMMANDS, Group
@@ -46,12 +45,10 @@ LONG = (
 
 
 @pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    """A kind of hook is known to these tests alone; the engine sets the threads of its process: put them back."""
-    threads = torch.get_num_threads()
+def _halt() -> Iterator[None]:
+    """A kind of hook is known to these tests alone."""
     with halting():
         yield
-    torch.set_num_threads(threads)
 
 
 def words_for(name: str, folder: Path, *sets: str) -> list[str]:

@@ -20,15 +20,6 @@ from tests.fakes.tiny_job import tiny_job
 from tests.unit.models.test_gpt import LENGTH, MODERN, VARIANTS, VOCAB, model_of, some_ids
 
 
-@pytest.fixture(autouse=True)
-def _state_of_the_process():
-    """The engine sets threads and precision of its process: put them back."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.set_float32_matmul_precision("highest")
-
-
 def learner_of(*, kind: str = "adamw", lr: float = 0.02, double: bool = False, **options: Any) -> GradientLearner:
     """The real learner of a small model."""
     model = model_of(**options)

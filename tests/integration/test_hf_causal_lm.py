@@ -66,15 +66,6 @@ prompt = "3 green"
 """
 
 
-@pytest.fixture(autouse=True)
-def _state_of_the_process():
-    """The engine sets threads and precision of its process: put them back."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.set_float32_matmul_precision("highest")
-
-
 def experiment(folder: Path, kind: str, *, optimizer: str = "adamw", model: str = "", recompute: str = "false") -> Path:
     """An experiment whose model lies beside it; nothing is prepared."""
     saved(kind, folder / "base")

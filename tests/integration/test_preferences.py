@@ -78,15 +78,6 @@ enabled = false
 """
 
 
-@pytest.fixture(autouse=True)
-def _state_of_the_process():
-    """The engine sets threads and precision of its process: put them back."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.set_float32_matmul_precision("highest")
-
-
 def random_model(folder: Path, *, vocab_size: int = 300, seed: int = 0) -> None:
     """A small one with a tokenizer and a template."""
     sizes = Sizes(width=32, layers=1, heads=2, vocab_size=vocab_size, context=128)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from ml_playground.configuration.models import JobConfig
 from ml_playground.core.atomic import write_file
@@ -25,13 +24,10 @@ STEPS = 18
 
 
 @pytest.fixture(autouse=True)
-def _poison_and_the_state_of_the_process() -> Iterator[None]:
-    """The kinds are known to these tests alone; the engine sets threads and precision of its process: put them back."""
-    threads = torch.get_num_threads()
+def _poison() -> Iterator[None]:
+    """The kinds are known to these tests alone."""
     with known_kinds():
         yield
-    torch.set_num_threads(threads)
-    torch.set_float32_matmul_precision("highest")
 
 
 def job_of(folder: Path, **sections: Any) -> JobConfig:

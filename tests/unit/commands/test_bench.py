@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from ml_playground.cli import main
 from ml_playground.commands.bench import lines, share_of_limit
@@ -36,15 +35,6 @@ PLAN = MemoryPlan(
     logits=0,
     snapshot=12,
 )
-
-
-@pytest.fixture(autouse=True)
-def _state_of_the_process():
-    """The runtime sets threads and precision of its process: put them back."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.set_float32_matmul_precision("highest")
 
 
 def anatomy(folder: Path, peak_bytes: int | None = 2_000_000) -> Anatomy:

@@ -12,15 +12,6 @@ from ml_playground.training.anatomy import FEWEST_STEPS, MODULE_MARK, Anatomy, d
 from tests.fakes.tiny_job import tiny_job
 
 
-@pytest.fixture(autouse=True)
-def _state_of_the_process():
-    """The runtime sets threads and precision of its process: put them back."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.set_float32_matmul_precision("highest")
-
-
 def anatomy_of(folder: Path, heard: list[str], **sections: object) -> Anatomy:
     job = tiny_job(folder, **sections)
     prepare(job.prepare, Deps())
