@@ -27,10 +27,10 @@ from ml_playground.training.hook_protocols import BaseHook, HookContext
 from ml_playground.training.resume import Choice
 
 HERE = "tests.integration.narrow_memory"
-M_ARENA_MAX = -8
+M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
 """Of glibc's mallopt."""
-SHARE = 0.55
-"""Of what whole batches take: enough for half of one and what does not depend on its rows."""
+SHARE = 0.65
+"""Of what whole batches take: one that is halved once fits into 0.5 to 0.85 of it."""
 
 
 class NarrowMemory(HookSettings):
@@ -54,11 +54,14 @@ class NarrowMemoryHook(BaseHook):
 
     def on_start(self, progress: Progress) -> None:
         """Parts are built; what comes now is training."""
+        # The limit below counts addresses, and must mean memory. Each new thread would map 64 MB of its own without using them; and
+        # tensors among the small blocks would keep their addresses when they go, which oneDNN then misses for its code.
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_ARENA_MAX, 1)
+        libc.mallopt(M_MMAP_THRESHOLD, 128 << 10)
         forget_peak()
         self._before = resident_bytes() or 0
         if self._settings.least_bytes:
-            # Each new thread would map 64 MB of its own, which memory that is short does not miss: it is addresses alone.
-            ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
             mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (mapped + self._settings.least_bytes, resource.RLIM_INFINITY))
 
