@@ -54,4 +54,6 @@ class Background(Generic[ResultT]):
 def _step_back() -> None:
     # Only Linux has priorities of threads; what the thread starts itself inherits its own.
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        # A process that was started with more (`nice -n 19`) may not take less, and would not want to.
+        niceness = max(os.getpriority(os.PRIO_PROCESS, 0), NICENESS)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
