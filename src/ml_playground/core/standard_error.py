@@ -15,6 +15,9 @@ from ml_playground.core.side_threads import started
 _PIECE_CHARACTERS = 1000
 _LOOK_AGAIN_S = 1.0
 
+_writing = Lock()
+"""Held from the look for room to the end of the write: of two threads that find the same room, the second would hang in its write."""
+
 PATIENCE_S = 0.1
 """How long somebody who has something to say waits for a reader that has stopped reading; later words do not wait."""
 MOST_MOMENTS = 50
@@ -63,9 +66,10 @@ class PatientStderr(io.TextIOBase):
         if stream is None:
             return len(text)
         for start in range(0, len(text), _PIECE_CHARACTERS):
-            _wait_for_room(stream)
-            stream.write(text[start : start + _PIECE_CHARACTERS])
-            stream.flush()
+            with _writing:
+                _wait_for_room(stream)
+                stream.write(text[start : start + _PIECE_CHARACTERS])
+                stream.flush()
         return len(text)
 
     def isatty(self) -> bool:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread, get_ident
 
 import pytest
 
@@ -119,6 +120,37 @@ def test_speaker_reader_that_does_not_read_costs_a_moment_and_the_program_can_ex
         assert child.wait(600) == 0
         said = child.stderr.read()
     assert said.startswith(b"line 0 xxx")
+
+
+class Slow(io.StringIO):
+    """Takes a moment for each write; notes who looks for room, and who has written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looked: list[int] = []
+        self.written: list[int] = []
+
+    def fileno(self) -> int:
+        """Asked for by who looks for room; no look comes before the write of the one before it is over."""
+        assert len(self.looked) == len(self.written)
+        self.looked.append(get_ident())
+        raise io.UnsupportedOperation
+
+    def write(self, text: str, /) -> int:
+        """Long enough for everybody else to look."""
+        time.sleep(0.01)
+        self.written.append(get_ident())
+        return super().write(text)
+
+
+def test_patient_stderr_who_has_found_room_writes_before_another_looks() -> None:
+    """Of two threads that find the last 4,096 bytes of a pipe, the second would hang in its write, and the exit of the program with it."""
+    with contextlib.redirect_stderr(Slow()) as heard:
+        threads = [Thread(target=PatientStderr().write, args=("x" * 2500,)) for _ in range(4)]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+    assert heard.looked == heard.written
+    assert len(heard.written) == 4 * 3
 
 
 def test_patient_stderr_closed_before_the_program_began_takes_words_and_drops_them() -> None:
