@@ -13,8 +13,8 @@ FILE_BUDGET, FUNCTION_BUDGET = 300, 50
 LONGER_FILES = set[str]()
 LONGER_FUNCTIONS = set[str]()
 
-BROAD_HANDLERS_IN = {"cli.py", "training/hooks/tolerant.py"}
-PRINT_IN = {"cli.py", "training/hooks/console.py"}
+BROAD_HANDLERS_IN = {"commands/command_line.py", "training/hooks/tolerant.py"}
+PRINT_IN = {"commands/command_line.py", "training/hooks/console.py"}
 GLOBAL_SEEDS = {
     "torch.manual_seed",
     "torch.cuda.manual_seed",

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from ml_playground.cli import LazyCommand, main
+from ml_playground.cli import main
+from ml_playground.commands.command_line import LazyCommand
 from ml_playground.commands.table import COMMANDS, Group
 from ml_playground.configuration.loading import SHIPPED, load
 from ml_playground.core.deps import Deps

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import typer
 
-from ml_playground.cli import (
+from ml_playground.cli import main
+from ml_playground.commands.command_line import (
     LazyCommand,
     Row,
     Tree,
     exit_code_of,
     help_of,
-    main,
     reader_left,
     run,
     say_error,

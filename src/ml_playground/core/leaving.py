@@ -8,6 +8,8 @@ of the process, so that a limit on the cleaning costs nothing but a partial file
 import atexit
 import os
 import signal
+from collections.abc import Generator
+from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
@@ -55,13 +57,25 @@ _limit = _Limit()
 
 
 def limit_cleaning() -> None:
-    """From here on this process leaves within `CLEANS_UP_WITHIN_S` after Ctrl-C; for a program, not for who uses us as a library."""
+    """What is `interruptible` leaves within `CLEANS_UP_WITHIN_S` after Ctrl-C; for a program, not for who uses us as a library."""
     signal.signal(signal.SIGALRM, _limit.receive)
     # Afterwards the interpreter hears no alarms, and the next one would kill what only gives its memory back.
     atexit.register(_limit.end)
+
+
+@contextmanager
+def interruptible() -> Generator[None]:
+    """Within, Ctrl-C raises KeyboardInterrupt, and the cleaning is limited; where `limit_cleaning` did not say so, nothing changes."""
+    former = signal.getsignal(signal.SIGINT)
     # A shell that started it in the background has Ctrl-C ignored.
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, leave_at_once)
+    if not (_limit.is_set and callable(former)):
+        yield
+        return
+    signal.signal(signal.SIGINT, leave_at_once)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
 
 
 def leave_at_once(_number: int, _frame: FrameType | None) -> NoReturn:

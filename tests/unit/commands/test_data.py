@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ml_playground.cli import main, run, tree
+from ml_playground.cli import main
+from ml_playground.commands.command_line import run, tree
 from ml_playground.core.deps import Deps
 from ml_playground.data_pipeline.manifest import Prepared
 from ml_playground.data_pipeline.preparer import prepare

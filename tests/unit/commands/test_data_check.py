@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ml_playground.cli import run, tree
+from ml_playground.commands.command_line import run, tree
 from ml_playground.commands.data_check import characters_that_fit
 from ml_playground.commands.prepare import prepare_job
 from ml_playground.data_pipeline.checks.table import CHECKS

@@ -22,7 +22,8 @@ leaving.limit_cleaning()
 lock = threading.Lock()
 lock.acquire()
 try:
-    os.kill(os.getpid(), signal.SIGINT)
+    with leaving.interruptible():
+        os.kill(os.getpid(), signal.SIGINT)
 {then}:
     {cleaning}
 """

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ml_playground.cli import run, tree
+from ml_playground.commands.command_line import run, tree
 from ml_playground.commands.prepare import prepare, shown_progress
 from ml_playground.core.error_handling import DataError
 from ml_playground.data_pipeline.progress import PrepareProgress
