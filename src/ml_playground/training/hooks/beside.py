@@ -1,6 +1,5 @@
 """A watching hook on a thread of its own: it may hang, and the run goes on without it."""
 
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -105,11 +104,11 @@ class Beside:
         self._step = progress.step
         ended = Event()
         self._put("on_end", lambda: self._hook.on_end(progress, reason, error), ended=ended)
-        if came(ended.wait, 0 if self._left else self._patience.end_s):
+        if came(ended.wait, self._patience.end_s):
             if self._thread is not None:
                 self._thread.join()
             self._look_after()
-        elif not self._left:
+        else:
             self._note("left_behind", f"has not come to its end within {self._patience.end_s:g} s and is left behind")
 
     def state_dict(self) -> Mapping[str, Any]:
@@ -140,6 +139,8 @@ class Beside:
                 self._calls.popleft()
                 self._dropped += 1
             self._calls.append(call)
+            if self._left and ended is not None:
+                ended.set()
             if wake or len(self._calls) >= WAKE_CALLS:
                 self._ready.notify()
         if starts and self._thread is None:
@@ -155,7 +156,8 @@ class Beside:
         with suppress(SystemExit):
             while self._calls:
                 self._do(self._next())
-        self._left = self._under_way is not None
+        if self._under_way is not None:
+            self._leave()
 
     def _work(self) -> None:
         # sys.exit() in a hook ends its thread, and no more.
@@ -165,9 +167,13 @@ class Beside:
                 self._do(call)
                 call = self._next()
             self._do(call)
-        # It left in this call: whoever waits for the end of it, or of one behind it, waits for nothing.
+        self._leave()
+
+    def _leave(self) -> None:
+        """Nothing is heard from here on: whoever waits for the end of the last call, or of one behind it, waits for nothing."""
         with self._ready:
             self._left = True
+            self._ready.notify()
             unheard = [self._under_way, *self._calls]
         for last in unheard:
             if last is not None and last.ended is not None:
@@ -184,7 +190,9 @@ class Beside:
 
     def _do(self, call: _Call) -> None:
         call.answer = call.run()
-        self._under_way = None
+        with self._ready:
+            self._under_way = None
+            self._ready.notify()
         if call.ended is not None:
             call.ended.set()
 
@@ -211,13 +219,13 @@ class Beside:
             self._note("left", f"has ended its thread in {last.method} and is told nothing more", method=last.method)
 
     def _is_over(self, call: _Call) -> Callable[[float], bool]:
-        """Asks some seconds later whether a call is no longer under way."""
+        """Waits some seconds until a call is no longer under way, or the hook has left in it."""
 
-        def asked_after(seconds: float) -> bool:
-            time.sleep(seconds)
-            return self._under_way is not call
+        def waited_for(seconds: float) -> bool:
+            with self._ready:
+                return self._ready.wait_for(lambda: self._left or self._under_way is not call, seconds)
 
-        return asked_after
+        return waited_for
 
     def _hang(self, waited_s: float) -> None:
         under_way = self._under_way

@@ -1,6 +1,7 @@
 """Watching never hurts: a hook may hang as long as it likes, and whoever trains does not wait."""
 
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
@@ -9,6 +10,7 @@ from tempfile import TemporaryDirectory
 from threading import Event as Signal
 from threading import Timer
 from threading import enumerate as all_threads
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -190,6 +192,26 @@ def test_hook_that_answers_in_a_moment_is_not_said_to_hang_by_the_clock(tmp_path
     assert told == []
 
 
+def test_hook_that_leaves_in_a_moment_is_not_said_to_hang(tmp_path: Path, gate: Signal) -> None:
+    """It will never answer, and that is what is said."""
+
+    class Leaver(Listener):
+        def on_step(self, event: StepEvent) -> Wish:
+            super().on_step(event)
+            sys.exit()
+
+    context, told, hook = hook_context(tmp_path), Told(), Leaver(gate)
+    beside = Beside(hook, "x", context, told, LONG._replace(moment_s=600.0))
+    beside.on_step(event(1, [2.0]))
+    assert hook.entered.wait(600)
+    clock_of(context).advance(3600)
+    opening = Timer(0.01, gate.set)
+    opening.start()
+    beside.on_step(event(2, [2.0]))
+    opening.join()
+    assert told == ["hook 'x' has ended its thread in on_step and is told nothing more"]
+
+
 def test_state_dict_of_a_hook_that_hangs_is_the_one_before_and_not_waited_for_again(
     tmp_path: Path, gate: Signal
 ) -> None:
@@ -270,6 +292,37 @@ def test_hook_that_leaves_while_it_is_waited_for_is_said_at_once(tmp_path: Path,
     assert not (asks or method == "state_dict") or beside.state_dict() == {"heard": 1}
     beside.on_end(progress(0), "completed", None)
     assert told == [f"hook 'x' has ended its thread in {method} and is told nothing more"]
+
+
+def test_hook_that_leaves_while_the_end_is_asked_for_is_said_wherever_either_thread_loses_the_processor(
+    tmp_path: Path,
+) -> None:
+    """Training loses it once the end is asked for, until the hook has left; the hook's thread loses it at each return after that."""
+
+    class Leaver(Listener):
+        def on_end(self, progress: Progress, reason: Any, error: BaseException | None) -> None:
+            sys.exit()
+
+    context, told = hook_context(tmp_path), Told()
+    beside = Beside(Leaver(), "x", context, told, LONG)
+
+    def hook_loses_it(_frame: FrameType, event: str, _: object) -> None:
+        if event == "return" and beside._left:
+            time.sleep(0.05)
+
+    def training_loses_it(frame: FrameType, event: str, _: object) -> None:
+        while event == "return" and frame.f_code is Beside._look_after.__code__ and not beside._left:
+            time.sleep(0.001)
+
+    threading.setprofile(hook_loses_it)
+    try:
+        beside.on_start(progress(0))
+        sys.setprofile(training_loses_it)
+        beside.on_end(progress(0), "completed", None)
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+    assert told == ["hook 'x' has ended its thread in on_end and is told nothing more"]
 
 
 def test_hook_that_fails_beside_is_counted_as_on_the_training_thread(tmp_path: Path) -> None:
