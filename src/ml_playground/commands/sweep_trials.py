@@ -20,7 +20,6 @@ from ml_playground.configuration.models import JobConfig
 from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import PlaygroundError, RunError
 from ml_playground.core.file_locks import is_locked
-from ml_playground.core.leaving import INTERRUPTED
 from ml_playground.core.run_folder import RunFolder, all_runs, runs_folder
 from ml_playground.monitoring.reader import read_run
 from ml_playground.training.resume import differences, read_job
@@ -121,9 +120,9 @@ class Trials:
 
     def _measured(self, number: int, values: Values, job: JobConfig, child: Child) -> Trial:
         result = _json(child.out)
-        if result.get("reason") == "paused" or (
-            self.deps.stop_requested() and child.code in (INTERRUPTED, -signal.SIGINT)
-        ):
+        # One that was asked to stop before it had a result has not failed, whatever its code: Python, before it reads a line of ours,
+        # answers Ctrl-C with 1.
+        if result.get("reason") == "paused" or (self.deps.stop_requested() and not result):
             raise Stopped
         found: dict[str, Any] = {"number": number, "values": dict(values)}
         if child.code != 0 or "run" not in result:

@@ -153,6 +153,36 @@ def test_sweep_stopped_saves_and_the_same_command_goes_on(toy: Path, home: Path)
     assert json.loads(result.read_text())["reason"] == "paused"
 
 
+AS_IT_STARTS = """
+import pathlib, sys, time
+if "train" in sys.orig_argv:
+    pathlib.Path({marker!r}).touch()
+    time.sleep(600)
+"""
+"""For Python, which runs it in each process before it reads a line of ours: a trial waits here for its Ctrl-C."""
+
+
+@pytest.mark.usefixtures("uncovered")
+def test_sweep_stopped_while_a_trial_starts_has_no_trial_that_failed(toy: Path, home: Path, tmp_path: Path) -> None:
+    """Python itself answers then, with the exit code of a failure; the same command makes the trial."""
+    (tmp_path / "sitecustomize.py").write_text(AS_IT_STARTS.format(marker=str(tmp_path / "here")))
+    command = [sys.executable, "-m", "ml_playground.cli", "sweep", str(toy), "--grid", "seed=[1]"]
+    paths = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": paths}
+    ) as child:
+        while not (tmp_path / "here").exists():
+            assert child.poll() is None
+            time.sleep(0.02)
+        child.send_signal(signal.SIGINT)
+        out, errors = child.communicate(timeout=600)
+    (log,) = (home / "sweeps").glob("*/*.log")
+    assert "init_import_site" in log.read_text()
+    assert (child.returncode, out) == (0, "no trial has ended yet\npaused: 0 of 1 trial; the same command goes on\n"), (
+        errors
+    )
+
+
 def test_optuna_trains_what_it_draws(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """More trials of the same space go on with the ones there are."""
     space = ["--space", "optimizer.lr=log(1e-3,1e-2)"]
