@@ -11,6 +11,7 @@ from ml_playground.core.certificate import Kill
 from ml_playground.core.checkpoint_format import list_complete, steps_in
 from ml_playground.core.deps import Deps
 from ml_playground.core.error_handling import WorkerError
+from ml_playground.core.leaving import interrupted_afterwards
 from ml_playground.core.run_folder import RunFolder
 from ml_playground.core.run_schema import MetricRow
 from ml_playground.monitoring.reader import read_status
@@ -39,17 +40,26 @@ class TrainingProcess:
         self._output: BinaryIO = self._run.log.open("a+b")
         command = [sys.executable, "-m", "ml_playground.commands.train_folder", str(self._run.path)]
         # In a session of its own Ctrl-C reaches us alone: we end the child, and it does not pause half-way.
-        self._process = subprocess.Popen(  # noqa: S603 - our own program
-            command, stdin=subprocess.DEVNULL, stdout=self._output, stderr=self._output, start_new_session=True
-        )
-        self._began_s = self._deps.clock.tick()
-        return self
+        process: subprocess.Popen[bytes] | None = None
+        try:
+            # Interrupted in its midst, the library forgets a process that has begun, which would train to its end.
+            with interrupted_afterwards():
+                process = subprocess.Popen(  # noqa: S603 - our own program
+                    command, stdin=subprocess.DEVNULL, stdout=self._output, stderr=self._output, start_new_session=True
+                )
+            self._process = process
+            self._began_s = self._deps.clock.tick()
+            return self
+        except BaseException:
+            if process is not None:
+                _end(process)
+            self._output.close()
+            raise
 
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        self._process.kill()
-        self._process.wait()
+        _end(self._process)
         self._output.close()
 
     @property
@@ -120,6 +130,12 @@ class TrainingProcess:
             lines = self._output.read().decode(errors="replace").splitlines()
             words = "\n".join(f"  {line}" for line in lines[-TOLD_LINES:])
             raise WorkerError(f"The training that was to be verified failed (exit code {code}):\n{words}")
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    with interrupted_afterwards():
+        process.kill()
+        process.wait()
 
 
 def saved_step(run: RunFolder) -> int:

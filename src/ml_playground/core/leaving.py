@@ -9,7 +9,7 @@ import atexit
 import os
 import signal
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import NoReturn
 
@@ -76,6 +76,21 @@ def interruptible() -> Generator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, former)
+
+
+@contextmanager
+def interrupted_afterwards() -> Generator[None]:
+    """Ctrl-C and SIGTERM that come within are answered when it is over: for lines between which what was begun would be lost."""
+    came: list[int] = []
+
+    def remember(number: int, _frame: FrameType | None) -> None:
+        came.append(number)
+
+    with ExitStack() as over:
+        over.callback(lambda: came and signal.raise_signal(came[0]))
+        for number in (signal.SIGINT, signal.SIGTERM):
+            over.callback(signal.signal, number, signal.signal(number, remember))
+        yield
 
 
 def leave_at_once(_number: int, _frame: FrameType | None) -> NoReturn:
