@@ -1,7 +1,7 @@
 """From a source to a prepared data set, or the one on disk if it still belongs to the source; whole or not at all."""
 
 from collections.abc import Generator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from ml_playground.configuration.models import PrepareSettings
 from ml_playground.core.atomic import folder as whole_folder
 from ml_playground.core.atomic import sweep
 from ml_playground.core.deps import Deps
-from ml_playground.core.error_handling import DataError, PlaygroundError
+from ml_playground.core.error_handling import DataError, PlaygroundError, StorageError
 from ml_playground.core.registry import kind_of, load_object
 from ml_playground.core.storage_errors import storage_errors
 from ml_playground.data_pipeline.building import build_dataset
@@ -60,9 +60,15 @@ def prepare(
     """
     folder = prepared_folder(settings)
     source: AnySource = load_object(kind_of(SOURCES, settings.source.kind_name).build)(settings.source, deps)
-    with _alone(folder, report):
-        # What a preparation that was killed has left may be as large as the data set.
-        sweep(folder.parent)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(_alone(folder, report))
+            # What a preparation that was killed has left may be as large as the data set.
+            sweep(folder.parent)
+        except StorageError:
+            # Looking at what is there needs no right to write: it was renamed into its place, so that it is whole without a lock.
+            if fresh or not folder.exists():
+                raise
         if folder.exists() and not fresh:
             return _reuse(folder, source, settings, report)
         if fresh and isinstance(source, RefetchedSource):

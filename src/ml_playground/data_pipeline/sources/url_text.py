@@ -89,7 +89,9 @@ class UrlSource:
 
     def _fetched(self) -> Path:
         """The file in the cache, checked once, fetched if need be."""
-        if self._checked and self._path.is_file():
+        # It was renamed into its place: to look at it takes no lock, for which the right to write may lack.
+        if (self._checked and self._path.is_file()) or (not self._anew and self._is_whole(self._path)):
+            self._checked = True
             return self._path
         with storage_errors(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
