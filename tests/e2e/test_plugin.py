@@ -110,7 +110,7 @@ def test_plugin_absent_is_asked_for_by_name(trained: Path) -> None:
     """Where it is not installed, its experiment and its run say which package is missing; everything else works."""
     home_python = Path(sys.executable)
     (run,) = (trained / "runs" / "dice").iterdir()
-    message = "plugins names the package 'ml-playground-dice', which is not installed; install it: pip install ml-playground-dice"
+    message = "plugins names the package 'ml-playground-dice', which is not installed here; install it from where its author gives it."
     for words in (["config", "check", EXPERIMENT], ["sample", str(run)]):
         done = mlp(home_python, trained, *words)
         assert done.returncode == 2

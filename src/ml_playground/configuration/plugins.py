@@ -6,6 +6,7 @@ run that names it finds it. A run that came from elsewhere cannot have a file lo
 
 import importlib.metadata
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -20,13 +21,18 @@ from ml_playground.core.run_folder import cache_folder
 
 TABLE = "KINDS"
 """What a plugin file calls its kinds: family -> kind -> `core.registry.Kind`."""
+_PACKAGE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+
+
+class PluginError(ConfigError):
+    """A plugin that a job names is not here, does not load, or brings nothing; by its name alone nobody knows where to get it."""
 
 
 def bring(named: Any) -> None:
     """Load what the layers of an experiment name; files are known from now on. What is no list of texts is left for the validation.
 
     Raises:
-        ConfigError: A file or a package is missing or broken.
+        PluginError: A file or a package is missing or broken.
     """
     if not isinstance(named, list):
         return
@@ -44,13 +50,16 @@ def brought(plugins: tuple[str, ...]) -> tuple[str, ...]:
     """The same plugins, loaded.
 
     Raises:
-        ConfigError: One is missing or broken, or a file that no experiment of this `MLP_HOME` has named.
+        PluginError: One is missing or broken, or a file that no experiment of this `MLP_HOME` has named.
     """
     for text in plugins:
         if text.endswith(PLUGIN_FILE) and text not in _known():
-            raise ConfigError(
-                f"The recorded job names the plugin {text}, which no experiment has used here, so it is not run. "
-                "If it is yours, or you have read it: mlp config check EXPERIMENT, of the experiment that names it, and try again."
+            here = Path(text).is_file()
+            why = "which no experiment has used here, so it is not run" if here else "which is not here"
+            then = "If it is yours, or you have read it" if here else "Bring it there, read it, and"
+            raise PluginError(
+                f"plugins names the file {text}, {why}. {then}: mlp config check EXPERIMENT, of the experiment that names it, "
+                "and try again."
             )
         _bring(text)
     return plugins
@@ -67,31 +76,35 @@ def _bring_file(file: Path) -> None:
     try:
         table: Any = load_object(f"{file}:{TABLE}")
     except ConfigError as error:
-        raise ConfigError(f"plugins names {file}, which cannot be used: {error}") from error
+        raise PluginError(f"plugins names {file}, which cannot be used: {error}") from error
     tables = cast(Mapping[str, Any], table) if isinstance(table, Mapping) else {"": None}
     for family, rows in tables.items():
         if family not in FAMILIES:
-            raise ConfigError(
+            raise PluginError(
                 f"{file}: {TABLE} is a table of families, each a table of kinds, but has {family!r}"
                 f"{did_you_mean(family, FAMILIES)} (families: {', '.join(FAMILIES)})."
             )
         kinds = cast(Mapping[str, Any], rows) if isinstance(rows, Mapping) else {"": rows}
         for kind, row in kinds.items():
             if not isinstance(row, Kind):
-                raise ConfigError(f"{file}: {TABLE}[{family!r}][{kind!r}] is a {type(row).__name__}, not a Kind.")
+                raise PluginError(f"{file}: {TABLE}[{family!r}][{kind!r}] is a {type(row).__name__}, not a Kind.")
             FAMILIES[family].add(kind, row, str(file))
 
 
 def _require_package(name: str) -> None:
+    if not _PACKAGE.fullmatch(name):
+        raise PluginError(
+            f"plugins names {name!r:.80}, which is no name of a package, nor of a file, which ends in {PLUGIN_FILE}."
+        )
     try:
         distribution = importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError as error:
-        raise ConfigError(
-            f"plugins names the package {name!r}, which is not installed; install it: pip install {name}. "
+        raise PluginError(
+            f"plugins names the package {name!r}, which is not installed here; install it from where its author gives it. "
             f"(A file is named with its ending, {PLUGIN_FILE}.)"
         ) from error
     if not any(entry.group.removeprefix("ml_playground.") in FAMILIES for entry in distribution.entry_points):
-        raise ConfigError(
+        raise PluginError(
             f"plugins names the package {name!r}, which is installed and brings no kinds: it has no entry point in a group "
             "ml_playground.<family>."
         )

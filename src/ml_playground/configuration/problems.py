@@ -8,8 +8,10 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from ml_playground.configuration.base import READS_FILES, Strict, kinds_of
+from ml_playground.configuration.families import FAMILIES
 from ml_playground.configuration.models import JobConfig
 from ml_playground.configuration.origins import Merged
+from ml_playground.configuration.plugins import PluginError
 from ml_playground.configuration.schema import (
     KeyPath,
     Shape,
@@ -18,9 +20,11 @@ from ml_playground.configuration.schema import (
     find_key,
     find_shape,
     keys_of,
+    leaves,
     node_at,
 )
 from ml_playground.core.error_handling import ConfigError
+from ml_playground.core.foreign_files import json_table
 from ml_playground.core.registry import did_you_mean
 
 LONGEST_VALUE = 60
@@ -58,15 +62,41 @@ def validated(merged: Merged, *, files: bool = True) -> JobConfig:
 
     Raises:
         ConfigProblemsError: What is wrong, all of it.
+        PluginError: A plugin is not here.
     """
     try:
         # JSON mode: strict Python mode would refuse lists for tuples and texts for paths.
         job = JobConfig.model_validate_json(json.dumps(merged.tree), context={READS_FILES: files})
     except ValidationError as error:
         raise _unnamed(error, merged) or ConfigProblemsError([*merged.problems, *_problems(error, merged)]) from None
+    except PluginError as error:
+        raise _placed(error, _where(("plugins",), merged), merged.tree) from error
     if merged.problems:
         raise ConfigProblemsError(merged.problems)
     return job
+
+
+def recorded(content: bytes | str, where: str) -> JobConfig:
+    """The job that a run or a checkpoint recorded, whose place is `where`.
+
+    Raises:
+        ValidationError: It is no job of this version.
+        PluginError: A plugin that it names is not here.
+    """
+    try:
+        return JobConfig.model_validate_json(content)
+    except PluginError as error:
+        raise _placed(error, f"recorded job {where}: ", json_table(content)) from error
+
+
+def _placed(error: PluginError, where: str, tree: Mapping[str, Any]) -> PluginError:
+    """The same error, with who names the plugin, and the kinds that it may bring."""
+    kinds: list[str] = []
+    for path, value in leaves(tree):
+        shape = find_shape(path[:-1], tree) if path[-1] == "kind" else None
+        if shape and shape.family and isinstance(value, str) and value not in FAMILIES[shape.family]:
+            kinds.append(f"{dotted(path)} = {value!r:.80}")
+    return PluginError(f"{where}{error}" + (f" Nothing else here knows {' and '.join(kinds)}." if kinds else ""))
 
 
 def _unnamed(error: ValidationError, merged: Merged) -> UnnamedFilesError | None:

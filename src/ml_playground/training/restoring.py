@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ml_playground.configuration.models import JobConfig
+from ml_playground.configuration.problems import recorded
 from ml_playground.core.course import PLAIN, RollBack, Split
 from ml_playground.core.error_handling import CheckpointError, ConfigError, DataError
 from ml_playground.core.run_folder import RunFolder
@@ -54,7 +55,7 @@ def owed_by(start: Start, checkpoint: OpenCheckpoint | None, job: JobConfig) -> 
 def _branches(checkpoint: OpenCheckpoint, job: JobConfig) -> bool:
     """Whether a run goes on from a checkpoint under other settings than it was saved with."""
     try:
-        saved = JobConfig.model_validate_json(checkpoint.config)
+        saved = recorded(checkpoint.config, checkpoint.reference)
     except ValidationError as error:
         raise CheckpointError(
             f"The job in {checkpoint.reference} cannot be read ({complaint(error)}); restore it from a copy."

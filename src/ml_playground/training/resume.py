@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from ml_playground.configuration.base import HookSettings
 from ml_playground.configuration.models import JobConfig
+from ml_playground.configuration.problems import recorded
 from ml_playground.core.checkpoint_format import list_complete, steps_in
 from ml_playground.core.error_handling import RunError
 from ml_playground.core.file_locks import is_locked
@@ -255,9 +256,10 @@ def read_job(run: RunFolder) -> JobConfig:
 
     Raises:
         RunError: The folder holds no readable job; names the file.
+        PluginError: A plugin that it names is not here.
     """
     try:
-        return JobConfig.model_validate_json(read_at_most(run.config))
+        return recorded(read_at_most(run.config), str(run.config))
     except FileNotFoundError:
         raise RunError(f"{run.path} is no run: it holds no config.json. `mlp runs` lists the runs there are.") from None
     except OSError as error:

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from ml_playground.cli import main
 from ml_playground.configuration.families import FAMILIES
 from ml_playground.configuration.loading import load, load_file, read_job
 from ml_playground.configuration.plugins import bring, brought
 from ml_playground.core.error_handling import ConfigError
+from ml_playground.core.run_folder import RunFolder
+from ml_playground.training.resume import read_job as read_run
 
 PLUGIN = """
 from pathlib import Path
@@ -72,12 +75,47 @@ def test_recorded_plugin_that_nobody_here_named_is_not_run(home: Path, tmp_path:
     plugin = tmp_path / "theirs" / "plugin.py"
     text = json.dumps(job | {"plugins": [str(plugin)], "schedule": {"kind": "own_two"}})
     record.write_text(text)
-    with pytest.raises(ConfigError, match=r"names the plugin .*plugin.py, which no experiment has used here, so it is"):
+    with pytest.raises(ConfigError, match=r"names the file .*plugin.py, which no experiment has used here, so it is"):
         read_job(record)
     assert not plugin.with_name("was_run").exists()
     load(folder, environ={})
     assert plugin.with_name("was_run").exists()
     assert read_job(record).schedule.kind_name == "own_two"
+
+
+@pytest.mark.parametrize(
+    ("plugin", "said"),
+    [
+        (
+            "no-such-package",
+            "plugins names the package 'no-such-package', which is not installed here; install it from where its author gives it. (A",
+        ),
+        (
+            "/gone/plugin.py",
+            "plugins names the file /gone/plugin.py, which is not here. Bring it there, read it, and: mlp config check EXPERIMENT,",
+        ),
+        ("plugin", "plugins names the package 'plugin', which is not installed here; install it from where its"),
+    ],
+)
+def test_run_whose_plugin_is_not_here_is_named_with_the_kinds_that_are_missed(
+    plugin: str, said: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody knows where a plugin can be had by its name alone: no command is made up that would install somebody else's package."""
+    table = load("python_stdlib", environ={}).job.model_dump(mode="json")
+    run = home / "runs" / "theirs" / "20260101-000000-abcd"
+    run.mkdir(parents=True)
+    table |= {"plugins": [plugin], "schedule": {"kind": "own_seven"}, "hooks": {"goal": {"kind": "their_goal"}}}
+    (run / "config.json").write_text(json.dumps(table))
+    assert main(["config", "diff", "python_stdlib", str(run)]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: recorded job {run / 'config.json'}")
+    assert said in told
+    assert told.endswith(" Nothing else here knows schedule.kind = 'own_seven' and hooks.goal.kind = 'their_goal'.\n")
+    assert "pip" not in told
+    with pytest.raises(
+        ConfigError, match=r"^recorded job .*/20260101-000000-abcd/config.json: plugins names .* knows schedule.kind"
+    ):
+        read_run(RunFolder(run))
 
 
 def test_recorded_plugin_is_not_run_where_its_file_is_named_as_a_layer(home: Path, tmp_path: Path) -> None:
@@ -163,7 +201,14 @@ def test_plugin_file_that_is_missing_is_named(home: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("named", "message"),
     [
-        ('"no-such-package"', "plugins names the package 'no-such-package', which is not installed; install it: pip"),
+        (
+            '"no-such-package"',
+            "plugins names the package 'no-such-package', which is not installed here; install it from where its",
+        ),
+        (
+            '"my plugin; rm -rf"',
+            "plugins names 'my plugin; rm -rf', which is no name of a package, nor of a file, which ends in",
+        ),
         (
             '"pydantic"',
             "the package 'pydantic', which is installed and brings no kinds: it has no entry point in a group",
