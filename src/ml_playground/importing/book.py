@@ -11,6 +11,7 @@ from ml_playground.core.error_handling import ConfigError
 from ml_playground.core.registry import did_you_mean
 
 NULL = "it says nothing: as where it is not stated"
+SOME = 6
 Fate = Literal["kept", "changed", "left out"]
 WORDS: Mapping[type, str] = {
     int: "a whole number",
@@ -71,6 +72,8 @@ class Book:
         self.findings: list[Finding] = []
         self.table: dict[str, Any] = {}
         self.lines: dict[KeyPath, int] = {}
+        self.unknown: dict[str, str] = {}
+        """Keys that the foreign system does not have, once the book is closed; with what was probably meant."""
         self._settled: set[str] = set()
 
     def states(self, key: str) -> bool:
@@ -142,16 +145,23 @@ class Book:
 
     def close(self, nothing: Mapping[str, str], known: Iterable[str] = ()) -> None:
         """Write down the rest: keys without a counterpart (`callbacks.` stands for all below it), and unknown ones."""
-        allowed = sorted({*nothing, *self._defaults, *self._settled, *known})
+        allowed = sorted(name for name in {*nothing, *self._defaults, *self._settled, *known} if not name.endswith("."))
+        for key in (*self.foreign.values, *self.foreign.unset):
+            if key not in allowed and _below(key, nothing) is None:
+                self.unknown[key] = did_you_mean(key, allowed).removeprefix("; ")
         for key, value in self.foreign.values.items():
             if value is None:
                 self.leave(key, NULL)
-            reason = nothing.get(key) or next(
-                (text for name, text in nothing.items() if name.endswith(".") and f"{key}.".startswith(name)), None
-            )
-            self.leave(key, reason or f"no setting of {self.foreign.system}{did_you_mean(key, allowed)}")
+            meant = self.unknown.get(key)
+            unknown = f"no setting of {self.foreign.system}" + (f"; {meant}" if meant else "")
+            self.leave(key, nothing.get(key) or _below(key, nothing) or unknown)
         for key in self.foreign.unset:
             self._write(Finding(key, self.foreign.lines.get(key), None, "left out", (), NULL))
+
+    @property
+    def some_known(self) -> list[str]:
+        """A few keys that such a file may have, for a message."""
+        return list(self._defaults)[:SOME]
 
     def path(self, text: str) -> str:
         """A path of the file, absolute: a relative one counts from its folder.
@@ -175,6 +185,11 @@ class Book:
         table[path[-1]] = value
         if line is not None:
             self.lines[path] = line
+
+
+def _below(key: str, nothing: Mapping[str, str]) -> str | None:
+    """The reason that stands for all keys below a table."""
+    return next((text for name, text in nothing.items() if name.endswith(".") and f"{key}.".startswith(name)), None)
 
 
 def share_of_peak(lowest: float, peak: float | None) -> tuple[float, str]:

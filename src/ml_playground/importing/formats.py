@@ -19,6 +19,9 @@ from ml_playground.importing.python_file import read_assignments
 
 KNOWN = "nanoGPT's config files (.py), TRAINING's config.json, Craft's composed YAML, and the older ml_playground's TOML are read"
 
+MOST_FOUND = 5
+"""Keys that a message names."""
+
 
 @dataclass(frozen=True, slots=True)
 class Imported:
@@ -44,6 +47,7 @@ def import_file(file: Path, sets: Sequence[str] = (), cwd: Path | None = None) -
         ConfigError: Unknown format, wrong types, values that no job takes; names the file and the line.
     """
     book = _book_of(file)
+    _expect_known(book)
     layers = [
         Layer("name", {"name": "imported"}, file.parent),
         _shared(),
@@ -96,6 +100,17 @@ def _expect(file: Path, document: Document, names: set[str], system: str) -> Non
     if not names & set(document.table):
         got = ", ".join(sorted(document.table)[:5]) or "nothing"
         raise ConfigError(f"{file}: holds {got}, and nothing that a file of {system} holds; {KNOWN}")
+
+
+def _expect_known(book: Book) -> None:
+    """A file of which nothing is known would become a job of its system's defaults alone, which nobody has asked for."""
+    if {*book.foreign.values, *book.foreign.unset} <= book.unknown.keys():
+        got = ", ".join(f"{key}{meant and f' ({meant})'}" for key, meant in list(book.unknown.items())[:MOST_FOUND])
+        more = ", ..." if len(book.unknown) > MOST_FOUND else ""
+        raise ConfigError(
+            f"{book.foreign.file}: holds {got or 'nothing'}{more}, and nothing that a file of {book.foreign.system} holds "
+            f"(such as {', '.join(book.some_known)}); {KNOWN}"
+        )
 
 
 def _table_at(document: Document, name: str) -> Mapping[str, Any]:

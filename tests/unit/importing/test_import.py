@@ -269,7 +269,7 @@ SETTINGS = st.fixed_dictionaries(
 )
 
 
-@given(values=SETTINGS)
+@given(values=SETTINGS.filter(bool))
 def test_nanogpt_any_values_make_a_job_and_come_back(values: dict[str, Any], tmp_path: Path) -> None:
     """Whatever nanoGPT takes is imported, each key is accounted for once, and the printed file means the same."""
     imported = import_file(python_file(tmp_path, values))
@@ -383,7 +383,7 @@ def test_what_set_says_is_printed_as_it_was_checked(sets: list[str], tmp_path: P
 def test_set_of_groups_is_refused(tmp_path: Path) -> None:
     """They would lie under the imported values, and change next to nothing."""
     with pytest.raises(ConfigError, match="--set use: groups lie under what a file says"):
-        import_file(text_file(tmp_path, "mine.py", ""), ["use=['model/tiny']"])
+        import_file(text_file(tmp_path, "mine.py", "seed = 1"), ["use=['model/tiny']"])
 
 
 def test_null_is_as_good_as_not_stated_and_said(tmp_path: Path) -> None:
@@ -412,7 +412,7 @@ def test_craft_reference_to_what_is_not_in_the_file_is_no_value(tmp_path: Path) 
 
 def test_unknown_key_is_reported_with_the_nearest_one(tmp_path: Path) -> None:
     """A typo had no effect in nanoGPT either, in silence."""
-    imported = import_file(text_file(tmp_path, "typo.py", "learning_rat = 1\n"))
+    imported = import_file(text_file(tmp_path, "typo.py", "learning_rat = 1\nseed = 1\n"))
     assert fate_of(imported, "learning_rat") == ("left out", "no setting of nanoGPT; did you mean 'learning_rate'?")
 
 
@@ -633,6 +633,28 @@ def test_craft_values_arrive(tmp_path: Path) -> None:
         ("gone.py", None, "gone.py: cannot be read: No such file"),
         ("gone.json", None, "no such file"),
         ("ours.toml", 'use = ["model/tiny"]', "is a configuration of this program already"),
+        (
+            "empty.py",
+            "",
+            r"holds nothing, and nothing that a file of nanoGPT holds \(such as eval_interval, .*\); nanoGPT's config",
+        ),
+        (
+            "other.py",
+            "import os\nDEBUG = True\nHOSTS = [1]",
+            "holds DEBUG, HOSTS, and nothing that a file of nanoGPT holds",
+        ),
+        (
+            "typo.py",
+            "learning_rat = 1",
+            r"holds learning_rat \(did you mean 'learning_rate'\?\), and nothing that a file of nano",
+        ),
+        (
+            "six.py",
+            "".join(f"x{n} = {n}\n" for n in range(6)),
+            "holds x0, x1, x2, x3, x4, ..., and nothing that a file of nano",
+        ),
+        ("other.yaml", "optimizer: {cats: 1}", r"holds optimizer.cats( \(.*\))?, and nothing that a file of Craft"),
+        ("other.toml", "[train]\nfoo = 1", r"holds train.foo( \(.*\))?, and nothing that a file of"),
         ("other.json", '{"name": 1}', "holds name, and nothing that a file of TRAINING holds"),
         (
             "bad.yaml",
