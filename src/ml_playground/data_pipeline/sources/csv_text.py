@@ -4,6 +4,7 @@ import codecs
 import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from ml_playground.core.deps import Deps
@@ -108,8 +109,8 @@ class _Lines:
     """The lines of a file with their ends, and how many characters were taken since it was last asked."""
 
     def __init__(self, file: ListedFile, encoding: str) -> None:
-        self._file = file
-        self._lines = self._read(encoding)
+        # Of no method of ours: a file that is left in its midst would stay open, with 900 kB of it, until the collector comes by.
+        self._lines = _read(file.path, encoding)
         self._taken = 0
 
     def __iter__(self) -> Iterator[str]:
@@ -125,25 +126,26 @@ class _Lines:
         taken, self._taken = self._taken, 0
         return taken
 
-    def _read(self, encoding: str) -> Iterator[str]:
-        held: list[str] = []
-        held_characters = number = 0
-        for place, text in enumerate(text_pieces(self._file.path, encoding, takes_nul=True)):
-            # Before a quote the mark of UTF-8 would keep it from being one.
-            *whole, rest = (text if place else text.removeprefix("\ufeff")).split("\n")
-            for line in whole:
-                yield "".join([*held, line, "\n"])
-                held.clear()
-                held_characters, number = 0, number + 1
-            held.append(rest)
-            held_characters += len(rest)
-            if held_characters > MOST_CHARACTERS:
-                raise DataError(
-                    f"{self._file.path}:{number + 1}: the line has more than {MOST_CHARACTERS:,} characters; this is no "
-                    "table of rows. Name a CSV file in prepare.source.path."
-                )
-        if held_characters:
-            yield "".join(held)
+
+def _read(path: Path, encoding: str) -> Iterator[str]:
+    held: list[str] = []
+    held_characters = number = 0
+    for place, text in enumerate(text_pieces(path, encoding, takes_nul=True)):
+        # Before a quote the mark of UTF-8 would keep it from being one.
+        *whole, rest = (text if place else text.removeprefix("\ufeff")).split("\n")
+        for line in whole:
+            yield "".join([*held, line, "\n"])
+            held.clear()
+            held_characters, number = 0, number + 1
+        held.append(rest)
+        held_characters += len(rest)
+        if held_characters > MOST_CHARACTERS:
+            raise DataError(
+                f"{path}:{number + 1}: the line has more than {MOST_CHARACTERS:,} characters; this is no "
+                "table of rows. Name a CSV file in prepare.source.path."
+            )
+    if held_characters:
+        yield "".join(held)
 
 
 def build(settings: CsvText, deps: Deps) -> CsvRows:
