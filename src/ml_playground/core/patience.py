@@ -5,7 +5,7 @@ from collections.abc import Callable
 PARTS = 10
 
 
-def came(wait: Callable[[float], object], seconds: float) -> bool:
+def came(wait: Callable[[float], object], seconds: float, parts: int = PARTS) -> bool:
     """Whether what `wait` waits for came within some seconds in which this process ran.
 
     They pass in parts. A machine that stands still, a laptop that sleeps, stops whoever is waited for as well: however long that
@@ -14,5 +14,6 @@ def came(wait: Callable[[float], object], seconds: float) -> bool:
     Args:
         wait: Waits so many seconds at most, and says whether it came.
         seconds: How long in all.
+        parts: In how many parts; after each it is asked again.
     """
-    return any(wait(seconds / PARTS) for _ in range(PARTS))
+    return any(wait(seconds / parts) for _ in range(parts))

@@ -9,6 +9,7 @@ from contextlib import suppress
 from threading import Lock, Thread
 from typing import TextIO
 
+from ml_playground.core.patience import came
 from ml_playground.core.side_threads import started
 
 # A pipe that can be written to at all takes 4,096 bytes without a wait; a character of UTF-8 has at most four.
@@ -136,11 +137,11 @@ def _stderr() -> TextIO | None:
 
 
 def _let_speak(thread: Thread) -> None:
-    # Counted, not timed: while the machine stands still, nobody can speak.
-    for _ in range(MOST_MOMENTS):
-        thread.join(PATIENCE_S)
-        if not (thread.is_alive() and _takes_words_now()):
-            return
+    def is_over(seconds: float) -> bool:
+        thread.join(seconds)
+        return not (thread.is_alive() and _takes_words_now())
+
+    came(is_over, MOST_MOMENTS * PATIENCE_S, MOST_MOMENTS)
 
 
 def _takes_words_now() -> bool:

@@ -27,6 +27,13 @@ def test_what_does_not_come_is_waited_for_in_parts() -> None:
     assert len(asked) == PARTS
 
 
+def test_who_wants_to_be_asked_more_often_says_so() -> None:
+    """The time in all is the same."""
+    asked: list[float] = []
+    assert not came(asked.append, 5.0, 50)
+    assert asked == [0.1] * 50
+
+
 def test_no_seconds_only_look() -> None:
     """Whether it has come already."""
     event = Event()
