@@ -16,6 +16,7 @@ import signal
 import struct
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -71,7 +72,9 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    serve(load_object(sys.argv[1]), sys.stdin.buffer, replies)
+    # Who asked may be killed while it waits for the answer.
+    with suppress(BrokenPipeError):
+        serve(load_object(sys.argv[1]), sys.stdin.buffer, replies)
 
 
 if __name__ == "__main__":

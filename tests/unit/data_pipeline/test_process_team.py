@@ -175,6 +175,20 @@ def test_serve_answers_each_request_in_turn(tmp_path: Path) -> None:
     assert read_message(replies) is None
 
 
+def test_worker_whose_answer_nobody_waits_for_leaves_in_silence() -> None:
+    """Who prepares was killed meanwhile: its user has a prompt before him by now, and no use for a traceback."""
+    command = [sys.executable, "-m", "ml_playground.data_pipeline.team_member", KIND]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+    ) as worker:
+        assert worker.stdin and worker.stdout and worker.stderr
+        worker.stdout.close()
+        request = io.BytesIO()
+        write_message(request, [LEARNT])
+        worker.stdin.write(request.getvalue())
+        assert (worker.stderr.read(), worker.wait(600)) == (b"", 0)
+
+
 @pytest.mark.parametrize("cut", [3, 12, 30])
 def test_read_message_that_was_cut_is_no_message(cut: int) -> None:
     """The other side was killed while it wrote."""
