@@ -70,7 +70,9 @@ class Command:
         os.dup2(said, 1)
         os.dup2(said if self._stderr is None else self._stderr, 2)
         sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
-        return mlp(self._words)
+        # As the whole process: a Ctrl-C that leaves a lock taken for ever, at 1 of 39 moments of a wait for a save, costs it 8 s.
+        sys.argv = ["mlp", *self._words]
+        return mlp()
 
     def code(self) -> int | None:
         """How it ended; None while it lives."""
