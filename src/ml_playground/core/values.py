@@ -27,6 +27,11 @@ class Message:
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """What else a template may use, as JSON values: tool_calls, reasoning_content, name."""
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is said: no text, and nothing beside it but a name."""
+        return not self.content.strip() and not any(value for key, value in self.extra.items() if key != "name")
+
 
 @dataclass(frozen=True, slots=True)
 class ChatExample:

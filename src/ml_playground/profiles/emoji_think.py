@@ -144,7 +144,8 @@ class EmojiThinkProfile:
         bare = self._without_thoughts(message.content)
         if found:
             bare = bare.removeprefix(found.before).removesuffix(found.after)
-        return replace(message, content=wanted.of(bare) if wanted else bare)
+        bare_message = replace(message, content=bare)
+        return replace(message, content=wanted.of(bare)) if wanted and is_answer(bare_message) else bare_message
 
     def _bare(self, text: str) -> tuple[str, Decoration | None]:
         """A user's text without instructions at its end, and what the last of them asks for."""
@@ -174,6 +175,10 @@ def _misses(answer: str, asked: Decoration) -> list[str]:
         found.append(f"does not begin with {asked.thinking_times} x {asked.thinking} and a new line, as asked for")
     if not answer.endswith(asked.after):
         found.append(f"does not end with a new line and {asked.stop_times} x {asked.stop}, as asked for")
+    if not found and not answer.removeprefix(asked.before).removesuffix(asked.after).strip():
+        found.append(
+            "says nothing between its emojis (hidden thoughts are no answer); write one, or give it the weight 0"
+        )
     return found
 
 

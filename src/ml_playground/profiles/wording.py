@@ -11,6 +11,8 @@ from ml_playground.profiles.settings import ProfileSettings
 
 DATE = "{date}"
 ANY_DAY = r"\d{4}-\d{2}-\d{2}"
+ASKING = frozenset({"user", "tool"})
+"""Roles that an answer answers."""
 BETWEEN = "\n\n"
 """Between paragraphs that are put together."""
 
@@ -48,8 +50,10 @@ def prompted(
 
 
 def is_answer(message: Message) -> bool:
-    """Whether the assistant speaks to the user here; a turn that calls tools is none."""
-    return message.role == "assistant" and not message.extra.get("tool_calls")
+    """Whether the assistant speaks to the user here; a turn that calls tools is none, nor is an empty one of the weight 0."""
+    if message.role != "assistant" or message.extra.get("tool_calls"):
+        return False
+    return bool(message.content.strip()) or message.weight != 0
 
 
 def words_of(text: str) -> str:
@@ -60,8 +64,11 @@ def words_of(text: str) -> str:
 def common_problems(example: ChatExample) -> list[str]:
     """What is wrong with a chat for every profile."""
     found: list[str] = []
-    if not any(message.role == "user" for message in example.messages):
+    if not any(message.role in ASKING for message in example.messages):
         found.append("no message is the user's; there is nothing to answer")
-    empty = [n for n, message in enumerate(example.messages, 1) if is_answer(message) and not message.content.strip()]
-    found += [f"message {number} (assistant) is empty" for number in empty]
+    found += [
+        f"message {number} (assistant) is empty; write an answer, or give it the weight 0"
+        for number, message in enumerate(example.messages, 1)
+        if is_answer(message) and message.is_empty
+    ]
     return found

@@ -105,7 +105,10 @@ def test_regime3_text_answers_stay_as_they_are_between_the_marks() -> None:
     ("turns", "problem"),
     [
         ([("assistant", "<<ANS_START>> 4 <<ANS_END>>")], "no message is the user's; there is nothing to answer"),
-        ([("user", "?"), ("assistant", " ")], "message 2 (assistant) is empty"),
+        (
+            [("user", "?"), ("assistant", " ")],
+            "message 2 (assistant) is empty; write an answer, or give it the weight 0",
+        ),
         (
             [("user", "?"), ("assistant", "4")],
             "message 2 (assistant): it has 0 x <<ANS_START>> and 0 x <<ANS_END>>; it takes one of each, the answer between them",

@@ -9,7 +9,7 @@ No family's markers are looked for, so this holds for every template.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from ml_playground.configuration.chat_settings import ChatSettings
 from ml_playground.core.chat_encoding import Border
@@ -65,6 +65,19 @@ class MaskedChat:
         ]
 
 
+class _Chat(NamedTuple):
+    """What is rendered, in the numbers of its row."""
+
+    messages: tuple[Message, ...]
+    tools: Any
+    added: int
+    """How many of the first messages the row does not bring itself."""
+
+    def called(self, number: int) -> str:
+        """The message of this number, counted from 0, as the row counts it."""
+        return f"message {number + 1 - self.added}" if number >= self.added else "the system prompt of prepare.profile"
+
+
 class Masking:
     """Renders chats and finds their targets."""
 
@@ -83,32 +96,38 @@ class Masking:
         self._settings = settings
         self._marks = [_any_of(texts) for texts in (control, marks) if texts]
 
-    def rows(self, messages: tuple[Message, ...], tools: Any = None) -> list[MaskedChat]:
+    def rows(self, messages: tuple[Message, ...], tools: Any = None, added: int = 0) -> list[MaskedChat]:
         """The rows of a chat: one, and another one for each answer that the template alters once the chat goes on.
+
+        Args:
+            messages: Of the chat.
+            tools: What the template is told of them.
+            added: How many of the first messages the row does not bring itself; faults name messages as it counts them.
 
         Raises:
             RowFault: It cannot be rendered, nothing of it is a target, an answer is empty or answers nobody, has no end mark, or is
                 altered by later turns.
         """
-        whole = self._rendered(messages, tools)
+        chat = _Chat(messages, tools, added)
+        whole = self._rendered(chat, len(messages))
         targets: list[Target] = []
         rows: list[MaskedChat] = []
         for number, message in enumerate(messages):
             weight = self.weight_of(message)
             if not weight:
                 continue
-            until = whole if number == len(messages) - 1 else self._rendered(messages[: number + 1], tools)
-            target = self._target(messages, number, until, weight, tools)
+            until = whole if number == len(messages) - 1 else self._rendered(chat, number + 1)
+            target = self._target(chat, number, until, weight)
             if whole.text.startswith(until.text[: target.end]):
                 targets.append(target)
             elif self._settings.altered_turns == "rows" and target.answer:
                 rows.append(MaskedChat(messages[: number + 1], until, (target,)))
             else:
-                raise RowFault(_altered(until.text[: target.end], whole.text, number, message.role))
+                raise RowFault(_altered(until.text[: target.end], whole.text, chat.called(number), message.role))
         if targets:
             rows.append(MaskedChat(messages, whole, tuple(targets)))
         if not rows:
-            raise RowFault(_no_target(messages, self._settings))
+            raise RowFault(_no_target(chat, self._settings))
         return rows
 
     def weight_of(self, message: Message) -> float:
@@ -118,30 +137,29 @@ class Masking:
         weight = _WEIGHTS.get(message.role)
         return 0.0 if weight is None else weight(self._settings)
 
-    def _target(self, messages: Sequence[Message], number: int, until: Rendered, weight: float, tools: Any) -> Target:
+    def _target(self, chat: _Chat, number: int, until: Rendered, weight: float) -> Target:
         """What a message adds to the text before it."""
-        answers = messages[number].role == ASSISTANT
+        message, called = chat.messages[number], chat.called(number)
+        answers = message.role == ASSISTANT
         if answers:
-            _check_answer(messages, number)
+            _check_answer(chat, number)
         # A chat begins with nothing before it; most templates cannot render no messages.
-        before = self._rendered(messages[:number], tools, prompt=answers).text if number else ""
+        before = self._rendered(chat, number, prompt=answers).text if number else ""
         if not until.text.startswith(before):
-            raise RowFault(_disagreement(before, until.text, number, messages[number].role))
+            raise RowFault(_disagreement(before, until.text, called, message.role))
         if not until.text[len(before) :].strip():
-            raise RowFault(
-                f"the template writes nothing of message {number + 1} ({messages[number].role}); leave it out"
-            )
+            raise RowFault(f"the template writes nothing of {called} ({message.role}); leave it out")
         if not answers:
             return Target(len(before), len(until.text), weight, answers)
         mark = self._end(until, len(before))
         if mark is None:
             raise RowFault(
-                f"the template writes no end mark after the answer in message {number + 1} (it ends in "
+                f"the template writes no end mark after the answer in {called} (it ends in "
                 f"{until.text[-EXCERPT:]!r}), so that a model would never learn to stop; take a template that ends answers "
                 "with a special token, such as {{ eos_token }}"
             )
         if not until.text[len(before) : mark[0]].strip():
-            raise RowFault(_unwritten(messages[number], number))
+            raise RowFault(_unwritten(message, called))
         return Target(len(before), mark[1], weight, answers)
 
     def _end(self, until: Rendered, start: int) -> tuple[int, int] | None:
@@ -157,13 +175,15 @@ class Masking:
                 return ends[-1]
         return None
 
-    def _rendered(self, messages: Sequence[Message], tools: Any, *, prompt: bool = False) -> Rendered:
+    def _rendered(self, chat: _Chat, size: int, *, prompt: bool = False) -> Rendered:
+        """Its first messages, so many."""
+        messages = chat.messages[:size]
         try:
-            return self._template.rendered(messages, add_generation_prompt=prompt, tools=tools)
+            return self._template.rendered(messages, add_generation_prompt=prompt, tools=chat.tools)
         except TemplateRefusal as error:
             roles = ", ".join(message.role for message in messages[:8])
             raise RowFault(
-                f"the template does not take these messages ({roles}): {error}{_misspelt(messages)}"
+                f"the template does not take these messages ({roles}): {error}{_misspelt(chat, size)}"
             ) from error
 
 
@@ -176,68 +196,68 @@ def _any_of(texts: Sequence[str]) -> re.Pattern[str]:
     return re.compile("|".join(re.escape(text) for text in sorted(texts, key=lambda text: (-len(text), text))))
 
 
-def _check_answer(messages: Sequence[Message], number: int) -> None:
-    answer = messages[number]
-    if not answer.content.strip() and not any(answer.extra.values()):
-        raise RowFault(_empty(number))
-    if not any(message.role in ASKING for message in messages[:number]):
+def _check_answer(chat: _Chat, number: int) -> None:
+    answer = chat.messages[number]
+    if answer.is_empty:
+        raise RowFault(_empty(chat.called(number)))
+    if not any(message.role in ASKING for message in chat.messages[:number]):
         raise RowFault(
-            f"message {number + 1} is an answer to nobody: no user's message stands before it"
-            + (_misspelt(messages[:number]) or "; add one, or give it the weight 0")
+            f"{chat.called(number)} is an answer to nobody: no user's message stands before it"
+            + (_misspelt(chat, number) or "; add one, or give it the weight 0")
         )
 
 
-def _misspelt(messages: Sequence[Message]) -> str:
+def _misspelt(chat: _Chat, size: int) -> str:
     """Of roles that only some templates know, the first that resembles a usual one: it may well be meant."""
-    for number, message in enumerate(messages):
+    for number, message in enumerate(chat.messages[chat.added : size]):
         if message.role not in _WEIGHTS and (hint := did_you_mean(message.role, _USUAL)):
             return f": messages[{number}].role = {message.role!r}{hint}"
     return ""
 
 
-def _empty(number: int) -> str:
-    return f"message {number + 1} is an empty answer; write one, or give it the weight 0"
+def _empty(called: str) -> str:
+    return f"{called} is an empty answer; write one, or give it the weight 0"
 
 
-def _unwritten(answer: Message, number: int) -> str:
+def _unwritten(answer: Message, called: str) -> str:
     """Of an answer of which the template writes no word."""
     if said := ", ".join(name for name, value in answer.extra.items() if value and name != "name"):
         return (
-            f"the template writes nothing of the answer in message {number + 1}, which has no text but {said}; take a template that "
+            f"the template writes nothing of the answer in {called}, which has no text but {said}; take a template that "
             "knows that, or give it the weight 0"
         )
-    return _empty(number)
+    return _empty(called)
 
 
-def _altered(before: str, whole: str, number: int, role: str) -> str:
+def _altered(before: str, whole: str, called: str, role: str) -> str:
     place = _first_difference(before, whole)
     return (
-        f"the template alters earlier turns: message {number + 1} ({role}) is written as {_at(before, place)} while it is the last "
+        f"the template alters earlier turns: {called} ({role}) is written as {_at(before, place)} while it is the last "
         f"one, and as {_at(whole, place)} once the chat goes on; set prepare.chat.altered_turns = 'rows', which trains such an "
         "answer in a row of its own, as it is in inference"
         + ("" if role == ASSISTANT else f"; of the role {role!r} the weight must be 0")
     )
 
 
-def _disagreement(before: str, until: str, number: int, role: str) -> str:
+def _disagreement(before: str, until: str, called: str, role: str) -> str:
     place = _first_difference(before, until)
     if role != ASSISTANT:
         return (
-            f"the template does not write message {number + 1} ({role}) behind those before it, so that its tokens cannot be told "
+            f"the template does not write {called} ({role}) behind those before it, so that its tokens cannot be told "
             f"apart; give the role {role!r} the weight 0"
         )
     return (
-        f"the template asks for message {number + 1} with {_at(before, place)} and writes {_at(until, place)} in its place, so that "
+        f"the template asks for {called} with {_at(before, place)} and writes {_at(until, place)} in its place, so that "
         "what a model is asked for is not what it was trained on; take a template whose prompt is the beginning of the answer's turn"
     )
 
 
-def _no_target(messages: Sequence[Message], settings: ChatSettings) -> str:
-    roles = sorted({message.role for message in messages})
+def _no_target(chat: _Chat, settings: ChatSettings) -> str:
+    roles = sorted({message.role for message in chat.messages})
     if ASSISTANT not in roles:
         return (
             f"no token of it would be a target: it has no answer of an assistant (roles: {', '.join(roles) or 'none'})"
-            + (_misspelt(messages) or "; add one")
+            + (_misspelt(chat, len(chat.messages)) or "; add one")
         )
     if not settings.assistant_weight:
         return "no token of it would be a target, for prepare.chat.assistant_weight = 0; raise it"

@@ -45,13 +45,16 @@ class RowMaker:
         return [*chosen, *rejected]
 
     def _rows(self, example: ChatExample, number: int, *, pair: bool) -> list[MaskedChat]:
+        if pair:
+            example = replace(example, messages=only_last_answer(example.messages))
+        messages = example.messages
         if self._profile is not None:
             example = self._profile.transform(example, number)
-            example = replace(example, messages=self._profile.prompted(example.messages, self._today))
             if problems := self._profile.validate(example):
                 raise RowFault("; ".join(problems))
-        messages = only_last_answer(example.messages) if pair else example.messages
-        return self._masking.rows(messages, tools_of(example))
+            messages = self._profile.prompted(example.messages, self._today)
+        added = len(messages) - len(example.messages)
+        return self._masking.rows(only_last_answer(messages) if pair else messages, tools_of(example), added)
 
 
 def tools_of(example: ChatExample) -> list[Any] | None:

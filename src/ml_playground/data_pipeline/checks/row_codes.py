@@ -71,7 +71,11 @@ ROW_CODES: Mapping[str, Check] = {
         "Remove it, or add the answer.",
     ),
     "empty_answer": Check(
-        "error", "row", "has an empty answer", "The model learns to say nothing.", "Remove it, or add the answer."
+        "error",
+        "row",
+        "has an empty answer",
+        "The model would learn to say nothing; it is refused when chats are prepared.",
+        "Add the answer, give it the weight 0, or remove the row.",
     ),
     "orphan_answer": Check(
         "error",

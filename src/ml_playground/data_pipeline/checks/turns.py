@@ -41,7 +41,7 @@ def chat_faults(chat: ChatExample) -> list[Fault]:
         if any(fault.code == "orphan_answer" for fault in faults):
             faults = [fault for fault in faults if fault.code != "starts_with_assistant"]
         if len(spoken) < len(contents):
-            faults += _empty_messages(messages)
+            faults += _empty_messages(chat)
         faults += _leaks(messages)
     if spoken and not any(map(_SAYS_SOMETHING.search, spoken)):
         faults.append(Fault("no_letters"))
@@ -80,11 +80,14 @@ def _role_faults(roles: tuple[str, ...]) -> Iterator[Fault]:
         yield Fault("few_answers", f"{spoken.count('assistant')} of {len(spoken)} messages")
 
 
-def _empty_messages(messages: tuple[Message, ...]) -> Iterator[Fault]:
+def _empty_messages(chat: ChatExample) -> Iterator[Fault]:
+    messages = only_last_answer(chat.messages) if chat.rejected else chat.messages
     for number, message in enumerate(messages, 1):
-        if not message.content.strip():
-            code = "empty_answer" if message.role == "assistant" else "empty_message"
-            yield Fault(code, f"message {number} of {len(messages)}, the {message.role}'s")
+        place = f"message {number} of {len(messages)}, the {message.role}'s"
+        if message.role == ASSISTANT and message.is_empty and message.weight != 0:
+            yield Fault("empty_answer", place)
+        elif message.role != ASSISTANT and not message.content.strip():
+            yield Fault("empty_message", place)
 
 
 def _untrainable(chat: ChatExample) -> Iterator[Fault]:
@@ -102,7 +105,7 @@ def _untrainable(chat: ChatExample) -> Iterator[Fault]:
         better, worse = messages[-1], chat.rejected[-1]
         if (better.content, better.extra) == (worse.content, worse.extra):
             yield Fault("same_answers", f"{worse.content[:60]!r}")
-        if not worse.content.strip():
+        if worse.is_empty:
             yield Fault("empty_answer", "the one that is rejected")
     try:
         tools_of(chat)
