@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from ml_playground.configuration import families
 from ml_playground.configuration.base import Component
@@ -20,6 +20,8 @@ class Books:
     manifest: Manifest
     epoch: Mapping[str, Fates]
     """By split, what one epoch does; empty where no way to cut batches was named."""
+    can_split: bool = False
+    """Whether that way could make several rows of a chat that is too long, and does not."""
 
     @property
     def unit(self) -> str:
@@ -33,7 +35,7 @@ class Books:
             DataError: More is lost; says where, and what to do.
         """
         self.manifest.check_losses(limit)
-        check_epoch(self.epoch, limit)
+        check_epoch(self.epoch, limit, can_split=self.can_split)
 
     def as_json(self) -> dict[str, Any]:
         """All counts as JSON values."""
@@ -58,8 +60,14 @@ def open_books(folder: Path, data: Component | None = None) -> Books:
     if data is not None and (path := families.DATA[data.kind_name].fates):
         fates: Callable[[Component, Path], Mapping[str, Fates]] = load_object(path)
         epoch = fates(data, folder)
-    books = Books(read_manifest(folder), epoch)
+    books = Books(read_manifest(folder), epoch, data is not None and _can_split(data))
     for split, size in books.manifest.sizes.items():
         if epoch and epoch[split].accounted != size:
             raise RuntimeError(f"the epoch of {split} does not balance: {epoch[split].accounted} of {size}")
     return books
+
+
+def _can_split(data: Component) -> bool:
+    """Whether `truncation` has the value `split` among those that are allowed, and another one now."""
+    field = type(data).model_fields.get("truncation")
+    return field is not None and "split" in get_args(field.annotation) and getattr(data, "truncation") != "split"  # noqa: B009 - not every kind has it

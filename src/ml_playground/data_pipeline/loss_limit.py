@@ -26,6 +26,7 @@ CAUSES: Mapping[LossReason, Cause] = {
         "take a tokenizer that knows every character (--set 'prepare.tokenizer={kind=\"byte_bpe\"}')",
     ),
 }
+SPLITTING = ", or set data.truncation = 'split'"
 BY_HASH = ", or show it these in training (--set prepare.split_by=hash deals documents out evenly)"
 LEAST_DOCUMENTS_BY_HASH = 20
 """Of fewer, dealt out by the hash of their names, one split may get none and another one most of what is rare."""
@@ -82,8 +83,13 @@ def check_loss(
     )
 
 
-def check_epoch(fates: Mapping[str, Fates], limit: float) -> None:
+def check_epoch(fates: Mapping[str, Fates], limit: float, *, can_split: bool) -> None:
     """Refuse a way of cutting batches that leaves out too much of a split.
+
+    Args:
+        fates: Of each split.
+        limit: `prepare.max_loss_fraction`.
+        can_split: Whether another `data.truncation` would make several rows of what is too long.
 
     Raises:
         DataError: It does; names the split.
@@ -95,7 +101,7 @@ def check_epoch(fates: Mapping[str, Fates], limit: float) -> None:
             raise DataError(
                 f"An epoch leaves out {percent(fraction)} of {split!r}, more than {LIMIT_KEY} = {limit:g} allows: "
                 f"{one.truncated:,} tokens are cut off rows that are too long, {one.dropped:,} are in rows that are left out. "
-                f"To keep them: raise data.sequence_tokens, or set data.truncation = 'split'. To do without them: {_allowing(fraction)}."
+                f"To keep them: raise data.sequence_tokens{SPLITTING if can_split else ''}. To do without them: {_allowing(fraction)}."
             )
 
 

@@ -3,12 +3,21 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from ml_playground.configuration.fingerprint import prepared_folder
 from ml_playground.core.deps import Deps
 from ml_playground.data_pipeline.books import open_books
 from ml_playground.data_pipeline.manifest import MANIFEST_NAME, Prepared, open_prepared
 from ml_playground.data_pipeline.preparer import prepare
-from ml_playground.data_pipeline.settings import TokenWindows
+from ml_playground.data_pipeline.settings import (
+    ExampleRows,
+    PackedExamples,
+    PaddedExamples,
+    PreferencePairs,
+    TokenWindows,
+)
+from tests.fakes.chat_families import prepared_chats
 from tests.fakes.prepared_text import prepared_text, text_settings
 
 TEXT = "to be, or not to be\n" * 20
@@ -69,3 +78,25 @@ def test_data_sets_keep_their_names_under_new_settings(tmp_path: Path) -> None:
     assert prepared_folder(text_settings(path, duplicates="drop")) != plain
     # The name that the version before gave to these settings.
     assert prepared_folder(text_settings(Path("/text.txt"))).name == "b18b0483a3cc6373"
+
+
+@pytest.mark.parametrize(
+    ("kind", "truncation", "can_split"),
+    [
+        (PackedExamples, "drop", True),
+        (PaddedExamples, "left", True),
+        (PackedExamples, "split", False),
+        (PreferencePairs, "drop", False),
+    ],
+)
+def test_books_know_whether_rows_that_are_too_long_could_be_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[ExampleRows], truncation: str, can_split: bool
+) -> None:
+    """So that nobody is sent to a value that the kind of data does not take, or that is set already."""
+    monkeypatch.setenv("MLP_HOME", str(tmp_path / "home"))
+    pairs = [{"prompt": f"{n}?", "chosen": "a", "rejected": "b"} for n in range(8)]
+    rows = {"rows": pairs, "kind": "jsonl_preference"} if kind is PreferencePairs else {}
+    prepared = prepared_chats(tmp_path, **rows)
+    shape = {"sequence_tokens": 64, "micro_batch_rows": 1, "truncation": truncation}
+    data = kind(**shape, **({"reference": Path("base")} if kind is PreferencePairs else {}))
+    assert open_books(prepared.folder, data).can_split == can_split

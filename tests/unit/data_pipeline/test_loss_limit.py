@@ -125,17 +125,17 @@ def test_limit_that_the_message_names_is_enough_and_not_much_more(lost: int, kep
     assert limit <= min(1.0, 1.1001 * lost / found)
 
 
-def test_epoch_that_leaves_out_too_much_names_split_and_setting() -> None:
-    """Rows that are too long are text that is lost as well."""
+@pytest.mark.parametrize(("can_split", "way"), [(True, ", or set data.truncation = 'split'"), (False, "")])
+def test_epoch_that_leaves_out_too_much_names_split_and_setting(can_split: bool, way: str) -> None:
+    """Rows that are too long are text that is lost as well; only a way that the kind of data knows is advised."""
     whole = Fates(tokens=1000, trained=990, masked=10, batches=1)
     cut = Fates(tokens=1000, trained=980, truncated=15, dropped=5, batches=1)
-    check_epoch({"train": whole, "val": cut}, 0.02)
+    check_epoch({"train": whole, "val": cut}, 0.02, can_split=can_split)
     with pytest.raises(DataError) as caught:
-        check_epoch({"train": whole, "val": cut}, 0.019)
+        check_epoch({"train": whole, "val": cut}, 0.019, can_split=can_split)
     assert str(caught.value) == (
         "An epoch leaves out 2 % of 'val', more than prepare.max_loss_fraction = 0.019 allows: 15 tokens are cut off rows that "
-        "are too long, 5 are in rows that are left out. To keep them: raise data.sequence_tokens, or set "
-        "data.truncation = 'split'. To do without them: "
+        f"are too long, 5 are in rows that are left out. To keep them: raise data.sequence_tokens{way}. To do without them: "
         "--set prepare.max_loss_fraction=0.02."
     )
 
