@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_playground.evaluation.intervals import TAILS, Estimate, resampled
+from ml_playground.evaluation.confusion import wilson_interval
+from ml_playground.evaluation.intervals import NUMBERS_AT_ONCE, RESAMPLES, TAILS, Estimate, resampled
 
 BINS = 10
 
@@ -74,10 +75,16 @@ def _error(probabilities: NDArray[np.float64], right: NDArray[np.float64], bins:
 
     Chance alone takes a bin's share away from its confidence, so that the error of a sample lies above the true one. It lies above
     it by no more than the gaps of all bins have moved together, and so does that of a sample of the sample: which says how far down the
-    interval has to go. A percentile alone would leave a model out that is exactly as sure as it is right. Of forty answers it
-    holds the true error in 89 of 100 cases, of four hundred in 95 or more (tests/property/test_statistics_laws.py).
+    interval has to go. A percentile alone would leave a model out that is exactly as sure as it is right. Of few answers, samples of
+    the sample move too little: bins of one answer hardly vary. So it goes down at least as far as chance takes a model with these very
+    probabilities that is exactly as sure as it is right, which makes the lower end exact for that model, however few its answers.
+    And answers that are all right, or all wrong, say nothing of those that would not be: so it goes up at least to where Wilson's
+    interval of their share leaves the mean confidence.
 
-    Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13 (percentiles), for the upper end.
+    Of twenty answers or more the interval holds the true error in 95 of 100 cases or more (tests/property/test_statistics_laws.py).
+
+    Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13 (percentiles), for the upper end; Bröcker and Smith
+    2007, doi:10.1175/WAF993.1 (consistency resampling), for what chance does.
     """
     gaps = probabilities - right
     numbers = np.minimum(bins - 1, (probabilities * bins).astype(np.int64))
@@ -90,5 +97,21 @@ def _error(probabilities: NDArray[np.float64], right: NDArray[np.float64], bins:
         errors += np.abs(there).sum(axis=1).tolist()
         moved += np.abs(there - here).sum(axis=1).tolist()
     value = float(np.abs(here).sum())
-    low, high = value - float(np.percentile(moved, TAILS[1])), float(np.percentile(errors, TAILS[1]))
+    chance = _errors_of_chance(probabilities, numbers, seed)
+    low = value - max(float(np.percentile(moved, TAILS[1])), float(np.percentile(chance, TAILS[1])))
+    confidence, ends = probabilities.mean(), wilson_interval(int(right.sum()), len(right))
+    high = max(float(np.percentile(errors, TAILS[1])), *(abs(float(confidence) - end) for end in ends))
     return Estimate(value, max(0.0, low), max(value, min(1.0, high)))
+
+
+def _errors_of_chance(probabilities: NDArray[np.float64], numbers: NDArray[np.int64], seed: int) -> list[float]:
+    """Errors of samples in which each answer, (N,) in bins of these numbers, is right with the very probability that it has."""
+    generator = np.random.default_rng((seed, 1))
+    in_bins = (numbers[:, None] == np.unique(numbers)).astype(np.float64)
+    most = max(1, NUMBERS_AT_ONCE // len(probabilities))
+    found: list[float] = []
+    for first in range(0, RESAMPLES, most):
+        dice = generator.random((min(most, RESAMPLES - first), len(probabilities)))
+        gaps = probabilities - (dice < probabilities)
+        found += (np.abs(gaps @ in_bins).sum(axis=1) / len(probabilities)).tolist()
+    return found
