@@ -11,6 +11,8 @@ from ml_playground.configuration.base import Component, NonNegative, Probability
 Day = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{2}-\d{2}$")]
 Stretch = Annotated[str, StringConstraints(pattern=r"^[1-9]\d{0,5}x\d{1,6}(\.\d{1,6})?$")]
 Emoji = Annotated[str, StringConstraints(pattern=r"^[^\sA-Za-z0-9]+$")]
+Operator = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
+"""A symbol of the grammar: no other can stand first in a call."""
 Mark = Annotated[str, StringConstraints(pattern=r"^[!-~]+$")]
 Times = Annotated[int, Field(ge=1, le=12)]
 Rate = Annotated[float, Field(ge=1)]
@@ -145,7 +147,7 @@ class Regime3(EndingSettings):
     """What stands between the marks: expressions of the `grammar`, written canonically, or any `text`."""
     enforce: bool = True
     """Whether drawing is held to the grammar after the start mark; of no effect with answers = "text"."""
-    commutative: tuple[str, ...] = ("add", "mul", "and", "or", "eq", "set")
+    commutative: tuple[Operator, ...] = ("add", "mul", "and", "or", "eq", "set")
     """Operators whose arguments may stand in any order when answers are compared."""
 
     @model_validator(mode="after")

@@ -32,6 +32,7 @@ from ml_playground.profiles.settings import EmojiThink, PlainSft, Regime3
         (Regime3, {"start_mark": "<a>", "end_mark": "<a>"}, "'<a>' and end_mark = '<a>' must not contain each other"),
         (Regime3, {"start_mark": "answer:", "end_mark": "a"}, "must not contain each other"),
         (Regime3, {"end_mark": "<< >>"}, "should match pattern"),
+        (Regime3, {"commutative": ["add", "a b"]}, "should match pattern"),
         (Regime3, {"penalty_growth": 0.5}, "greater than or equal to 1"),
     ],
 )
