@@ -97,23 +97,29 @@ class Speaker:
         self._lines: deque[str] = deque(maxlen=MOST_LINES)
         self._lock = Lock()
         self._thread: Thread | None = None
+        self._hangs = False
+        """Whether somebody has waited for this thread in vain."""
 
     def say(self, line: str) -> None:
         """Say a line; returns when it is said, or when that takes longer than a moment."""
         with self._lock:
-            stuck = self._thread is not None
             self._lines.append(line)
-            thread = self._thread or Thread(target=self._speak, name="stderr", daemon=True)
-            self._thread = thread
-        if stuck:
-            return
-        if started(thread):
+            # Also one that says the line of another thread, which this one comes behind.
+            thread = self._thread or self._begun()
+            if thread is not None and self._hangs:
+                return
+        if thread is not None:
             _let_speak(thread)
+            with self._lock:
+                self._hangs |= thread is self._thread
         elif _takes_words_now():
             self._speak()
-        else:
-            # Said with the next line for which there is a thread.
-            self._thread = None
+        # Else said with the next line for which there is a thread.
+
+    def _begun(self) -> Thread | None:
+        thread = Thread(target=self._speak, name="stderr", daemon=True)
+        self._thread, self._hangs = (thread if started(thread) else None), False
+        return self._thread
 
     def _speak(self) -> None:
         while (line := self._next()) is not None:

@@ -5,6 +5,7 @@ import io
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,8 +62,13 @@ def test_speaker_says_lines_in_their_order(capsys: pytest.CaptureFixture[str]) -
 class Late(io.StringIO):
     """Takes words late, as they come from a thread that gets no processor."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = threading.Event()
+
     def write(self, text: str, /) -> int:
         """Much later than a moment."""
+        self.asked.set()
         time.sleep(3 * PATIENCE_S)
         return super().write(text)
 
@@ -72,6 +78,18 @@ def test_speaker_is_waited_for_where_somebody_listens() -> None:
     with contextlib.redirect_stderr(Late()) as heard:
         Speaker().say("at last")
         assert heard.getvalue() == "at last\n"
+
+
+def test_speaker_is_waited_for_behind_the_words_of_another_thread() -> None:
+    """Two have something to say at once: a hook beside the training, and the training."""
+    speaker = Speaker()
+    with contextlib.redirect_stderr(Late()) as heard:
+        other = threading.Thread(target=speaker.say, args=("one",))
+        other.start()
+        assert heard.asked.wait(600)
+        speaker.say("two")
+        assert heard.getvalue() == "one\ntwo\n"
+        other.join()
 
 
 def test_speaker_without_room_for_a_thread_says_all_the_same(capfd: pytest.CaptureFixture[str]) -> None:
