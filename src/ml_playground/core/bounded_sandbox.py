@@ -10,7 +10,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedEscapeFormatt
 
 from ml_playground.core.bounded_filters import bounded_filter
 from ml_playground.core.bounded_sizes import bits, method_size, percent_size, repeated_size, spec_size
-from ml_playground.core.template_room import MOST_BITS, TooLarge, room
+from ml_playground.core.template_room import COMPARED, MOST_BITS, TooLarge, room
 
 _PLACE_BYTES = 8
 """For each place where a template writes nothing, or no text: such places are not counted by their characters."""
@@ -60,6 +60,10 @@ class BoundedSandbox(ImmutableSandboxedEnvironment):
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805 - as jinja2 has it: a template may name its arguments as it likes
         """A method, a macro, a function."""
         found = room()
+        for one in (*args, *kwargs.values()):
+            # A macro has what it is given in a tuple, `dict` makes a table of it: in neither is it deeper by more than one.
+            if isinstance(one, COMPARED):
+                found.check_nested(one)
         owner, name = getattr(__obj, "__self__", None), getattr(__obj, "__name__", "")
         if isinstance(owner, str | bytes | int):
             if name == "join" and args and not isinstance(args[0], str | bytes):

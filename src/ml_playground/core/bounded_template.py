@@ -17,7 +17,7 @@ STEPS = "\U000f0002steps"
 """The variable of a rendering that counts them; no template can name it."""
 _NODES_OF_STEP = 200
 """Parts of a loop's body that take as long as a step; bodies of families have fewer."""
-_STEP, _CONCATENATION = "\U000f0002step", "\U000f0002concatenation"
+_STEP, _CONCATENATION, _NESTED = "\U000f0002step", "\U000f0002concatenation", "\U000f0002nested"
 
 
 class TooManySteps(Exception):  # noqa: N818 - what happened, not whose fault it is
@@ -33,8 +33,10 @@ class Steps:
 
 def with_counted_steps(environment: Environment, text: str) -> nodes.Template:
     """The tree of a template in which each turn of a loop and each call of a macro counts; rendering it takes `STEPS`."""
-    cast(dict[str, Any], environment.filters).update({_STEP: _counted, _CONCATENATION: _concatenated})
-    tree = _Concatenations().visit(environment.parse(text))
+    cast(dict[str, Any], environment.filters).update(
+        {_STEP: _counted, _CONCATENATION: _concatenated, _NESTED: _checked_nested}
+    )
+    tree = _Checks().visit(environment.parse(text))
     for loop in tree.find_all(nodes.For):
         parts = sum(1 for statement in loop.body for _ in statement.find_all(nodes.Node)) // _NODES_OF_STEP
         loop.body.insert(0, _step(loop, parts + (IN_RECURSION if loop.recursive else 1)))
@@ -46,13 +48,25 @@ def with_counted_steps(environment: Environment, text: str) -> nodes.Template:
     return cast(nodes.Template, tree.set_environment(environment))
 
 
-class _Concatenations(NodeTransformer):
-    """`a ~ b` as a filter of both, which knows how long they are before it makes one of them."""
+class _Checks(NodeTransformer):
+    """Filters around what a template makes by its own signs: `a ~ b`, `[a, b]`, `(a, b)`, `{a: b}`."""
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802 - the name that jinja2 asks for
-        """The filter."""
+        """Of both sides, whose length is known before one text is made of them."""
         parts = nodes.List(cast(nodes.Concat, self.generic_visit(node)).nodes, lineno=node.lineno)
-        return nodes.Filter(parts, _CONCATENATION, [], [], None, None, lineno=node.lineno)
+        return _filtered(_CONCATENATION, parts)
+
+    def visit_List(self, node: nodes.List | nodes.Tuple | nodes.Dict) -> nodes.Node:  # noqa: N802 - as above
+        """Around a container in which others may stand."""
+        self.generic_visit(node)
+        # To a tuple of names something is assigned.
+        made = not isinstance(node, nodes.Tuple) or node.ctx == "load"
+        plain = all(isinstance(part, nodes.Const | nodes.Pair) for part in node.iter_child_nodes())
+        values = (pair.value for pair in node.find_all(nodes.Pair)) if isinstance(node, nodes.Dict) else ()
+        plain = plain and all(isinstance(value, nodes.Const) for value in values)
+        return _filtered(_NESTED, node) if made and not plain else node
+
+    visit_Tuple = visit_Dict = visit_List  # noqa: N815 - as above
 
 
 @pass_context
@@ -62,9 +76,17 @@ def _concatenated(context: Context, parts: list[Any]) -> str:
     return found.made(markup_join(parts) if context.eval_ctx.autoescape else str_join(parts))
 
 
+@pass_context
+def _checked_nested(_context: Context, container: Any) -> Any:
+    return room().check_nested(container)
+
+
+def _filtered(name: str, value: nodes.Expr) -> nodes.Filter:
+    return nodes.Filter(value, name, [], [], None, None, lineno=value.lineno)
+
+
 def _step(place: nodes.Node, steps: int) -> nodes.ExprStmt:
-    called = nodes.Filter(nodes.Const(steps), _STEP, [], [], None, None, lineno=place.lineno)
-    return nodes.ExprStmt(called, lineno=place.lineno)
+    return nodes.ExprStmt(_filtered(_STEP, nodes.Const(steps, lineno=place.lineno)), lineno=place.lineno)
 
 
 # With the context, so that no value of it is computed while the template is compiled.

@@ -97,6 +97,52 @@ def test_template_that_makes_too_much_is_told_before_the_memory_is_taken(text: s
     assert peak_bytes < 64 << 20
 
 
+TWICE = (
+    "{{% set ns = namespace(x={first}, y={first}) %}}"
+    "{{% for i in range(40) %}}{{% set ns.x = {x} %}}{{% set ns.y = {y} %}}{{% endfor %}}"
+)
+SHARED = {
+    "lists": ("[1]", "[{}, {}]"),
+    "tuples": ("(1,)", "({}, {})"),
+    "tables": ("{{1: 1}}", "{{1: {}, 2: {}}}"),
+    "products": ("[1]", "[{}] * 2"),
+    "sums": ("[1]", "[{}] + [{}]"),
+    "functions": ("[1]", "dict(a={}, b={})"),
+    "filters": ("[1]", "[{}]|batch(2, {})|list"),
+    "slices": ("[1]", "[{}, {}][:]"),
+    "methods": ("[1]", "[{}, {}].copy()"),
+}
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["ns.x == ns.y", "ns.x in [ns.y]", "[ns.y].index(ns.x)", "[ns.x]|select('eq', ns.y)|list", "[ns.x, ns.y]|sort"],
+)
+@pytest.mark.parametrize("how", SHARED)
+def test_lists_that_share_lists_are_refused_before_comparing_them_takes_for_ever(how: str, asked: str) -> None:
+    """Two lists of forty lists, of which each stands twice in the next: made in no time, compared in 2 to the 40 steps."""
+    first, longer = SHARED[how]
+    made = TWICE.format(first=first.format(), x=longer.format("ns.x", "ns.x"), y=longer.format("ns.y", "ns.y"))
+    with pytest.raises(DataError, match="makes more than .* characters of 1 message"):
+        ChatTemplate(f"{made}{{{{ {asked} }}}}").render([HI])
+
+
+def test_a_macro_that_passes_its_arguments_on_twice_is_refused_before_they_are_hashed() -> None:
+    """A tuple of forty tuples as a key takes as long as two lists that are compared."""
+    text = "{% macro f(n) %}{% if n %}{{ f(n - 1, varargs, varargs) }}{% else %}{{ {varargs: 1} }}{% endif %}{% endmacro %}{{ f(40) }}"
+    with pytest.raises(DataError, match="makes more than .* characters of 1 message"):
+        ChatTemplate(text).render([HI])
+
+
+def test_lists_in_lists_come_out_as_they_are() -> None:
+    """What is counted is not changed: names on the left of a set and of a loop, lists, tuples and tables on its right."""
+    text = (
+        "{% for a, b in [(1, 2)] %}{{ a }}{{ b }}{% endfor %}{% set q, w = 3, [4] %}{{ q }}{{ (w, [w])[1] }}"
+        "{{ {'a': [w, messages[0].content]} }}{{ [q, w, messages] == [3, [4], messages] }}{{ ['x', 'y'] }}{{ () }}"
+    )
+    assert ChatTemplate(text).render([HI]) == "123[[4]]{'a': [[4], 'Hi']}True['x', 'y']()"
+
+
 def test_room_grows_with_the_messages() -> None:
     """A long document is no attack, nor is what escapes it or adds its messages one by one."""
     messages = [Message("user", "<Ä>" * 10_000) for _ in range(60)]
