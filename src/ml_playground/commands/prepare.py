@@ -18,6 +18,7 @@ from ml_playground.core.deps import Deps
 from ml_playground.core.humanise import json_text, plural
 from ml_playground.core.values import Fates
 from ml_playground.data_pipeline.books import open_books
+from ml_playground.data_pipeline.building import MOST_WORKERS
 from ml_playground.data_pipeline.chats.chat_dataset import PreparedChats
 from ml_playground.data_pipeline.image_dataset import PreparedImages
 from ml_playground.data_pipeline.manifest import Prepared
@@ -34,8 +35,8 @@ Workers = Annotated[
         "--workers",
         metavar="N",
         min=1,
-        help="Processes that learn and encode byte pairs; the result is the same for every number. "
-        "As it comes: one for each core, for texts under 32 MB this one alone.",
+        help="Processes that learn and encode byte pairs or words; the result is the same for every number. "
+        f"As it comes: one for each core, at most {MOST_WORKERS}; for texts under 32 MB this one alone.",
         show_default=False,
     ),
 ]

@@ -84,7 +84,8 @@ def sample(
     Settings are those that the run recorded, but for the options given here. A text is its prompt and what follows;
     several are separated by a line of dashes. Of a run trained on chats, a prompt is a user's turn, and what follows the
     answer; without a prompt it is asked held-out questions of its data. Texts go to stdout, everything else to stderr.
-    They are also saved in the run's samples/, unless TARGET is a checkpoint's folder. Ctrl-C ends with what was drawn so far.
+    They are also saved in the run's samples/, unless TARGET is a folder of a checkpoint or from Hugging Face.
+    Ctrl-C ends with what was drawn so far.
     """
     given = locals()
     options: dict[str, tuple[str, Any]] = {key: (f"--{key.replace('_', '-')}", given[key]) for key in OPTIONS}

@@ -25,7 +25,9 @@ class Group(NamedTuple):
 COMMANDS: Mapping[str, Mapping[str, Row | Group]] = {
     "From text to a model": {
         "run": Row("ml_playground.commands.run:run", "Prepare, train, sample and report: the whole way in one go."),
-        "prepare": Row("ml_playground.commands.prepare:prepare", "Turn a source of text into token files."),
+        "prepare": Row(
+            "ml_playground.commands.prepare:prepare", "Turn texts, chats or images into what is trained on."
+        ),
         "train": Row("ml_playground.commands.train:train", "Train, or go on where the last run stopped."),
         "sample": Row("ml_playground.commands.sample:sample", "Let a trained model write."),
         "chat": Row("ml_playground.commands.chat:chat", "Talk with a model that was trained on chats."),
