@@ -10,7 +10,7 @@ two renames of a replacement.
 import errno
 import os
 from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -107,16 +107,24 @@ def remove_folder(path: Path) -> None:
                 path.rename(workspace / "removed")
 
 
-def sweep(parent: Path) -> None:
+def _anybodys(_path: Path) -> AbstractContextManager[bool]:
+    return nullcontext(enter_result=True)
+
+
+def sweep(parent: Path, claimed: Callable[[Path], AbstractContextManager[bool]] = _anybodys) -> None:
     """Clear away what dead writers of folders left in `parent`, and take back replacements that were killed.
+
+    Args:
+        parent: Where they lie.
+        claimed: Whether a folder may be touched, for as long as it is: a writer that begins meanwhile would be refused.
 
     Raises:
         StorageError: A leftover could not be removed.
     """
     for workspace in sorted(parent.glob(".*.partial")):
         path = parent / workspace.stem.removeprefix(".")
-        with storage_errors(path):
-            lock = locked_folder(workspace) if workspace.is_dir() else None
+        with storage_errors(path), claimed(path) as ours:
+            lock = locked_folder(workspace) if ours and workspace.is_dir() else None
             if lock is not None:
                 try:
                     _clear(workspace, path)

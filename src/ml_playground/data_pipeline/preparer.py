@@ -1,7 +1,7 @@
 """From a source to a prepared data set, or the one on disk if it still belongs to the source; whole or not at all."""
 
 from collections.abc import Generator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -64,7 +64,7 @@ def prepare(
         try:
             stack.enter_context(_alone(folder, report))
             # What a preparation that was killed has left may be as large as the data set.
-            sweep(folder.parent)
+            sweep(folder.parent, lambda other: nullcontext(enter_result=True) if other == folder else _claimed(other))
         except StorageError:
             # Looking at what is there needs no right to write: it was renamed into its place, so that it is whole without a lock.
             if fresh or not folder.exists():
@@ -103,7 +103,7 @@ def _alone(folder: Path, report: Report) -> Generator[None]:
     """Hold this data set's lock; another process that prepares it is waited for."""
     with storage_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+        lock = _lock_of(folder)
         try:
             lock.acquire(blocking=False)
         except Timeout:
@@ -113,6 +113,25 @@ def _alone(folder: Path, report: Report) -> Generator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def _claimed(folder: Path) -> Generator[bool]:
+    """Whether nobody prepares this data set; who wants to, waits meanwhile."""
+    lock = _lock_of(folder)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def _lock_of(folder: Path) -> FileLock:
+    return FileLock(folder.with_name(f".{folder.name}.lock"))
 
 
 def _reuse(folder: Path, source: AnySource, settings: PrepareSettings, report: Report) -> Prepared:

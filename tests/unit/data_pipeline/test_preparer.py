@@ -309,6 +309,17 @@ def test_prepare_where_data_cannot_be_written_names_the_place(tmp_path: Path, ho
         prepared_text(tmp_path, TEXT)
 
 
+def test_what_was_left_of_a_data_set_that_another_prepares_is_not_touched(tmp_path: Path) -> None:
+    """Who clears it away holds it meanwhile, and the other would be refused; once nobody prepares it, it goes."""
+    left = data_folder() / ".other.partial" / "new"
+    left.mkdir(parents=True)
+    with FileLock(data_folder() / ".other.lock"):
+        prepared_text(tmp_path, TEXT)
+        assert left.exists()
+    prepared_text(tmp_path, TEXT)
+    assert not left.parent.exists()
+
+
 PREPARE_IN_A_CHILD = """
 import os, signal, sys
 from pathlib import Path
