@@ -3,6 +3,7 @@
 import os
 import re
 import secrets
+import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -199,7 +200,8 @@ def find_run(target: str) -> RunFolder:
     """The run that a user means.
 
     Args:
-        target: A folder; `<experiment>/<run id>`; an experiment, for its newest run; or the beginning of one run id.
+        target: A folder, of a run or of an experiment; `<experiment>/<run id>`; an experiment, for its newest run; or the beginning
+            of one run id.
 
     Raises:
         RunError: No run answers to it, or more than one does; names the nearest and what there is.
@@ -229,6 +231,12 @@ def find_run(target: str) -> RunFolder:
         )
     if hits:
         return hits[0]
+    if lack and (named := _experiment_in(folder)):
+        if (newest := next((run for run in runs if run.path.parent.name == named), None)) is not None:
+            return newest
+        lack = (
+            f"the experiment {named} in that folder has no run under {runs_folder()} yet; start one: mlp train {target}"
+        )
     if lack:
         raise RunError(f"no run answers to {target!r}: {lack}")
     experiments = sorted({run.path.parent.name for run in runs})
@@ -237,6 +245,16 @@ def find_run(target: str) -> RunFolder:
         f"no run answers to {target!r} under {runs_folder()}{near} "
         f"(experiments with runs: {_listed(experiments)}); mlp runs lists all"
     )
+
+
+def _experiment_in(folder: Path) -> str:
+    """The name of the experiment whose settings lie in a folder, as `mlp train FOLDER` takes it; empty where there are none."""
+    try:
+        table = tomllib.loads(read_at_most(folder / "config.toml", _MOST_JOB_BYTES).decode())
+    except (OSError, ValueError):
+        return ""
+    name = table.get("name", folder.absolute().resolve().name)
+    return name if isinstance(name, str) and _NAME.fullmatch(name) else ""
 
 
 def _lack_of(target: str, folder: Path) -> str:

@@ -86,6 +86,28 @@ def test_find_run_name_that_is_a_folder_too_gives_the_run(tmp_path: Path, monkey
     assert find_run("toy") == run
 
 
+@pytest.mark.parametrize(("written", "experiment"), [("", "tune"), ('name = "sums"\n', "sums"), ("[damaged", "")])
+def test_find_run_folder_of_an_experiment_gives_its_newest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str, experiment: str
+) -> None:
+    """Who typed `mlp train .` goes on with `mlp evaluate .`, and learns what is missing before the first run."""
+    (tmp_path / "tune").mkdir()
+    (tmp_path / "tune" / "config.toml").write_text(written)
+    monkeypatch.chdir(tmp_path / "tune")
+    says = (
+        f"the experiment {experiment} in that folder has no run .*start one: mlp train \\."
+        if experiment
+        else "holds no config.json"
+    )
+    with pytest.raises(RunError, match=rf"no run answers to '\.': .*{says}"):
+        find_run(".")
+    make_run("other", "20260404-000000-cccc")
+    if experiment:
+        make_run(experiment, "20260101-000000-aaaa")
+        newest = make_run(experiment, "20260202-000000-bbbb")
+        assert find_run(".") == find_run(str(tmp_path / "tune")) == newest
+
+
 def test_find_run_nothing_trained_yet_says_how_to_start() -> None:
     """The first command of a new user may be the wrong one."""
     with pytest.raises(RunError, match=r"no run answers to 'a': there is none under .*; start one: mlp train"):
