@@ -5,14 +5,18 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.configuration import set_hypothesis_home_dir
 from hypothesis.internal.conjecture.providers import HypothesisProvider
 from hypothesis.internal.constants_ast import Constants
+
+if TYPE_CHECKING:
+    from ml_playground.core.registry import Family
 
 # Beside the other tools' caches; where it would lie otherwise depends on the working directory.
 set_hypothesis_home_dir(Path(__file__).parent.parent / ".cache" / "hypothesis")
@@ -75,6 +79,22 @@ def _torch_as_it_was() -> Iterator[None]:
     if torch.are_deterministic_algorithms_enabled():
         torch.use_deterministic_algorithms(mode=False)
     torch.set_float32_matmul_precision("highest")
+
+
+@pytest.fixture(autouse=True)
+def _kinds_as_they_were() -> Iterator[None]:
+    """Kinds that a plugin brings are known to its whole process: one test would meet them in the lists and messages of another."""
+    before = {name: dict(family._named) for name, family in _families().items()}
+    yield
+    for name, family in _families().items():
+        family._named.clear()
+        family._named.update(before.get(name, {}))
+
+
+def _families() -> "Mapping[str, Family]":
+    """Those of settings, once a test has imported them."""
+    families = sys.modules.get("ml_playground.configuration.families")
+    return {} if families is None else families.FAMILIES
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -18,7 +18,6 @@ from ml_playground.commands.sweep_optuna import suggest
 from ml_playground.commands.sweep_page import page_of
 from ml_playground.commands.sweep_record import SweepRecord, Trial, held, read_record, write_record
 from ml_playground.commands.sweep_space import MOST_TRIALS, Choices, Range, combinations, read_grid, read_space, sets_of
-from ml_playground.configuration.families import FAMILIES
 from ml_playground.configuration.overrides import set_layer
 from ml_playground.core.error_handling import RunError
 from ml_playground.core.run_folder import runs_folder
@@ -108,10 +107,7 @@ def test_trial_of_a_plugin_that_prints_is_measured(toy: Path, capsys: pytest.Cap
     (toy / "loud.py").write_text(PRINTING)
     config = CONFIG.replace("schedule.warmup_steps = 0", 'schedule.kind = "loud"')
     (toy / "config.toml").write_text(f'plugins = ["loud.py"]\n{config}')
-    try:
-        assert swept(capsys, str(toy), "--grid", "seed=[1]")["complete"] == 1
-    finally:
-        FAMILIES["schedule"]._named.clear()
+    assert swept(capsys, str(toy), "--grid", "seed=[1]")["complete"] == 1
 
 
 def test_sweep_killed_goes_on_with_the_run_it_had_begun(

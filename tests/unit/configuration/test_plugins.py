@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from ml_playground.cli import main
-from ml_playground.configuration.families import FAMILIES
 from ml_playground.configuration.loading import load, load_file, read_job
 from ml_playground.configuration.plugins import bring, brought
 from ml_playground.core.error_handling import ConfigError
@@ -35,15 +33,6 @@ KINDS = {"schedule": {"NAME": Kind(f"{__file__}:Own", f"{__file__}:build")}}
 """
 
 
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where this user's experiments and caches are; the kinds that were brought are forgotten afterwards."""
-    monkeypatch.setenv("MLP_HOME", str(tmp_path / "home"))
-    yield tmp_path / "home"
-    for family in FAMILIES.values():
-        family._named.clear()
-
-
 def experiment(folder: Path, kind: str, text: str = PLUGIN, named: str = '"plugin.py"') -> str:
     """A folder with an experiment whose schedule is of a kind that its plugin brings."""
     folder.mkdir(parents=True)
@@ -65,6 +54,12 @@ def test_plugin_file_is_found_beside_the_experiment_and_recorded_by_its_path(hom
     record = tmp_path / "config.json"
     record.write_text(loaded.job.model_dump_json())
     assert read_job(record) == loaded.job
+
+
+@pytest.mark.parametrize("turn", [1, 2])
+def test_kind_that_a_test_brings_is_gone_with_it(turn: int, tmp_path: Path) -> None:
+    """The second brings one of the same name from elsewhere."""
+    assert load(experiment(tmp_path / "mine", "own_again"), environ={}).job.schedule.kind_name == "own_again"
 
 
 def test_recorded_plugin_that_nobody_here_named_is_not_run(home: Path, tmp_path: Path) -> None:
