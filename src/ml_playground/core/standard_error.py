@@ -6,7 +6,7 @@ import select
 import sys
 from collections import deque
 from contextlib import suppress
-from threading import Lock, Thread
+from threading import Lock, RLock, Thread
 from typing import TextIO
 
 from ml_playground.core.patience import came
@@ -16,8 +16,11 @@ from ml_playground.core.side_threads import started
 _PIECE_CHARACTERS = 1000
 _LOOK_AGAIN_S = 1.0
 
-_writing = Lock()
-"""Held from the look for room to the end of the write: of two threads that find the same room, the second would hang in its write."""
+_writing = RLock()
+"""Held from the look for room to the end of the write: of two threads that find the same room, the second would hang in its write.
+
+Taken again by who holds it: any allocation may run a finalizer, whose complaint goes to stderr, which a live picture hands to us.
+"""
 
 PATIENCE_S = 0.1
 """How long somebody who has something to say waits for a reader that has stopped reading; later words do not wait."""

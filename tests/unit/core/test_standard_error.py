@@ -171,6 +171,25 @@ def test_patient_stderr_who_has_found_room_writes_before_another_looks() -> None
     assert len(heard.written) == 4 * 3
 
 
+class Complaining(io.StringIO):
+    """Has something to say itself when it is written to, as a finalizer that fails while a live picture stands in for stderr."""
+
+    def write(self, text: str, /) -> int:
+        """A complaint comes before it."""
+        if text != "complaint\n":
+            PatientStderr().write("complaint\n")
+        return super().write(text)
+
+
+def test_patient_stderr_who_writes_may_have_to_write_in_the_midst_of_it() -> None:
+    """A lock that it waits for itself would stop a training for ever."""
+    with contextlib.redirect_stderr(Complaining()) as heard:
+        thread = Thread(target=PatientStderr().write, args=("word\n",), daemon=True)
+        thread.start()
+        thread.join(60)
+        assert heard.getvalue() == "complaint\nword\n"
+
+
 def test_patient_stderr_closed_before_the_program_began_takes_words_and_drops_them() -> None:
     """`mlp train X 2>&-`: descriptor 2 is by then some other file, into which nothing may be written."""
     code = (
