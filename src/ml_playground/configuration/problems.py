@@ -24,7 +24,6 @@ from ml_playground.configuration.schema import (
     node_at,
 )
 from ml_playground.core.error_handling import ConfigError
-from ml_playground.core.foreign_files import json_table
 from ml_playground.core.registry import did_you_mean
 
 LONGEST_VALUE = 60
@@ -86,7 +85,8 @@ def recorded(content: bytes | str, where: str) -> JobConfig:
     try:
         return JobConfig.model_validate_json(content)
     except PluginError as error:
-        raise _placed(error, f"recorded job {where}: ", json_table(content)) from error
+        # Pydantic has read it, so that it can be read; our limits would be another error than the one that is told.
+        raise _placed(error, f"recorded job {where}: ", json.loads(content)) from error
 
 
 def _placed(error: PluginError, where: str, tree: Mapping[str, Any]) -> PluginError:

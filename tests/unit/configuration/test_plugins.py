@@ -6,6 +6,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,6 +91,8 @@ def test_recorded_plugin_that_nobody_here_named_is_not_run(home: Path, tmp_path:
             "plugins names the file /gone/plugin.py, which is not here. Bring it there, read it, and: mlp config check EXPERIMENT,",
         ),
         ("plugin", "plugins names the package 'plugin', which is not installed here; install it from where its"),
+        # What may not be looked for, as in the home of somebody else, answers in the same way; root may look everywhere.
+        (f"/{'long' * 75}/plugin.py", "/plugin.py, which is not here. Bring it there, read it, and: mlp config check"),
     ],
 )
 def test_run_whose_plugin_is_not_here_is_named_with_the_kinds_that_are_missed(
@@ -109,6 +112,22 @@ def test_run_whose_plugin_is_not_here_is_named_with_the_kinds_that_are_missed(
     assert "pip" not in told
     with pytest.raises(
         ConfigError, match=r"^recorded job .*/20260101-000000-abcd/config.json: plugins names .* knows schedule.kind"
+    ):
+        read_run(RunFolder(run))
+
+
+def test_run_whose_plugin_is_not_here_is_named_also_where_its_settings_are_deeper_than_ours(home: Path) -> None:
+    """The plugin's own settings may be: without it nobody knows, and it is what is missing."""
+    table = load("python_stdlib", environ={}).job.model_dump(mode="json")
+    deep: Any = 1
+    for _ in range(60):
+        deep = [deep]
+    run = home / "runs" / "theirs" / "20260101-000000-abcd"
+    run.mkdir(parents=True)
+    table |= {"plugins": ["no-such-package"], "hooks": {"goal": {"kind": "their_goal", "deep": deep}}}
+    (run / "config.json").write_text(json.dumps(table))
+    with pytest.raises(
+        ConfigError, match=r"not installed here; .* Nothing else here knows hooks\.goal\.kind = 'their_goal'"
     ):
         read_run(RunFolder(run))
 
