@@ -21,8 +21,11 @@ def lock_up(home: Path) -> Iterator[Callable[[], None]]:
 
     def lock() -> None:
         if os.geteuid():
-            for parent, _, _ in os.walk(home):
+            for parent, _, names in os.walk(home):
                 Path(parent).chmod(0o555)
+                # A lock that is there already is opened for writing, for which its folder is not asked.
+                for name in names:
+                    Path(parent, name).chmod(0o444)
             return
         done = subprocess.run(["mount", "--bind", home, home], capture_output=True, check=False)
         if done.returncode:
