@@ -251,7 +251,8 @@ def _experiment_in(folder: Path) -> str:
     """The name of the experiment whose settings lie in a folder, as `mlp train FOLDER` takes it; empty where there are none."""
     try:
         table = tomllib.loads(read_at_most(folder / "config.toml", _MOST_JOB_BYTES).decode())
-    except (OSError, ValueError):
+    # Some thousand brackets are more than tomllib takes.
+    except (OSError, ValueError, RecursionError):
         return ""
     name = table.get("name", folder.absolute().resolve().name)
     return name if isinstance(name, str) and _NAME.fullmatch(name) else ""

@@ -86,7 +86,11 @@ def test_find_run_name_that_is_a_folder_too_gives_the_run(tmp_path: Path, monkey
     assert find_run("toy") == run
 
 
-@pytest.mark.parametrize(("written", "experiment"), [("", "tune"), ('name = "sums"\n', "sums"), ("[damaged", "")])
+@pytest.mark.parametrize(
+    ("written", "experiment"),
+    [("", "tune"), ('name = "sums"\n', "sums"), ("[damaged", ""), (f"a = {'[' * 5000}{']' * 5000}", "")],
+    ids=["without a name", "with a name", "damaged", "too deep"],
+)
 def test_find_run_folder_of_an_experiment_gives_its_newest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str, experiment: str
 ) -> None:
