@@ -1,4 +1,4 @@
-"""Ctrl-C at any moment of the start, the work and the end of `mlp`: it leaves with the code of an interrupt, and without a traceback."""
+"""Ctrl-C at any moment of ours, in the start, the work and the end of `mlp`: it leaves with an interrupt's code, without traceback."""
 
 import json
 import subprocess

@@ -80,14 +80,17 @@ def interruptible() -> Generator[None]:
 
 @contextmanager
 def interrupted_afterwards() -> Generator[None]:
-    """Ctrl-C and SIGTERM that come within are answered when it is over: for lines between which what was begun would be lost."""
+    """Ctrl-C and SIGTERM that come within are answered when it is over: for lines between which what was begun would be lost.
+
+    Of both the one that asks for more is answered, SIGTERM. In the main thread alone, as all of `signal`.
+    """
     came: list[int] = []
 
     def remember(number: int, _frame: FrameType | None) -> None:
         came.append(number)
 
     with ExitStack() as over:
-        over.callback(lambda: came and signal.raise_signal(came[0]))
+        over.callback(lambda: came and signal.raise_signal(max(came)))
         for number in (signal.SIGINT, signal.SIGTERM):
             over.callback(signal.signal, number, signal.signal(number, remember))
         yield

@@ -32,6 +32,11 @@ class Message:
         """Whether nothing is said: no text, and nothing beside it but a name."""
         return not self.content.strip() and not any(value for key, value in self.extra.items() if key != "name")
 
+    @property
+    def asks(self) -> bool:
+        """Whether it is what an answer answers: a user's turn, or what a tool gave back."""
+        return self.role in ("user", "tool")
+
 
 @dataclass(frozen=True, slots=True)
 class ChatExample:

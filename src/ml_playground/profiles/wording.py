@@ -11,8 +11,6 @@ from ml_playground.profiles.settings import ProfileSettings
 
 DATE = "{date}"
 ANY_DAY = r"\d{4}-\d{2}-\d{2}"
-ASKING = frozenset({"user", "tool"})
-"""Roles that an answer answers."""
 BETWEEN = "\n\n"
 """Between paragraphs that are put together."""
 
@@ -64,7 +62,7 @@ def words_of(text: str) -> str:
 def common_problems(example: ChatExample) -> list[str]:
     """What is wrong with a chat for every profile."""
     found: list[str] = []
-    if not any(message.role in ASKING for message in example.messages):
+    if not any(message.asks for message in example.messages):
         found.append("no message is the user's; there is nothing to answer")
     found += [
         f"message {number} (assistant) is empty; write an answer, or give it the weight 0"

@@ -19,8 +19,6 @@ from ml_playground.core.values import Message
 from ml_playground.data_pipeline.chats.protocol import RowFault
 
 ASSISTANT = "assistant"
-ASKING = frozenset({"user", "tool"})
-"""Roles that an answer answers."""
 _USUAL = ("system", "user", ASSISTANT, "tool")
 _WEIGHTS: Mapping[str, Callable[[ChatSettings], float]] = {
     ASSISTANT: lambda settings: settings.assistant_weight,
@@ -200,7 +198,7 @@ def _check_answer(chat: _Chat, number: int) -> None:
     answer = chat.messages[number]
     if answer.is_empty:
         raise RowFault(_empty(chat.called(number)))
-    if not any(message.role in ASKING for message in chat.messages[:number]):
+    if not any(message.asks for message in chat.messages[:number]):
         raise RowFault(
             f"{chat.called(number)} is an answer to nobody: no user's message stands before it"
             + (_misspelt(chat, number) or "; add one, or give it the weight 0")

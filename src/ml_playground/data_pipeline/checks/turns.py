@@ -6,7 +6,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 from ml_playground.core.values import ChatExample, Message
-from ml_playground.data_pipeline.chats.masking import ASKING, ASSISTANT, only_last_answer
+from ml_playground.data_pipeline.chats.masking import ASSISTANT, only_last_answer
 from ml_playground.data_pipeline.chats.protocol import RowFault
 from ml_playground.data_pipeline.chats.row_making import tools_of
 from ml_playground.data_pipeline.checks.degenerate import repeats_itself
@@ -95,7 +95,7 @@ def _untrainable(chat: ChatExample) -> Iterator[Fault]:
     messages = only_last_answer(chat.messages) if chat.rejected else chat.messages
     asked = False
     for number, message in enumerate(messages, 1):
-        asked = asked or message.role in ASKING
+        asked = asked or message.asks
         if message.role == ASSISTANT and message.weight != 0 and not asked:
             yield Fault("orphan_answer", f"message {number} of {len(messages)}")
             break
