@@ -44,8 +44,8 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     claims.cache_clear()
     yield tmp_path
     claims.cache_clear()
-    for name in [name for name in sys.modules if name.endswith("_module")]:
-        del sys.modules[name]
+    for name in [path.stem for path in tmp_path.glob("*.py")]:
+        sys.modules.pop(name, None)
 
 
 def install(folder: Path, name: str, points: Mapping[str, str], module: str | None = None) -> None:
