@@ -76,7 +76,7 @@ def test_build_files_name_no_host_and_no_path(name: str) -> None:
 def test_gate_script_calls_targets_that_exist() -> None:
     """The script is what a reader of the README does, no more."""
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    called = re.findall(r"^step ([a-z-]+)", script, flags=re.MULTILINE)
-    assert called == ["demo", "test", "quality"]
+    called = " ".join(re.findall(r"^step ([a-z -]+)$", script, flags=re.MULTILINE)).split()
+    assert called == ["demo", "quality", "test"]
     assert all(re.search(rf"^{target}:", MAKEFILE, flags=re.MULTILINE) for target in called)
     subprocess.run(["bash", "-n", ROOT / ".ci" / "run"], check=True, timeout=600)
