@@ -70,4 +70,5 @@ def open_books(folder: Path, data: Component | None = None) -> Books:
 def _can_split(data: Component) -> bool:
     """Whether `truncation` has the value `split` among those that are allowed, and another one now."""
     field = type(data).model_fields.get("truncation")
-    return field is not None and "split" in get_args(field.annotation) and getattr(data, "truncation") != "split"  # noqa: B009 - not every kind has it
+    now = getattr(data, "truncation", None)
+    return field is not None and "split" in get_args(field.annotation) and now != "split"
