@@ -176,18 +176,23 @@ def test_hook_that_hangs_costs_nothing_is_said_once_and_counted(tmp_path: Path, 
     assert notes_of(context)[1].data["seconds"] > 5
 
 
-def test_hook_that_answers_in_a_moment_is_not_said_to_hang_by_the_clock(tmp_path: Path, gate: Signal) -> None:
-    """A laptop that slept for an hour stopped it as well."""
-    context, told, hook = hook_context(tmp_path), Told(), Listener(gate)
-    beside = Beside(hook, "quick", context, told, LONG._replace(moment_s=600.0))
-    beside.on_start(progress(0))
-    beside.on_step(event(1, [2.0]))
+def step_after_an_hour(beside: Beside, hook: Listener, context: HookContext, gate: Signal) -> None:
+    """The clock goes on while the hook is in step 1; step 2 comes, and a moment later the hook may go on."""
     assert hook.entered.wait(600)
     clock_of(context).advance(3600)
     opening = Timer(0.01, gate.set)
     opening.start()
     beside.on_step(event(2, [2.0]))
     opening.join()
+
+
+def test_hook_that_answers_in_a_moment_is_not_said_to_hang_by_the_clock(tmp_path: Path, gate: Signal) -> None:
+    """A laptop that slept for an hour stopped it as well."""
+    context, told, hook = hook_context(tmp_path), Told(), Listener(gate)
+    beside = Beside(hook, "quick", context, told, LONG._replace(moment_s=600.0))
+    beside.on_start(progress(0))
+    beside.on_step(event(1, [2.0]))
+    step_after_an_hour(beside, hook, context, gate)
     beside.on_end(progress(2), "completed", None)
     assert told == []
 
@@ -203,12 +208,7 @@ def test_hook_that_leaves_in_a_moment_is_not_said_to_hang(tmp_path: Path, gate: 
     context, told, hook = hook_context(tmp_path), Told(), Leaver(gate)
     beside = Beside(hook, "x", context, told, LONG._replace(moment_s=600.0))
     beside.on_step(event(1, [2.0]))
-    assert hook.entered.wait(600)
-    clock_of(context).advance(3600)
-    opening = Timer(0.01, gate.set)
-    opening.start()
-    beside.on_step(event(2, [2.0]))
-    opening.join()
+    step_after_an_hour(beside, hook, context, gate)
     assert told == ["hook 'x' has ended its thread in on_step and is told nothing more"]
 
 
